@@ -1,0 +1,376 @@
+"""Every config field: its default, unit and meaning. Reading, overriding and checking configs.
+
+A config file has a `get_config()` that starts from `default_config()` and sets literal values. A
+duration is a number of optimiser steps (`64000` or `"64000 steps"`) or of epochs (`"90 epochs"`).
+"""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from resnet_jax.errors import UserError, nearest
+
+Duration = int | str
+Check = Callable[[Any], bool]
+
+POSITIVE: tuple[str, Check] = ("greater than 0", lambda v: v > 0)
+NON_NEGATIVE: tuple[str, Check] = ("0 or greater", lambda v: v >= 0)
+FRACTION: tuple[str, Check] = ("from 0 to 1, without 1", lambda v: 0 <= v < 1)
+ANY: tuple[str, Check] = ("anything", lambda v: True)
+
+
+class Field(NamedTuple):
+    """One config field.
+
+    Attributes:
+        kind: `int`, `float`, `bool`, `str`, `duration` or `durations`.
+        default: its value where a config sets none.
+        meaning: what it does, with its unit.
+        rule: what values are legal, in words and as a predicate.
+        optional: whether `None` is legal.
+        place: it says where a run happens, not what it computes, so a run may go on with another value.
+    """
+
+    kind: str
+    default: Any
+    meaning: str
+    rule: tuple[str, Check] = ANY
+    optional: bool = False
+    place: bool = False
+
+
+SCHEMA: dict[str, Any] = {
+    "seed": Field("int", 0, "seed of initialisation, order and augmentation", NON_NEGATIVE),
+    "model": {
+        "family": Field("str", "cifar", "cifar (3 stages, 16-64 filters) or imagenet (4, 64-512)"),
+        "depth": Field("int", 20, "weighted layers on the main path", POSITIVE),
+        "block": Field("str", None, "basic or bottleneck; None: the paper's", optional=True),
+        "shortcut": Field("str", None, "none, A, B or C; None: the paper's", optional=True),
+        "stem": Field("str", None, "cifar or imagenet; None: the family's", optional=True),
+        "num_classes": Field(
+            "int", None, "size of the logits; None: the data set's", POSITIVE, optional=True
+        ),
+        "zero_gamma": Field("bool", False, "start the last norm of every branch at scale 0"),
+        "stride_in_1x1": Field("bool", False, "bottleneck stride in the first 1×1 convolution"),
+        "norm_momentum": Field("float", 0.9, "weight of old batch statistics", FRACTION),
+        "norm_epsilon": Field("float", 1e-5, "added to the variance", POSITIVE),
+        "convolution": Field(
+            "str", "auto", "native, loop_safe, or auto: loop_safe on CPU, else native"
+        ),
+        "dtype": Field("str", "float32", "compute type: float32, bfloat16, float16 or float64"),
+    },
+    "data": {
+        "name": Field("str", "digits", "digits, synthetic, or a TFDS name such as cifar10"),
+        "data_dir": Field(
+            "str", None, "TFDS directory; None: $TFDS_DATA_DIR or TFDS's own default",
+            optional=True, place=True,
+        ),
+        "cache_dir": Field(
+            "str", None, "decoded images; None: $RESNET_JAX_CACHE or ~/.cache/resnet_jax",
+            optional=True, place=True,
+        ),
+        "train_split": Field("str", "train", "split trained on; TFDS sub-splits work"),
+        "eval_split": Field("str", None, "None: test, or else validation", optional=True),
+        "image_size": Field(
+            "int", None, "height and width in pixels; None: the data set's own", POSITIVE,
+            optional=True,
+        ),
+        "crop_fraction": Field(
+            "float", 1.0, "share of the shorter side that the centre crop to image_size keeps",
+            ("greater than 0, at most 1", lambda v: 0 < v <= 1),
+        ),
+        "random_resized_crop": Field(
+            "bool", False, "train on random crops of 8-100% of the area (placement stream only)"
+        ),
+        "placement": Field(
+            "str", "auto", "device (decoded once, kept there), stream, or auto: device if it fits"
+        ),
+        "max_device_bytes": Field(
+            "int", 2**31, "largest decoded split that auto puts on the device, in bytes", POSITIVE
+        ),
+        "num_threads": Field("int", 4, "threads that decode images", POSITIVE, place=True),
+        "pad": Field("int", 0, "zero padding before a random crop, in pixels", NON_NEGATIVE),
+        "flip": Field("bool", False, "mirror left to right with probability 1/2"),
+        "cutout": Field("int", 0, "side of a square set to the mean, in pixels", NON_NEGATIVE),
+    },
+    "train": {
+        "duration": Field("duration", "10 epochs", "length of the training", POSITIVE),
+        "batch_size": Field("int", 128, "images per optimiser step, over all devices", POSITIVE),
+        "label_smoothing": Field("float", 0.0, "share of the target spread evenly", FRACTION),
+        "clip_gradient_norm": Field(
+            "float", None, "largest global norm of the gradient; None: no clipping", POSITIVE,
+            optional=True,
+        ),
+        "ema_decay": Field(
+            "float", None, "decay per step of averaged weights, which are then evaluated; None: off",
+            FRACTION, optional=True,
+        ),
+        "accumulate_steps": Field("int", 1, "parts a batch is processed in, in turn", POSITIVE),
+        "steps_per_call": Field("int", 1, "steps in one compiled call", POSITIVE, place=True),
+    },
+    "optimizer": {
+        "name": Field("str", "sgd", "sgd, adamw, lars or lamb"),
+        "learning_rate": Field("float", 0.1, "peak learning rate", POSITIVE),
+        "reference_batch_size": Field(
+            "int", None, "learning rate is for this batch size and scales with batch_size; None: as is",
+            POSITIVE, optional=True,
+        ),
+        "momentum": Field("float", 0.9, "of sgd and lars; b1 of adamw and lamb", FRACTION),
+        "nesterov": Field("bool", False, "Nesterov momentum (sgd and lars)"),
+        "b2": Field("float", 0.999, "decay of squared gradients (adamw, lamb)", FRACTION),
+        "epsilon": Field("float", 1e-8, "added to the root of squared gradients", POSITIVE),
+        "trust_coefficient": Field("float", 0.001, "of lars", POSITIVE),
+        "weight_decay": Field("float", 1e-4, "coefficient of w in the update", NON_NEGATIVE),
+        "decay_norm_and_bias": Field("bool", True, "decay norm scales and biases too"),
+    },
+    "schedule": {
+        "name": Field("str", "step", "step, cosine or constant"),
+        "warmup": Field("duration", 0, "linear warm-up", NON_NEGATIVE),
+        "warmup_start_factor": Field(
+            "float", 0.0, "learning rate at step 0, as a share of the peak", FRACTION
+        ),
+        "boundaries": Field("durations", (), "when `step` multiplies the rate by `factor`", POSITIVE),
+        "factor": Field("float", 0.1, "of the `step` schedule", POSITIVE),
+        "final_factor": Field(
+            "float", 0.0, "where `cosine` ends, as a share of the peak", NON_NEGATIVE
+        ),
+    },
+    "evaluate": {
+        "every": Field("duration", "1 epoch", "interval of evaluations; the end is always one", POSITIVE),
+        "batch_size": Field(
+            "int", 500, "images per call, rounded up to a multiple of the devices", POSITIVE,
+            place=True,
+        ),
+    },
+    "checkpoint": {
+        "every": Field("duration", "1 epoch", "interval of checkpoints; the end is always one", POSITIVE),
+        "keep_last": Field("int", 2, "newest checkpoints kept", POSITIVE, place=True),
+        "keep_best": Field("int", 1, "checkpoints kept by accuracy", NON_NEGATIVE, place=True),
+    },
+    "log": {
+        "every": Field("duration", "50 steps", "interval of train lines in metrics.jsonl", POSITIVE),
+        "tensorboard": Field("bool", False, "also write TensorBoard events", place=True),
+    },
+    "parallel": {
+        "mode": Field("str", "jit", "jit (one program over a mesh) or pmap (a replica per device)",
+                      place=True),
+        "batch_statistics": Field(
+            "str", "global", "global: over the whole batch; per_device (pmap): over a device's share"
+        ),
+        "num_devices": Field("int", None, "devices to use; None: all", POSITIVE, optional=True,
+                             place=True),
+    },
+}
+
+
+def fields(schema: Mapping[str, Any] = SCHEMA, prefix: str = "") -> Iterator[tuple[str, Field]]:
+    """All (dotted name, field) of the schema, in order."""
+    for name, entry in schema.items():
+        if isinstance(entry, Field):
+            yield prefix + name, entry
+        else:
+            yield from fields(entry, f"{prefix}{name}.")
+
+
+FIELDS = dict(fields())
+
+
+def default_config() -> ConfigDict:
+    """A config with every field at its default; a field that does not exist cannot be set."""
+
+    def defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: entry.default if isinstance(entry, Field) else defaults(entry)
+            for name, entry in schema.items()
+        }
+
+    # Types are checked by `validate`: ConfigDict's own check would refuse `3` for `"10 epochs"`.
+    return ConfigDict(defaults(SCHEMA), type_safe=False).lock()
+
+
+def load_config(path: str) -> ConfigDict:
+    """Run `get_config()` of a config file and check what it returns.
+
+    Raises:
+        UserError: the file does not exist, raises, has no `get_config()`, or its config is illegal.
+    """
+    if not Path(path).is_file():
+        raise UserError("--config", path, "no such file", "give the path of a config file (configs/…)")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise UserError("--config", path, "is not a Python file", "config files end in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise UserError("--config", path, "has no function get_config()")
+        config = module.get_config()
+    except UserError:
+        raise
+    except Exception as error:
+        problem = f"raised {type(error).__name__}: {error}"
+        raise UserError("--config", path, problem, "mend the config file") from error
+    if not isinstance(config, ConfigDict):
+        kind = type(config).__name__
+        raise UserError("--config", path, f"get_config() returned {kind}, not a ConfigDict")
+    validate(config)
+    return config
+
+
+def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+    """A copy of `config` with dotted fields replaced, checked.
+
+    Args:
+        config: a complete config.
+        overrides: dotted field → value; a string is parsed where the field's kind is not `str`.
+
+    Raises:
+        UserError: no such field, or a value of the wrong kind.
+    """
+    changed = ConfigDict(config.to_dict(), type_safe=False)
+    for name, value in overrides.items():
+        field = _field(name)
+        *sections, last = name.split(".")
+        node = changed
+        for section in sections:
+            node = node[section]
+        node[last] = _parse(name, field, value) if isinstance(value, str) else value
+    validate(changed)
+    return changed.lock()
+
+
+def _field(name: str) -> Field:
+    if name in FIELDS:
+        return FIELDS[name]
+    if any(known.startswith(f"{name}.") for known in FIELDS):
+        raise UserError("--config", name, "is a section", f"name one of its fields: {name}.…")
+    hint = nearest(name, FIELDS) or "the fields are listed by `train --help`"
+    raise UserError("--config", name, "no such config field", hint)
+
+
+def _parse(name: str, field: Field, text: str) -> Any:
+    if field.optional and text.lower() == "none":
+        return None
+    if field.kind in ("str", "duration"):
+        return int(text) if field.kind == "duration" and re.fullmatch(r"-?\d+", text) else text
+    if field.kind == "durations":
+        parts = [part.strip(" '\"") for part in text.strip("()[] ").split(",")]
+        return tuple(int(p) if p.isdigit() else p for p in parts if p)
+    try:
+        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
+    except (ValueError, SyntaxError):
+        value = text
+    return value
+
+
+def validate(config: ConfigDict) -> None:
+    """Check that a config has exactly the fields of the schema, of the right kind and range.
+
+    Raises:
+        UserError: names the first field that is wrong, what is allowed and how to fix it.
+    """
+    values = flatten(config.to_dict())
+    for name in values:
+        _field(name)
+    for name, field in FIELDS.items():
+        if name not in values:
+            raise UserError("--config", name, "is missing", "start from default_config()")
+        _check(name, field, values[name])
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts to {dotted name: value}."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "duration": (int, str),
+    "durations": (tuple, list),
+}
+
+
+def _check(name: str, field: Field, value: Any) -> None:
+    if value is None and field.optional:
+        return
+    wants_bool = field.kind == "bool"
+    if not isinstance(value, _TYPES[field.kind]) or isinstance(value, bool) != wants_bool:
+        allowed = "a list of durations" if field.kind == "durations" else f"a {field.kind}"
+        raise UserError(name, value, f"must be {allowed}{' or None' if field.optional else ''}")
+    words, legal = field.rule
+    for part in value if field.kind == "durations" else (value,):
+        number = _amount(name, part)[0] if field.kind.startswith("duration") else part
+        # `not legal` also refuses a NaN.
+        if not legal(number):
+            raise UserError(name, value, f"must be {words}")
+
+
+def _amount(name: str, duration: Duration) -> tuple[float, str]:
+    if isinstance(duration, int) and not isinstance(duration, bool):
+        return duration, "step"
+    match = re.fullmatch(r"(-?\d+(?:\.\d+)?(?:e\d+)?)\s*(step|epoch)s?", str(duration).strip())
+    if not match:
+        raise UserError(name, duration, "is no duration", "write '64000 steps' or '90 epochs'")
+    number, unit = match.groups()
+    if unit == "step" and not float(number).is_integer():
+        raise UserError(name, duration, "must be a whole number of steps")
+    return float(number), unit
+
+
+def to_steps(name: str, duration: Duration, num_examples: int, batch_size: int) -> float:
+    """A duration as optimiser steps, which need not be whole.
+
+    Args:
+        name: the field, for the error message.
+        duration: steps or epochs.
+        num_examples: examples of an epoch.
+        batch_size: examples of a step.
+
+    Returns:
+        0 for a duration of zero, else at least 1.
+    """
+    number, unit = _amount(name, duration)
+    if number == 0:
+        return 0.0
+    return max(1.0, number * num_examples / batch_size if unit == "epoch" else number)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lines `field: old → new` where two config dicts compute different things.
+
+    Fields that only say where a run happens (`Field.place`) may differ.
+    """
+    before, after = flatten(old), flatten(new)
+    lines = []
+    for name in dict.fromkeys([*before, *after]):
+        a, b = _comparable(before.get(name)), _comparable(after.get(name))
+        if a != b and not (name in FIELDS and FIELDS[name].place):
+            lines.append(f"{name}: {a!r} → {b!r}")
+    return lines
+
+
+def _comparable(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def describe_fields() -> str:
+    """A plain-text table of all fields for `--help`."""
+    lines = []
+    for name, field in FIELDS.items():
+        label = f"--config.{name}={field.default}"
+        lines.append(f"  {label:<46} {field.meaning}")
+    return "\n".join(lines)

@@ -1,0 +1,211 @@
+"""The pipeline: (seed, step) → batch, and evaluation batches with a mask.
+
+Two placements with one interface. `DeviceData` keeps a decoded split on the device: a batch is
+gathered inside the compiled step and no host works. `StreamData` decodes on the host through Grain.
+In both, position p = step * batch_size + i of the endless stream of training examples belongs to
+epoch p // examples, each epoch in an order of its own, so an epoch is every example exactly once
+and a batch may reach over its end.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resnet_jax import random_streams
+from resnet_jax.data.augment import Augmentation
+from resnet_jax.data.images import centre_crop, random_resized_crop
+from resnet_jax.data.sources import ArrayExamples, Examples
+
+Batch = dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to uint8 images inside the compiled step.
+
+    Attributes:
+        mean, std: per channel, pixel values scaled to 0 to 1.
+        augmentation: of training images.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation = Augmentation()
+
+    def normalise(self, images: jax.Array) -> jax.Array:
+        """uint8[batch, height, width, channels] → float32, mean 0 and deviation 1 a channel."""
+        mean, std = 255 * np.float32(self.mean), 255 * np.float32(self.std)
+        return (images.astype(jnp.float32) - mean) / std
+
+    def train_batch(
+        self, images: jax.Array, labels: jax.Array, seed: int, step: jax.Array, batch_size: int,
+        positions: jax.Array,
+    ) -> Batch:
+        """Normalise and augment (a device's share of) the batch of a step.
+
+        Args:
+            images: uint8[share, height, width, channels].
+            labels: int32[share].
+            seed: of the run.
+            step: int32 scalar.
+            batch_size: of the whole batch.
+            positions: int32[share], place of each example in the whole batch.
+        """
+        key = random_streams.stream_key(seed, random_streams.AUGMENT, step)
+        keys = jax.random.split(key, batch_size)[positions]
+        augmented = self.augmentation(keys, self.normalise(images))
+        return {"image": augmented, "label": labels, "mask": jnp.ones(labels.shape, bool)}
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _orders(seed: int, first_epoch: int, num_epochs: int, num_examples: int) -> jax.Array:
+    def one(epoch):
+        key = random_streams.stream_key(seed, random_streams.ORDER, epoch)
+        return jax.random.permutation(key, num_examples)
+
+    return jax.vmap(one)(first_epoch + jnp.arange(num_epochs)).reshape(-1).astype(jnp.int32)
+
+
+class DeviceData:
+    """A training split that lives on the device as uint8.
+
+    Args:
+        examples: the decoded split.
+        seed: of the run.
+        batch_size: of the whole batch.
+        steps_per_call: steps that one window of the order must reach.
+    """
+
+    def __init__(
+        self, examples: ArrayExamples, *, seed: int, batch_size: int, steps_per_call: int = 1
+    ) -> None:
+        self.examples, self.seed, self.batch_size = examples, seed, batch_size
+        self.num_examples = len(examples)
+        # A call that starts anywhere in the first epoch of a window must end inside the window.
+        self.epochs_per_window = 1 + -(-steps_per_call * batch_size // self.num_examples)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`image`: uint8[examples, height, width, channels]; `label`: int32[examples]."""
+        return {"image": self.examples.images, "label": self.examples.labels}
+
+    def window_number(self, step: int) -> int:
+        """The epoch in which `step` begins; the order changes with it."""
+        return step * self.batch_size // self.num_examples
+
+    def window(self, step: int) -> dict[str, Any]:
+        """The order of examples from the epoch of `step` on, for `batch`.
+
+        Returns:
+            `indices`: int32[epochs_per_window * examples]; `step`: the step it was made at;
+            `offset`: where in `indices` that step begins.
+        """
+        epoch = self.window_number(step)
+        indices = _orders(self.seed, epoch, self.epochs_per_window, self.num_examples)
+        offset = step * self.batch_size - epoch * self.num_examples
+        return {"indices": indices, "step": np.int32(step), "offset": np.int32(offset)}
+
+    def batch(
+        self, arrays: Batch, window: Batch, step: jax.Array, positions: jax.Array,
+        preprocessing: Preprocessing,
+    ) -> Batch:
+        """(A device's share of) the batch of a step; pure, and traced into the compiled step.
+
+        Args:
+            arrays: what `arrays()` returned, on the device.
+            window: what `window()` returned for this step or an earlier one of its epoch.
+            step: int32 scalar.
+            positions: int32[share], places in the whole batch.
+            preprocessing: normalisation and augmentation.
+        """
+        start = window["offset"] + (step - window["step"]) * self.batch_size
+        indices = window["indices"][start + positions]
+        return preprocessing.train_batch(
+            arrays["image"][indices], arrays["label"][indices],
+            self.seed, step, self.batch_size, positions,
+        )  # fmt: skip
+
+
+class StreamData:
+    """A training split decoded on the host by threads, through Grain.
+
+    Args:
+        examples: random access to the split.
+        seed: of the run.
+        batch_size: of the whole batch.
+        image_size: height and width in pixels; None leaves images as they are.
+        crop_fraction: share of the shorter side kept, where crops are not random.
+        random_crop: random resized crops.
+        num_threads: threads that decode.
+    """
+
+    def __init__(
+        self, examples: Examples, *, seed: int, batch_size: int, image_size: int | None,
+        crop_fraction: float = 1.0, random_crop: bool = False, num_threads: int = 4,
+    ) -> None:
+        self.num_examples, self.batch_size, self.num_threads = len(examples), batch_size, num_threads
+
+        def load(index_and_label, rng: np.random.Generator):
+            image, label = index_and_label
+            if random_crop:
+                image = random_resized_crop(image, image_size, rng)
+            elif image_size is not None:
+                image = centre_crop(image, image_size, crop_fraction)
+            return {"image": image, "label": np.int32(label)}
+
+        import grain
+
+        dataset = grain.MapDataset.source(examples).seed(seed).shuffle().repeat()
+        self.dataset = dataset.random_map(load).batch(batch_size)
+
+    def host_batch(self, step: int) -> dict[str, np.ndarray]:
+        """The batch of a step: `image` uint8[batch, …] and `label` int32[batch], on the host."""
+        return self.dataset[step]
+
+    def host_batches(self, step: int) -> Iterator[dict[str, np.ndarray]]:
+        """The batches of `step`, `step + 1`, …, decoded ahead by threads."""
+        import grain
+
+        options = grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=4)
+        return iter(self.dataset[step:].to_iter_dataset(options))
+
+
+def eval_mask(index: jax.Array, positions: jax.Array, batch_size: int, num_examples: int):
+    """Which examples of evaluation batch `index` stand at `positions`, and which of them exist.
+
+    Returns:
+        indices: int32[share], within the split; mask: bool[share], False for padding.
+    """
+    indices = index * batch_size + positions
+    return jnp.minimum(indices, num_examples - 1), indices < num_examples
+
+
+def host_eval_batches(
+    examples: Examples, batch_size: int, image_size: int | None, crop_fraction: float,
+    num_threads: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """All examples of a split once, in order, in batches of one size.
+
+    Yields:
+        `image` uint8[batch_size, …], `label` int32[batch_size] and `mask` bool[batch_size], which is
+        False for the padding of the last batch.
+    """
+    import grain
+
+    def load(example):
+        image, label = example
+        if image_size is not None:
+            image = centre_crop(image, image_size, crop_fraction)
+        return {"image": image, "label": np.int32(label), "mask": np.True_}
+
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * batch_size)
+    dataset = grain.MapDataset.source(examples).map(load).to_iter_dataset(options)
+    for batch in dataset.batch(batch_size, drop_remainder=False):
+        missing = batch_size - len(batch["label"])
+        yield jax.tree.map(
+            lambda a: np.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)), batch
+        )

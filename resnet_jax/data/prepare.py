@@ -1,0 +1,117 @@
+"""Put a TFDS data set on disk as ArrayRecord files."""
+
+import gzip
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_jax.data.sources import EMBEDDED, needs_tensorflow, tfds_builder
+from resnet_jax.errors import UserError
+
+# MNIST's file format, http://yann.lecun.com/exdb/mnist: big-endian magic number and dimensions.
+_FASHION_MNIST_FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """A gzipped IDX file of unsigned bytes.
+
+    Args:
+        path: of the file.
+        dimensions: that it must have.
+
+    Raises:
+        UserError: no such file, or not such a file.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes())
+        magic, *shape = np.frombuffer(content, ">i4", 1 + dimensions).tolist()
+        array = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError("--manual_dir", str(path), f"cannot be read as an IDX file ({error})") from error
+    if magic != 0x0800 + dimensions:
+        raise UserError("--manual_dir", str(path), f"is no IDX file of {dimensions} dimensions")
+    return array
+
+
+def _fashion_mnist_builder(data_dir: str | None) -> Any:
+    """TFDS's builder, but reading local files, which needs no TensorFlow."""
+    import tensorflow_datasets as tfds
+    from PIL import Image
+    from tensorflow_datasets.image_classification.mnist import FashionMNIST
+
+    class LocalFashionMNIST(FashionMNIST):
+        name = "fashion_mnist"
+        MANUAL_DOWNLOAD_INSTRUCTIONS = f"Needs {_FASHION_MNIST_FILES}"
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            return {
+                split: self._generate_examples(*(dl_manager.manual_dir / name for name in names))
+                for split, names in _FASHION_MNIST_FILES.items()
+            }
+
+        def _generate_examples(self, images: Path, labels: Path) -> Iterator[tuple[int, dict]]:  # type: ignore[override]
+            pairs = zip(read_idx(images, 3), read_idx(labels, 1), strict=True)
+            for index, (image, label) in enumerate(pairs):
+                yield index, {"image": Image.fromarray(image), "label": int(label)}
+
+    del tfds
+    return LocalFashionMNIST(data_dir=data_dir, file_format="array_record")
+
+
+def prepare(name: str, data_dir: str | None = None, manual_dir: str | None = None) -> str:
+    """Prepare a TFDS data set, unless it is there.
+
+    Args:
+        name: TFDS name.
+        data_dir: where to; None: $TFDS_DATA_DIR or TFDS's default.
+        manual_dir: files that the user downloaded, where the set asks for such.
+
+    Returns:
+        One line that says what there is now.
+
+    Raises:
+        UserError: the set needs no preparation, does not exist, needs TensorFlow, or its files cannot
+            be had.
+    """
+    if name in EMBEDDED:
+        raise UserError("name", name, "needs no preparation", "train on it as it is")
+    if manual_dir is not None and not Path(manual_dir).is_dir():
+        raise UserError("--manual_dir", manual_dir, "no such directory")
+    if name == "fashion_mnist" and manual_dir is not None:
+        for files in _FASHION_MNIST_FILES.values():
+            for file, dimensions in zip(files, (3, 1), strict=True):
+                read_idx(Path(manual_dir) / file, dimensions)
+        builder = _fashion_mnist_builder(data_dir)
+    else:
+        builder = tfds_builder(name, data_dir, file_format="array_record")
+        if not builder.is_prepared() and importlib.util.find_spec("tensorflow") is None:
+            raise _without_tensorflow(name)
+    if builder.is_prepared():
+        return f"{name} is prepared in {builder.data_path}"
+
+    import tensorflow_datasets as tfds
+
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except ModuleNotFoundError as error:
+        raise needs_tensorflow(name) from error
+    except (OSError, AssertionError, tfds.download.DownloadError) as error:
+        problem = f"could not be prepared ({' '.join(str(error).split())[:300]})"
+        raise UserError("name", name, problem) from error
+    examples = {split: info.num_examples for split, info in builder.info.splits.items()}
+    return f"prepared {name} in {builder.data_path}: {examples}"
+
+
+def _without_tensorflow(name: str) -> UserError:
+    error = needs_tensorflow(name)
+    if name != "fashion_mnist":
+        return error
+    fix = f"{error.fix}; or give its four .gz files by --manual_dir, which needs no TensorFlow"
+    return UserError(error.field, error.value, error.problem, fix)

@@ -1,0 +1,40 @@
+"""Errors that a user can cause: one clear line, exit code 2."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """A mistake in the input; the command line prints it as one line and exits with code 2.
+
+    Args:
+        field: what is wrong: a config field (`model.depth`), an option (`--workdir`) or a file.
+        value: the value that was given.
+        problem: why it is refused, or what is allowed.
+        fix: what to do about it; empty where `problem` says it already.
+    """
+
+    def __init__(self, field: str, value: Any, problem: str, fix: str = "") -> None:
+        self.field, self.value, self.problem, self.fix = field, value, problem, fix
+        message = f"{field} = {value!r}: {problem}" + (f"; {fix}" if fix else "")
+        super().__init__(" ".join(message.split()))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'X'?` for the known word most like `word`, or the empty string."""
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {matches[0]!r}?" if matches else ""
+
+
+def choose(field: str, value: Any, table: Mapping[str, T]) -> T:
+    """Look up a config choice in the literal table of its room.
+
+    Raises:
+        UserError: `value` is no key of `table`.
+    """
+    if value in table:
+        return table[value]
+    raise UserError(field, value, f"allowed: {', '.join(table)}", nearest(str(value), table))

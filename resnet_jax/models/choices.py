@@ -1,0 +1,31 @@
+"""The one error of this package: a choice that does not exist or that does not fit the others."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class IllegalChoice(ValueError):
+    """An architecture was asked for that does not exist.
+
+    Attributes:
+        field: the name of the argument.
+        value: what was given.
+        allowed: the legal values, in words.
+    """
+
+    def __init__(self, field: str, value: Any, allowed: str) -> None:
+        self.field, self.value, self.allowed = field, value, allowed
+        super().__init__(f"{field} = {value!r}: allowed: {allowed}")
+
+
+def pick(field: str, value: Any, table: Mapping[str, T]) -> T:
+    """Look `value` up in `table`.
+
+    Raises:
+        IllegalChoice: `value` is no key of `table`.
+    """
+    if value not in table:
+        raise IllegalChoice(field, value, ", ".join(table))
+    return table[value]

@@ -1,0 +1,53 @@
+"""What a network costs: parameters and multiply-accumulate operations, without running it."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.extend import core
+
+
+def count_parameters(model: nnx.Module) -> int:
+    """Number of trainable parameters (`nnx.Param`); batch statistics do not count."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def count_macs(model: nnx.Module, image_shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulate operations of one forward pass for one image.
+
+    Counts convolutions and matrix products, the convention of the literature; normalisation,
+    activations and additions do not count.
+
+    Args:
+        model: maps float[batch, height, width, channels] to logits.
+        image_shape: (height, width, channels).
+    """
+    graphdef, state = nnx.split(model)
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    jaxpr = jax.make_jaxpr(lambda s, x: nnx.merge(graphdef, s)(x))(state, image)
+    return sum(_macs(equation) for equation in _equations(jaxpr.jaxpr))
+
+
+def _equations(jaxpr: core.Jaxpr) -> Iterator[Any]:
+    for equation in jaxpr.eqns:
+        yield equation
+        if equation.primitive.name == "custom_vjp_call":
+            yield from _equations(equation.params["call_jaxpr"].jaxpr)
+        elif "jaxpr" in equation.params:
+            inner = equation.params["jaxpr"]
+            yield from _equations(getattr(inner, "jaxpr", inner))
+
+
+def _macs(equation: Any) -> int:
+    name, out_size = equation.primitive.name, math.prod(equation.outvars[0].aval.shape)
+    left, right = (v.aval.shape for v in equation.invars[:2]) if len(equation.invars) > 1 else ((), ())
+    if name == "dot_general":
+        contracting = equation.params["dimension_numbers"][0][0]
+        return out_size * math.prod(left[axis] for axis in contracting)
+    if name == "conv_general_dilated":
+        out_feature_axis = equation.params["dimension_numbers"].rhs_spec[0]
+        return out_size * math.prod(right) // right[out_feature_axis]
+    return 0

@@ -1,0 +1,96 @@
+"""Metrics of a whole split: every example once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from resnet_jax.errors import UserError
+from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.inputs import Inputs
+from resnet_jax.training.parallel import Parallel
+from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.state import Network, TrainState, initial_state
+from resnet_jax.training.steps import eval_step
+
+
+def compile_evaluation(
+    network: Network, inputs: Inputs, parallel: Parallel
+) -> Callable[[TrainState], dict[str, Any]]:
+    """A function that evaluates a placed state on the evaluation split.
+
+    Returns:
+        state → `loss` (mean cross-entropy, nats), `accuracy` (0 to 1), `examples`.
+    """
+
+    def one_batch(weights, arguments):
+        return eval_step(weights, inputs.eval_batch(*arguments), network, parallel.axis_name)
+
+    compiled = parallel.compile(one_batch, inputs.placement)
+
+    def evaluate(state: TrainState) -> dict[str, Any]:
+        weights = state.evaluated()
+        # All calls are dispatched before the first result is read.
+        results = [compiled(weights, arguments) for arguments in inputs.evaluation()]
+        total = jax.tree.map(lambda *m: np.sum(m, dtype=np.float64), *parallel.collect(results))
+        count = int(total["count"])
+        if count != len(inputs.eval_examples):
+            raise AssertionError(f"evaluated {count} of {len(inputs.eval_examples)} examples")
+        return means(total) | {"examples": count}
+
+    return evaluate
+
+
+def evaluate_run(
+    run: RunDirectory, config: ConfigDict, which: str = "latest", split: str | None = None
+) -> dict[str, Any]:
+    """Evaluate a checkpoint of a run.
+
+    Args:
+        run: its directory.
+        config: of the run (`RunDirectory.load_config`).
+        which: `latest`, `best` (by accuracy), or the number of a step.
+        split: None: the split that training evaluated.
+
+    Returns:
+        `loss`, `accuracy`, `examples`, `split`, `step`.
+
+    Raises:
+        UserError: nothing was saved, no such checkpoint, or a damaged one.
+    """
+    if not run.checkpoints.is_dir():
+        raise UserError("--workdir", str(run.path), "holds no checkpoint yet", "run `train` first")
+    with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
+        named = {"latest": checkpoints.latest(), "best": checkpoints.best()}
+        if which not in named and not which.isdigit():
+            raise UserError("--step", which, "allowed: latest, best, or a number")
+        step = named[which] if which in named else int(which)
+        if step is None:
+            raise UserError(
+                "--workdir", str(run.path), f"holds no checkpoint for --step={which}",
+                "run `train` until it has saved one",
+            )  # fmt: skip
+        experiment = make_experiment(config, split)
+        like = jax.eval_shape(
+            lambda: initial_state(
+                experiment.network, experiment.optimizer, config.seed,
+                with_ema=config.train.ema_decay is not None,
+            )  # fmt: skip
+        )
+        state, _ = checkpoints.restore(step, like)
+    parallel = experiment.parallel
+    evaluate = compile_evaluation(experiment.network, experiment.inputs, parallel)
+    result = evaluate(parallel.replicate(state))
+    return result | {"split": experiment.facts["eval_split"], "step": step}
+
+
+def means(totals: dict[str, Any]) -> dict[str, float]:
+    """`loss` and `accuracy` of summed metrics."""
+    count = float(totals["count"])
+    return {
+        "loss": float(totals["loss"]) / count,
+        "accuracy": float(totals["correct"]) / count,
+    }

@@ -1,0 +1,235 @@
+"""From a config to the parts of a run. Everything that a config can get wrong is found here,
+before anything is written or compiled."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+from ml_collections import ConfigDict
+
+from resnet_jax import models
+from resnet_jax.config import to_steps
+from resnet_jax.data import cache
+from resnet_jax.data.augment import Augmentation
+from resnet_jax.data.pipeline import DeviceData, Preprocessing, StreamData
+from resnet_jax.data.sources import Source, open_source
+from resnet_jax.errors import UserError, choose
+from resnet_jax.training.inputs import DeviceInputs, Inputs, StreamInputs
+from resnet_jax.training.optimizer import make_optimizer, make_schedule
+from resnet_jax.training.parallel import Parallel, make_parallel
+from resnet_jax.training.state import Network, make_network
+from resnet_jax.training.steps import StepOptions
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The parts of a run.
+
+    Attributes:
+        config: all fields.
+        source: the data set.
+        inputs: its batches.
+        network: the model.
+        optimizer, schedule: Optax transformation and learning rate by step.
+        parallel: the devices.
+        options: of the training step.
+        total_steps: length of the run.
+        evaluate_every, checkpoint_every, log_every: intervals in steps (`intervals.py`).
+        facts: for data.json.
+        parameters, macs: cost of the model; macs for one image.
+    """
+
+    config: ConfigDict
+    source: Source
+    inputs: Inputs
+    network: Network
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    parallel: Parallel
+    options: StepOptions
+    total_steps: int
+    evaluate_every: float
+    checkpoint_every: float
+    log_every: float
+    facts: dict[str, Any]
+    parameters: int
+    macs: int
+
+    @property
+    def num_examples(self) -> int:
+        """Training examples of an epoch."""
+        return self.inputs.data.num_examples
+
+
+def make_experiment(config: ConfigDict, eval_split: str | None = None) -> Experiment:
+    """Build all parts of the run that a config describes.
+
+    Args:
+        config: validated (`config.load_config`, `config.override`).
+        eval_split: evaluate this split instead of the config's.
+
+    Raises:
+        UserError: a choice that does not exist, or fields that contradict each other or the data.
+    """
+    parallel = make_parallel(
+        config.parallel.mode, config.parallel.batch_statistics, config.parallel.num_devices
+    )
+    _check_batch_size(config, parallel)
+    data = config.data
+    source = open_source(data.name, data.data_dir, data.image_size)
+    shape = cache.image_shape(source, data.image_size)
+    network = make_network(_model_builder(config, source, shape, parallel))
+    model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
+    inputs, facts = _make_inputs(
+        config, source, shape, parallel, eval_split or source.eval_split(data.eval_split)
+    )
+
+    def steps(field: str) -> float:
+        section, name = field.split(".")
+        examples = inputs.data.num_examples
+        return to_steps(field, config[section][name], examples, config.train.batch_size)
+
+    total_steps = round(steps("train.duration"))
+    schedule = make_schedule(config, total_steps, inputs.data.num_examples)
+    return Experiment(
+        config=config,
+        source=source,
+        inputs=inputs,
+        network=network,
+        optimizer=make_optimizer(config, schedule),
+        schedule=schedule,
+        parallel=parallel,
+        options=StepOptions(
+            label_smoothing=config.train.label_smoothing,
+            accumulate_steps=config.train.accumulate_steps,
+            ema_decay=config.train.ema_decay,
+            axis_name=parallel.axis_name,
+        ),
+        total_steps=total_steps,
+        evaluate_every=steps("evaluate.every"),
+        checkpoint_every=steps("checkpoint.every"),
+        log_every=steps("log.every"),
+        facts=facts,
+        parameters=models.count_parameters(model),
+        macs=models.count_macs(nnx.view(model, use_running_average=True), shape),
+    )
+
+
+def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
+    batch_size, parts = config.train.batch_size, config.train.accumulate_steps
+    if batch_size % (parallel.num_devices * parts):
+        unit = parallel.num_devices * parts
+        parted = f" times train.accumulate_steps {parts}" if parts > 1 else ""
+        raise UserError(
+            "train.batch_size", batch_size,
+            f"must be a multiple of the {parallel.num_devices} devices{parted}",
+            f"nearest: {max(1, batch_size // unit) * unit} or {(batch_size // unit + 1) * unit}",
+        )  # fmt: skip
+
+
+def _model_builder(
+    config: ConfigDict, source: Source, shape: tuple[int, int, int], parallel: Parallel
+) -> Any:
+    fields = config.model.to_dict()
+    num_classes = fields.pop("num_classes")
+    if num_classes not in (None, source.num_classes):
+        raise UserError(
+            "model.num_classes", num_classes, f"{source.name} has {source.num_classes} classes",
+            "leave it at None",
+        )  # fmt: skip
+    dtype = choose("model.dtype", fields.pop("dtype"), {name: name for name in DTYPES})
+    if dtype == "float64" and not jax.config.read("jax_enable_x64"):
+        raise UserError("model.dtype", dtype, "needs JAX_ENABLE_X64=1 in the environment")
+    if fields["convolution"] == "auto":
+        # On CPU it is the faster one outside of loops too: see docs/performance.md.
+        fields["convolution"] = "loop_safe" if jax.default_backend() == "cpu" else "native"
+    global_statistics = config.parallel.batch_statistics == "global"
+    build = partial(
+        models.resnet,
+        num_classes=source.num_classes,
+        in_channels=shape[-1],
+        dtype=dtype,
+        norm_axis_name=parallel.axis_name if global_statistics else None,
+        **fields,
+    )
+
+    def checked(rngs: nnx.Rngs) -> nnx.Module:
+        try:
+            return build(rngs=rngs)
+        except models.IllegalChoice as error:
+            allowed = f"allowed: {error.allowed}"
+            raise UserError(f"model.{error.field}", error.value, allowed) from error
+
+    return checked
+
+
+def _make_inputs(
+    config: ConfigDict,
+    source: Source,
+    shape: tuple[int, int, int],
+    parallel: Parallel,
+    eval_split: str,
+) -> tuple[Inputs, dict[str, Any]]:
+    data, seed, batch_size = config.data, config.seed, config.train.batch_size
+    directory = cache.cache_directory(data.cache_dir)
+    devices = parallel.num_devices
+    eval_batch_size = -(-config.evaluate.batch_size // devices) * devices
+    reading = {"image_size": data.image_size, "crop_fraction": data.crop_fraction}
+    train, evaluation = source.open(data.train_split), source.open(eval_split)
+    if not len(train) or not len(evaluation):
+        empty = data.train_split if not len(train) else eval_split
+        raise UserError("data split", empty, f"of {source.name} has no examples")
+
+    size = (len(train) + len(evaluation)) * shape[0] * shape[1] * shape[2]
+    placements = {"auto": size <= data.max_device_bytes, "device": True, "stream": False}
+    on_device = choose("data.placement", data.placement, placements)
+    if data.placement == "auto" and data.random_resized_crop:
+        on_device = False
+    if on_device:
+        if data.random_resized_crop:
+            raise UserError("data.random_resized_crop", True, "needs data.placement 'stream'")
+        threads = {"directory": directory, "num_threads": data.num_threads}
+        train = cache.decoded(source, data.train_split, **reading, **threads)
+        evaluation = cache.decoded(source, eval_split, **reading, **threads)
+    elif config.train.steps_per_call > 1:
+        raise UserError(
+            "train.steps_per_call", config.train.steps_per_call,
+            f"must be 1 where {source.name} streams from the host",
+            "or set data.placement to 'device'",
+        )  # fmt: skip
+    elif data.random_resized_crop and data.image_size is None:
+        raise UserError("data.image_size", None, "random_resized_crop needs it", "set it in pixels")
+
+    mean, std = cache.statistics(source, data.train_split, directory, train)
+    augmentation = Augmentation(data.pad, data.flip, data.cutout)
+    preprocessing = Preprocessing(mean, std, augmentation)
+    facts = {
+        "name": source.name,
+        "train_split": data.train_split,
+        "eval_split": eval_split,
+        "train_examples": len(train),
+        "eval_examples": len(evaluation),
+        "class_names": list(source.class_names),
+        "image_shape": list(shape),
+        "mean": list(mean),
+        "std": list(std),
+        "placement": "device" if on_device else "stream",
+    }
+    if on_device:
+        per_call = config.train.steps_per_call
+        split = DeviceData(train, seed=seed, batch_size=batch_size, steps_per_call=per_call)
+        return DeviceInputs(split, evaluation, preprocessing, parallel, eval_batch_size), facts
+    threads = {"num_threads": data.num_threads}
+    stream = StreamData(
+        train, seed=seed, batch_size=batch_size, random_crop=data.random_resized_crop,
+        **reading, **threads,
+    )  # fmt: skip
+    inputs = StreamInputs(
+        stream, evaluation, preprocessing, parallel, eval_batch_size, seed=seed, **reading, **threads
+    )
+    return inputs, facts

@@ -1,0 +1,140 @@
+"""How a step meets the devices: one program over a mesh (`jit`), or a replica per device (`pmap`).
+
+Both place arrays, compile functions and read results through the same methods; nothing else in the
+package knows which is in use. A compiled function takes arrays that `replicate` or `split` placed
+and returns arrays that `collect` reads.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from resnet_jax.errors import UserError, choose
+
+AXIS = "data"
+
+
+class JitMesh:
+    """One program over a `('data',)` mesh; XLA inserts the collectives.
+
+    Batches are split over the mesh, all else is replicated. Reductions over a batch, batch
+    statistics too, are over the whole batch.
+    """
+
+    axis_name = None
+
+    def __init__(self, devices: Sequence[jax.Device]) -> None:
+        self.num_devices = len(devices)
+        self.mesh = Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+        self._replicated = NamedSharding(self.mesh, PartitionSpec())
+        self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
+
+    def replicate(self, tree: Any) -> Any:
+        """Every array on every device."""
+        return jax.device_put(tree, self._replicated)
+
+    def split(self, tree: Any) -> Any:
+        """The first axis of every array over the devices."""
+        return jax.device_put(tree, self._split)
+
+    def positions(self, batch_size: int) -> jax.Array:
+        """Inside a compiled function: int32 places in the batch, split over the devices."""
+        return lax.with_sharding_constraint(jnp.arange(batch_size, dtype=jnp.int32), self._split)
+
+    def compile(self, function: Callable, inputs: str = "replicated", donate: bool = False) -> Any:
+        """Compile `function(state, arguments)`; its results are replicated.
+
+        Args:
+            function: of a placed state and a tuple of placed arguments.
+            inputs: `replicated` or `split`: how the arguments are placed.
+            donate: the state is given up, so that its memory serves the result.
+        """
+        sharding = {"replicated": self._replicated, "split": self._split}[inputs]
+        return jax.jit(
+            function,
+            in_shardings=(self._replicated, sharding),
+            out_shardings=self._replicated,
+            donate_argnums=(0,) if donate else (),
+        )
+
+    def collect(self, tree: Any) -> Any:
+        """One copy of what a compiled function returned."""
+        return tree
+
+
+class PmapReplicas:
+    """A replica of the program per device; placed arrays have a leading device axis."""
+
+    axis_name = AXIS
+
+    def __init__(self, devices: Sequence[jax.Device]) -> None:
+        self.devices = list(devices)
+        self.num_devices = len(devices)
+        mesh = Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+        self._by_device = NamedSharding(mesh, PartitionSpec(AXIS))
+
+    def replicate(self, tree: Any) -> Any:
+        """Every array on every device."""
+
+        def one(array):
+            host = np.asarray(array)[None]
+            shape = (self.num_devices, *host.shape[1:])
+            # A copy each: on CPU a device may use the host's buffer as its own, and donate it.
+            return jax.make_array_from_callback(shape, self._by_device, lambda _: host.copy())
+
+        return jax.tree.map(one, tree)
+
+    def split(self, tree: Any) -> Any:
+        """The first axis of every array over the devices."""
+
+        def one(array):
+            return np.reshape(array, (self.num_devices, -1, *np.shape(array)[1:]))
+
+        return jax.device_put(jax.tree.map(one, tree), self._by_device)
+
+    def positions(self, batch_size: int) -> jax.Array:
+        """Inside a compiled function: int32 places in the batch of this device's share."""
+        share = batch_size // self.num_devices
+        return lax.axis_index(AXIS) * share + jnp.arange(share, dtype=jnp.int32)
+
+    def compile(self, function: Callable, inputs: str = "replicated", donate: bool = False) -> Any:
+        """Compile `function(state, arguments)`; see `JitMesh.compile`."""
+        del inputs  # Placed arrays look alike here.
+        donated = (0,) if donate else ()
+        return jax.pmap(function, AXIS, devices=self.devices, donate_argnums=donated)
+
+    def collect(self, tree: Any) -> Any:
+        """One copy of what a compiled function returned: that of the first device."""
+        return jax.tree.map(lambda a: a.addressable_data(0)[0], tree)
+
+
+MODES = {"jit": JitMesh, "pmap": PmapReplicas}
+Parallel = JitMesh | PmapReplicas
+
+
+def make_parallel(mode: str, batch_statistics: str, num_devices: int | None = None) -> Parallel:
+    """The placement of a config's `parallel` section.
+
+    Raises:
+        UserError: no such mode, more devices than there are, or statistics that the mode has not.
+    """
+    available = jax.devices()
+    if num_devices is not None and num_devices > len(available):
+        raise UserError(
+            "parallel.num_devices", num_devices, f"there are {len(available)} devices",
+            "lower it, or simulate devices on CPU with "
+            f"XLA_FLAGS=--xla_force_host_platform_device_count={num_devices}",
+        )  # fmt: skip
+    make = choose("parallel.mode", mode, MODES)
+    choose("parallel.batch_statistics", batch_statistics, {"global": None, "per_device": None})
+    if batch_statistics == "per_device" and mode != "pmap":
+        raise UserError(
+            "parallel.batch_statistics", batch_statistics, "parallel.mode 'jit' has only 'global'",
+            "set parallel.mode to 'pmap'",
+        )  # fmt: skip
+    return make(available[:num_devices])

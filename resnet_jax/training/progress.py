@@ -1,0 +1,125 @@
+"""What the user sees: a table at the start, progress, a table at the end."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from resnet_jax.training.experiment import Experiment
+
+REFRESH_SECONDS = 0.2
+
+
+def table(title: str, rows: Mapping[str, Any]) -> Table:
+    """Two columns, names and values."""
+    result = Table(title=title, show_header=False, title_justify="left", min_width=60)
+    result.add_column(style="bold", no_wrap=True)
+    result.add_column(overflow="fold")
+    for name, value in rows.items():
+        result.add_row(name, str(value))
+    return result
+
+
+def describe(experiment: Experiment) -> dict[str, str]:
+    """Rows of the table at the start: model, data, devices, batch."""
+    config, facts, devices = experiment.config, experiment.facts, experiment.parallel.num_devices
+    model, batch_size = config.model, config.train.batch_size
+    height, width, channels = facts["image_shape"]
+    shortcut = model.shortcut or "the family's"
+    device = jax.devices()[0]
+    total, epochs = experiment.total_steps, _epochs(experiment, experiment.total_steps)
+    return {
+        "model": f"{model.family} resnet, depth {model.depth}, shortcut {shortcut}, {model.dtype}",
+        "parameters": f"{experiment.parameters:,}",
+        "multiply-adds": f"{experiment.macs / 1e6:,.1f} million an image",
+        "data": f"{facts['name']}: {facts['train_examples']:,} train, {facts['eval_examples']:,} "
+        f"{facts['eval_split']}, {height}×{width}×{channels}, on the "
+        + ("device" if facts["placement"] == "device" else "host"),
+        "devices": f"{devices} × {device.device_kind} ({config.parallel.mode})",
+        "batch": f"{batch_size} ({batch_size // devices} a device)",
+        "duration": f"{total:,} steps, {epochs:.4g} epochs",
+    }
+
+
+def _epochs(experiment: Experiment, step: int) -> float:
+    return step * experiment.config.train.batch_size / experiment.num_examples
+
+
+class Reporter:
+    """Prints a run: a live bar on a terminal, one line an event elsewhere.
+
+    Args:
+        console: where to; stdout by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        self._bar: Progress | None = None
+        self._refreshed = 0.0
+
+    def start(self, experiment: Experiment, workdir: str, step: int) -> None:
+        """The table at the start, and the bar."""
+        self.console.print(table(f"Training in {workdir}", describe(experiment)))
+        if step:
+            self.console.print(f"going on from the checkpoint of step {step:,}")
+        if self.console.is_terminal:
+            self._bar = Progress(
+                BarColumn(),
+                TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self._task = self._bar.add_task("train", total=experiment.total_steps, completed=step,
+                                            numbers="compiling")  # fmt: skip
+            self._bar.start()
+
+    def step(self, step: int, means: Mapping[str, float], images_per_second: float) -> None:
+        """Move the bar; `means` are `loss` and `accuracy` since the last train line."""
+        now = time.monotonic()
+        if self._bar is None or now - self._refreshed < REFRESH_SECONDS:
+            return
+        self._refreshed = now
+        numbers = f"loss {means['loss']:.4f}  accuracy {means['accuracy']:.2%}"
+        if images_per_second:
+            numbers += f"  {images_per_second:,.0f} images/s"
+        self._bar.update(self._task, completed=step, numbers=numbers)
+
+    def event(self, line: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl; on a terminal, train lines are left to the bar."""
+        if self._bar is not None and line["event"] == "train":
+            return
+        text = (
+            f"{line['event']:<5} step {line['step']:>7,}  epoch {line['epoch']:7.2f}  "
+            f"loss {line['loss']:.4f}  accuracy {line['accuracy']:.2%}"
+        )
+        if "images_per_second" in line:
+            text += f"  {line['images_per_second']:,.0f} images/s"
+        self.console.print(text)
+
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        self.console.print(text)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def result_rows(status: Mapping[str, Any]) -> dict[str, str]:
+    """Rows of the table at the end, from status.json."""
+    result = status.get("result", {})
+    rows = {"state": status["state"], "steps": f"{status['step']:,} of {status['total_steps']:,}"}
+    if result:
+        rows["accuracy"] = f"{result['accuracy']:.2%} on {result['split']} ({result['examples']:,})"
+        rows["loss"] = f"{result['loss']:.4f}"
+    if "seconds" in status:
+        rows["time"] = f"{status['seconds']:,.0f} s"
+    return rows

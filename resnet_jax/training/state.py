@@ -1,0 +1,105 @@
+"""What training moves: a plain pytree of arrays, and the network's graph apart from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from resnet_jax import random_streams
+
+Arrays = dict[str, Any]
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class TrainState:
+    """Everything that changes from step to step; arrays only.
+
+    Attributes:
+        step: int32 scalar, optimiser steps done.
+        params: nested dict of float32 arrays, keyed by the module names of the network.
+        batch_stats: nested dict of float32 running means and variances.
+        opt_state: state of the Optax transformation.
+        ema: `{"params", "batch_stats"}` averaged over steps, or empty where there is no average.
+    """
+
+    step: jax.Array
+    params: Arrays
+    batch_stats: Arrays
+    opt_state: Any
+    ema: Arrays
+
+    def evaluated(self) -> Arrays:
+        """`{"params", "batch_stats"}` that evaluation uses: the average where there is one."""
+        return self.ema or {"params": self.params, "batch_stats": self.batch_stats}
+
+
+@dataclass(frozen=True)
+class Network:
+    """The static part of an NNX module, split off once, with its train and eval views.
+
+    Attributes:
+        build: makes the module from its `nnx.Rngs`.
+        train_graph, eval_graph: graph definitions.
+    """
+
+    build: Callable[[nnx.Rngs], nnx.Module]
+    train_graph: Any
+    eval_graph: Any
+
+    def initialise(self, key: jax.Array) -> Arrays:
+        """Fresh `{"params", "batch_stats"}`; pure, so it can be compiled."""
+        _, params, batch_stats = nnx.split(self.build(nnx.Rngs(key)), nnx.Param, nnx.BatchStat)
+        return {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(batch_stats)}
+
+    def train(
+        self, params: Arrays, batch_stats: Arrays, images: jax.Array
+    ) -> tuple[jax.Array, Arrays]:
+        """Logits float32[batch, classes] by batch statistics, and the new running statistics."""
+        model = nnx.merge(self.train_graph, params, batch_stats)
+        logits = model(images)
+        return logits, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+    def evaluate(self, params: Arrays, batch_stats: Arrays, images: jax.Array) -> jax.Array:
+        """Logits float32[batch, classes] by running statistics."""
+        return nnx.merge(self.eval_graph, params, batch_stats)(images)
+
+
+def make_network(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
+    """Split off the graph of the module that `build` makes, without computing its arrays."""
+    model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    graphs = [
+        nnx.graphdef(nnx.view(model, use_running_average=evaluating, raise_if_not_found=False))
+        for evaluating in (False, True)
+    ]
+    return Network(build, *graphs)
+
+
+def initial_state(
+    network: Network, optimizer: optax.GradientTransformation, seed: int, with_ema: bool
+) -> TrainState:
+    """The state at step 0.
+
+    Args:
+        network: of the run.
+        optimizer: its state is part of it.
+        seed: of the run.
+        with_ema: keep averaged weights too.
+    """
+
+    def make() -> TrainState:
+        arrays = network.initialise(random_streams.stream_key(seed, random_streams.INIT, 0))
+        return TrainState(
+            step=jnp.int32(0),
+            opt_state=optimizer.init(arrays["params"]),
+            ema=jax.tree.map(jnp.copy, arrays) if with_ema else {},
+            **arrays,
+        )
+
+    # On CPU nearly all of the time is the compilation of the random generator, one per layer.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(make, compiler_options=options)()

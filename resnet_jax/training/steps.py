@@ -1,0 +1,142 @@
+"""One training step and one evaluation step, as pure functions.
+
+They know nothing of devices beyond an optional axis name. Metrics are sums and counts, so that
+devices, masks, hosts and parts of a batch add up exactly: `loss` (sum over examples), `correct`,
+`count`.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from resnet_jax.training.state import Arrays, Network, TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy of each example (label smoothing: Szegedy et al. 2016, §7).
+
+    Args:
+        logits: float[batch, classes].
+        labels: int32[batch].
+        smoothing: share of the target that is spread evenly over all classes.
+
+    Returns:
+        float[batch].
+    """
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if not smoothing:
+        return losses
+    uniform = -jax.nn.log_softmax(logits).mean(-1)
+    return (1 - smoothing) * losses + smoothing * uniform
+
+
+def _metrics(logits: jax.Array, losses: jax.Array, batch: Batch) -> Metrics:
+    mask = batch["mask"]
+    correct = (logits.argmax(-1) == batch["label"]) & mask
+    return {
+        "loss": jnp.sum(jnp.where(mask, losses, 0)),
+        "correct": jnp.sum(correct, dtype=jnp.int32),
+        "count": jnp.sum(mask, dtype=jnp.int32),
+    }
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """What a step does besides forward, backward and update.
+
+    Attributes:
+        label_smoothing: of the loss; 0: none.
+        accumulate_steps: parts that a batch is processed in, in turn, to save memory. The gradient is
+            their mean; batch statistics are those of each part.
+        ema_decay: of the averaged weights; None: there are none.
+        axis_name: mapped axis over which gradients and metrics are combined; None under jit.
+    """
+
+    label_smoothing: float = 0.0
+    accumulate_steps: int = 1
+    ema_decay: float | None = None
+    axis_name: str | None = None
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    options: StepOptions,
+) -> tuple[TrainState, Metrics]:
+    """One optimiser step.
+
+    Args:
+        state: before the step.
+        batch: `image` float32[batch, height, width, channels], `label` int32[batch], `mask`
+            bool[batch].
+        network, optimizer, options: static.
+
+    Returns:
+        The state after it, and the metrics of the batch before it.
+    """
+    gradient, batch_stats, metrics = _gradient(state, batch, network, options)
+    if options.axis_name is not None:
+        # Running statistics may differ where batch statistics are per device; replicas stay equal.
+        gradient, batch_stats = lax.pmean((gradient, batch_stats), options.axis_name)
+        metrics = lax.psum(metrics, options.axis_name)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if options.ema_decay is not None:
+        new = {"params": params, "batch_stats": batch_stats}
+        ema = optax.incremental_update(new, state.ema, 1 - options.ema_decay)
+    return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+
+def _gradient(
+    state: TrainState, batch: Batch, network: Network, options: StepOptions
+) -> tuple[Arrays, Arrays, Metrics]:
+    """Gradient of the mean loss, new running statistics and metrics."""
+
+    def of_part(batch_stats: Arrays, part: Batch) -> tuple[Arrays, Arrays, Metrics]:
+        def loss(params: Arrays):
+            logits, new_stats = network.train(params, batch_stats, part["image"])
+            losses = cross_entropy(logits, part["label"], options.label_smoothing)
+            return losses.mean(), (new_stats, _metrics(logits, losses, part))
+
+        gradient, (new_stats, metrics) = jax.grad(loss, has_aux=True)(state.params)
+        return gradient, new_stats, metrics
+
+    if options.accumulate_steps == 1:
+        return of_part(state.batch_stats, batch)
+
+    def accumulate(carry, part: Batch):
+        batch_stats, total = carry
+        gradient, batch_stats, metrics = of_part(batch_stats, part)
+        return (batch_stats, jax.tree.map(jnp.add, total, gradient)), metrics
+
+    count = options.accumulate_steps
+    # Parts are taken with a stride, so that each device keeps its own examples.
+    parts = jax.tree.map(lambda a: a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1), batch)
+    start = (state.batch_stats, jax.tree.map(jnp.zeros_like, state.params))
+    (batch_stats, total), metrics = lax.scan(accumulate, start, parts)
+    gradient = jax.tree.map(lambda g: g / count, total)
+    return gradient, batch_stats, jax.tree.map(lambda m: m.sum(0), metrics)
+
+
+def eval_step(
+    weights: Arrays, batch: Batch, network: Network, axis_name: str | None = None
+) -> Metrics:
+    """Metrics of one batch by running statistics; examples with a False `mask` do not count.
+
+    Args:
+        weights: `{"params", "batch_stats"}`.
+        batch: as of `train_step`.
+        network, axis_name: static; metrics are summed over the axis.
+    """
+    logits = network.evaluate(weights["params"], weights["batch_stats"], batch["image"])
+    metrics = _metrics(logits, cross_entropy(logits, batch["label"]), batch)
+    return metrics if axis_name is None else lax.psum(metrics, axis_name)
