@@ -1,6 +1,6 @@
 """ResNet-8 on scikit-learn's handwritten digits: the embedded example, under a minute on a laptop.
 
-    python launch.py train --config=configs/digits.py --workdir=runs/digits
+python launch.py train --config=configs/digits.py --workdir=runs/digits
 """
 
 from ml_collections import ConfigDict

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from resnet_jax import __version__
-from resnet_jax.config import describe_fields, load_config, override
+from resnet_jax.config import describe_fields
+from resnet_jax.config_file import load_config, override
 from resnet_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,34 +22,44 @@ EXIT_CODES = """exit codes:
   2  the input is wrong; one line says what and how to mend it
   3  the training diverged
   130, 143  stopped by Ctrl-C or SIGTERM after saving; the same command goes on"""
-FIELDS_TITLE = "config fields (also --config.FIELD=VALUE; durations are '64000 steps' or '90 epochs'):"
+FIELDS_TITLE = (
+    "config fields (also --config.FIELD=VALUE; durations are '64000 steps' or '90 epochs'):"
+)
 
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="resnet-jax", description=DESCRIPTION, epilog=EXIT_CODES, formatter_class=raw,
+        prog="resnet-jax",
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=raw,
         allow_abbrev=False,
-    )  # fmt: skip
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = commands.add_parser(
-        "train", help="train, or go on with a run that was stopped", formatter_class=raw,
+        "train",
+        help="train, or go on with a run that was stopped",
+        formatter_class=raw,
         description="Train the experiment of a config file. The same command again goes on with a "
         "run that was stopped.",
-        epilog=f"{FIELDS_TITLE}\n{describe_fields()}", allow_abbrev=False,
-    )  # fmt: skip
+        epilog=f"{FIELDS_TITLE}\n{describe_fields()}",
+        allow_abbrev=False,
+    )
     train.add_argument("--config", metavar="FILE", required=True, help="e.g. configs/cifar10.py")
     train.add_argument("--workdir", metavar="DIR", required=True, help="the run directory")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser(
-        "evaluate", help="evaluate a checkpoint of a run on a whole split", formatter_class=raw,
+        "evaluate",
+        help="evaluate a checkpoint of a run on a whole split",
+        formatter_class=raw,
         description="Evaluate a checkpoint of a run: every example of a split, once. "
         "--config.FIELD=VALUE may change where it runs (data.data_dir, parallel.num_devices, …).",
         allow_abbrev=False,
-    )  # fmt: skip
+    )
     evaluate.add_argument("--workdir", metavar="DIR", required=True, help="the run directory")
     evaluate.add_argument("--split", help="e.g. train; default: the one of the training")
     evaluate.add_argument(
@@ -58,11 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
 
     prepare = commands.add_parser(
-        "prepare", help="prepare a TFDS data set on disk", formatter_class=raw,
+        "prepare",
+        help="prepare a TFDS data set on disk",
+        formatter_class=raw,
         description="Download and prepare a TFDS data set as ArrayRecord files, by TFDS itself. "
         "fashion_mnist needs no TensorFlow here: give its four .gz files by --manual_dir.",
         allow_abbrev=False,
-    )  # fmt: skip
+    )
     prepare.add_argument("name", help="TFDS name, e.g. cifar10 or imagenette/320px-v2")
     prepare.add_argument("--data_dir", help="where to; default: $TFDS_DATA_DIR or TFDS's own")
     prepare.add_argument("--manual_dir", help="directory of files that you downloaded")
@@ -104,7 +117,7 @@ def _set_up_jax(config: "ConfigDict") -> None:
     from resnet_jax.data.cache import cache_directory
 
     # A second start finds its programs compiled.
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         directory = cache_directory(config.data.cache_dir) / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(directory))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -1,14 +1,11 @@
-"""Every config field: its default, unit and meaning. Reading, overriding and checking configs.
+"""Every config field: its default, unit and meaning; what is legal; steps and epochs.
 
 A config file has a `get_config()` that starts from `default_config()` and sets literal values. A
 duration is a number of optimiser steps (`64000` or `"64000 steps"`) or of epochs (`"90 epochs"`).
 """
 
-import ast
-import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -67,21 +64,32 @@ SCHEMA: dict[str, Any] = {
     "data": {
         "name": Field("str", "digits", "digits, synthetic, or a TFDS name such as cifar10"),
         "data_dir": Field(
-            "str", None, "TFDS directory; None: $TFDS_DATA_DIR or TFDS's own default",
-            optional=True, place=True,
+            "str",
+            None,
+            "TFDS directory; None: $TFDS_DATA_DIR or TFDS's own default",
+            optional=True,
+            place=True,
         ),
         "cache_dir": Field(
-            "str", None, "decoded images; None: $RESNET_JAX_CACHE or ~/.cache/resnet_jax",
-            optional=True, place=True,
+            "str",
+            None,
+            "decoded images; None: $RESNET_JAX_CACHE or ~/.cache/resnet_jax",
+            optional=True,
+            place=True,
         ),
         "train_split": Field("str", "train", "split trained on; TFDS sub-splits work"),
         "eval_split": Field("str", None, "None: test, or else validation", optional=True),
         "image_size": Field(
-            "int", None, "height and width in pixels; None: the data set's own", POSITIVE,
+            "int",
+            None,
+            "height and width in pixels; None: the data set's own",
+            POSITIVE,
             optional=True,
         ),
         "crop_fraction": Field(
-            "float", 1.0, "share of the shorter side that the centre crop to image_size keeps",
+            "float",
+            1.0,
+            "share of the shorter side that the centre crop to image_size keeps",
             ("greater than 0, at most 1", lambda v: 0 < v <= 1),
         ),
         "random_resized_crop": Field(
@@ -103,12 +111,18 @@ SCHEMA: dict[str, Any] = {
         "batch_size": Field("int", 128, "images per optimiser step, over all devices", POSITIVE),
         "label_smoothing": Field("float", 0.0, "share of the target spread evenly", FRACTION),
         "clip_gradient_norm": Field(
-            "float", None, "largest global norm of the gradient; None: no clipping", POSITIVE,
+            "float",
+            None,
+            "largest global norm of the gradient; None: no clipping",
+            POSITIVE,
             optional=True,
         ),
         "ema_decay": Field(
-            "float", None, "decay per step of averaged weights, which are then evaluated; None: off",
-            FRACTION, optional=True,
+            "float",
+            None,
+            "decay per step of averaged weights, which are then evaluated; None: off",
+            FRACTION,
+            optional=True,
         ),
         "accumulate_steps": Field("int", 1, "parts a batch is processed in, in turn", POSITIVE),
         "steps_per_call": Field("int", 1, "steps in one compiled call", POSITIVE, place=True),
@@ -117,8 +131,11 @@ SCHEMA: dict[str, Any] = {
         "name": Field("str", "sgd", "sgd, adamw, lars or lamb"),
         "learning_rate": Field("float", 0.1, "peak learning rate", POSITIVE),
         "reference_batch_size": Field(
-            "int", None, "learning rate is for this batch size and scales with batch_size; None: as is",
-            POSITIVE, optional=True,
+            "int",
+            None,
+            "learning rate is for this batch size and scales with batch_size; None: as is",
+            POSITIVE,
+            optional=True,
         ),
         "momentum": Field("float", 0.9, "of sgd and lars; b1 of adamw and lamb", FRACTION),
         "nesterov": Field("bool", False, "Nesterov momentum (sgd and lars)"),
@@ -134,36 +151,51 @@ SCHEMA: dict[str, Any] = {
         "warmup_start_factor": Field(
             "float", 0.0, "learning rate at step 0, as a share of the peak", FRACTION
         ),
-        "boundaries": Field("durations", (), "when `step` multiplies the rate by `factor`", POSITIVE),
+        "boundaries": Field(
+            "durations", (), "when `step` multiplies the rate by `factor`", POSITIVE
+        ),
         "factor": Field("float", 0.1, "of the `step` schedule", POSITIVE),
         "final_factor": Field(
             "float", 0.0, "where `cosine` ends, as a share of the peak", NON_NEGATIVE
         ),
     },
     "evaluate": {
-        "every": Field("duration", "1 epoch", "interval of evaluations; the end is always one", POSITIVE),
+        "every": Field(
+            "duration", "1 epoch", "interval of evaluations; the end is always one", POSITIVE
+        ),
         "batch_size": Field(
-            "int", 500, "images per call, rounded up to a multiple of the devices", POSITIVE,
+            "int",
+            500,
+            "images per call, rounded up to a multiple of the devices",
+            POSITIVE,
             place=True,
         ),
     },
     "checkpoint": {
-        "every": Field("duration", "1 epoch", "interval of checkpoints; the end is always one", POSITIVE),
+        "every": Field(
+            "duration", "1 epoch", "interval of checkpoints; the end is always one", POSITIVE
+        ),
         "keep_last": Field("int", 2, "newest checkpoints kept", POSITIVE, place=True),
         "keep_best": Field("int", 1, "checkpoints kept by accuracy", NON_NEGATIVE, place=True),
     },
     "log": {
-        "every": Field("duration", "50 steps", "interval of train lines in metrics.jsonl", POSITIVE),
+        "every": Field(
+            "duration", "50 steps", "interval of train lines in metrics.jsonl", POSITIVE
+        ),
         "tensorboard": Field("bool", False, "also write TensorBoard events", place=True),
     },
     "parallel": {
-        "mode": Field("str", "jit", "jit (one program over a mesh) or pmap (a replica per device)",
-                      place=True),
-        "batch_statistics": Field(
-            "str", "global", "global: over the whole batch; per_device (pmap): over a device's share"
+        "mode": Field(
+            "str", "jit", "jit (one program over a mesh) or pmap (a replica per device)", place=True
         ),
-        "num_devices": Field("int", None, "devices to use; None: all", POSITIVE, optional=True,
-                             place=True),
+        "batch_statistics": Field(
+            "str",
+            "global",
+            "global: over the whole batch; per_device (pmap): over a device's share",
+        ),
+        "num_devices": Field(
+            "int", None, "devices to use; None: all", POSITIVE, optional=True, place=True
+        ),
     },
 }
 
@@ -193,79 +225,13 @@ def default_config() -> ConfigDict:
     return ConfigDict(defaults(SCHEMA), type_safe=False).lock()
 
 
-def load_config(path: str) -> ConfigDict:
-    """Run `get_config()` of a config file and check what it returns.
-
-    Raises:
-        UserError: the file does not exist, raises, has no `get_config()`, or its config is illegal.
-    """
-    if not Path(path).is_file():
-        raise UserError("--config", path, "no such file", "give the path of a config file (configs/…)")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    if spec is None or spec.loader is None:
-        raise UserError("--config", path, "is not a Python file", "config files end in .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise UserError("--config", path, "has no function get_config()")
-        config = module.get_config()
-    except UserError:
-        raise
-    except Exception as error:
-        problem = f"raised {type(error).__name__}: {error}"
-        raise UserError("--config", path, problem, "mend the config file") from error
-    if not isinstance(config, ConfigDict):
-        kind = type(config).__name__
-        raise UserError("--config", path, f"get_config() returned {kind}, not a ConfigDict")
-    validate(config)
-    return config
-
-
-def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
-    """A copy of `config` with dotted fields replaced, checked.
-
-    Args:
-        config: a complete config.
-        overrides: dotted field → value; a string is parsed where the field's kind is not `str`.
-
-    Raises:
-        UserError: no such field, or a value of the wrong kind.
-    """
-    changed = ConfigDict(config.to_dict(), type_safe=False)
-    for name, value in overrides.items():
-        field = _field(name)
-        *sections, last = name.split(".")
-        node = changed
-        for section in sections:
-            node = node[section]
-        node[last] = _parse(name, field, value) if isinstance(value, str) else value
-    validate(changed)
-    return changed.lock()
-
-
-def _field(name: str) -> Field:
+def find_field(name: str) -> Field:
     if name in FIELDS:
         return FIELDS[name]
     if any(known.startswith(f"{name}.") for known in FIELDS):
         raise UserError("--config", name, "is a section", f"name one of its fields: {name}.…")
     hint = nearest(name, FIELDS) or "the fields are listed by `train --help`"
     raise UserError("--config", name, "no such config field", hint)
-
-
-def _parse(name: str, field: Field, text: str) -> Any:
-    if field.optional and text.lower() == "none":
-        return None
-    if field.kind in ("str", "duration"):
-        return int(text) if field.kind == "duration" and re.fullmatch(r"-?\d+", text) else text
-    if field.kind == "durations":
-        parts = [part.strip(" '\"") for part in text.strip("()[] ").split(",")]
-        return tuple(int(p) if p.isdigit() else p for p in parts if p)
-    try:
-        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
-    except (ValueError, SyntaxError):
-        value = text
-    return value
 
 
 def validate(config: ConfigDict) -> None:
@@ -276,7 +242,7 @@ def validate(config: ConfigDict) -> None:
     """
     values = flatten(config.to_dict())
     for name in values:
-        _field(name)
+        find_field(name)
     for name, field in FIELDS.items():
         if name not in values:
             raise UserError("--config", name, "is missing", "start from default_config()")
@@ -312,7 +278,8 @@ def _check(name: str, field: Field, value: Any) -> None:
         allowed = "a list of durations" if field.kind == "durations" else f"a {field.kind}"
         raise UserError(name, value, f"must be {allowed}{' or None' if field.optional else ''}")
     words, legal = field.rule
-    for part in value if field.kind == "durations" else (value,):
+    parts: Any = value if field.kind == "durations" else (value,)
+    for part in parts:
         number = _amount(name, part)[0] if field.kind.startswith("duration") else part
         # `not legal` also refuses a NaN.
         if not legal(number):
@@ -347,24 +314,6 @@ def to_steps(name: str, duration: Duration, num_examples: int, batch_size: int) 
     if number == 0:
         return 0.0
     return max(1.0, number * num_examples / batch_size if unit == "epoch" else number)
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Lines `field: old → new` where two config dicts compute different things.
-
-    Fields that only say where a run happens (`Field.place`) may differ.
-    """
-    before, after = flatten(old), flatten(new)
-    lines = []
-    for name in dict.fromkeys([*before, *after]):
-        a, b = _comparable(before.get(name)), _comparable(after.get(name))
-        if a != b and not (name in FIELDS and FIELDS[name].place):
-            lines.append(f"{name}: {a!r} → {b!r}")
-    return lines
-
-
-def _comparable(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def describe_fields() -> str:

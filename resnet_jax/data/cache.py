@@ -34,7 +34,9 @@ def image_shape(source: Source, image_size: int | None) -> tuple[int, int, int]:
         return image_size, image_size, channels
     if height is None or width is None:
         raise UserError(
-            "data.image_size", None, f"the images of {source.name} differ in size",
+            "data.image_size",
+            None,
+            f"the images of {source.name} differ in size",
             "set it to a number of pixels",
         )
     return height, width, channels
@@ -126,7 +128,9 @@ def channel_statistics(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.nda
         mean, std: float64[channels], pixel values scaled to 0 to 1.
     """
     histogram = sum(
-        np.stack([np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(image, -1, 0)])
+        np.stack(
+            [np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(image, -1, 0)]
+        )
         for image in images
     )
     weights = np.asarray(histogram / np.sum(histogram, -1, keepdims=True))
@@ -152,6 +156,8 @@ def _write(path: Path, write: Callable) -> None:
         os.replace(file.name, path)
     except OSError as error:
         raise UserError(
-            "data.cache_dir", str(path.parent), f"cannot be written ({error.strerror})",
+            "data.cache_dir",
+            str(path.parent),
+            f"cannot be written ({error.strerror})",
             "set it, or $RESNET_JAX_CACHE, to a directory with free space",
         ) from error

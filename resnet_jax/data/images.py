@@ -29,7 +29,9 @@ def centre_crop(image: np.ndarray, size: int, fraction: float = 1.0) -> np.ndarr
     if min(height, width) != shorter:
         scale = shorter / min(height, width)
         height, width = max(size, round(height * scale)), max(size, round(width * scale))
-        image = _to_array(_to_pil(image).resize((width, height), Image.Resampling.BILINEAR), channels)
+        image = _to_array(
+            _to_pil(image).resize((width, height), Image.Resampling.BILINEAR), channels
+        )
     top, left = (height - size) // 2, (width - size) // 2
     return image[top : top + size, left : left + size]
 

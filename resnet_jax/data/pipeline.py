@@ -35,15 +35,20 @@ class Preprocessing:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation
 
     def normalise(self, images: jax.Array) -> jax.Array:
         """uint8[batch, height, width, channels] → float32, mean 0 and deviation 1 a channel."""
-        mean, std = 255 * np.float32(self.mean), 255 * np.float32(self.std)
+        mean, std = 255 * np.array(self.mean, np.float32), 255 * np.array(self.std, np.float32)
         return (images.astype(jnp.float32) - mean) / std
 
     def train_batch(
-        self, images: jax.Array, labels: jax.Array, seed: int, step: jax.Array, batch_size: int,
+        self,
+        images: jax.Array,
+        labels: jax.Array,
+        seed: int,
+        step: jax.Array,
+        batch_size: int,
         positions: jax.Array,
     ) -> Batch:
         """Normalise and augment (a device's share of) the batch of a step.
@@ -110,7 +115,11 @@ class DeviceData:
         return {"indices": indices, "step": np.int32(step), "offset": np.int32(offset)}
 
     def batch(
-        self, arrays: Batch, window: Batch, step: jax.Array, positions: jax.Array,
+        self,
+        arrays: Batch,
+        window: Batch,
+        step: jax.Array,
+        positions: jax.Array,
         preprocessing: Preprocessing,
     ) -> Batch:
         """(A device's share of) the batch of a step; pure, and traced into the compiled step.
@@ -125,9 +134,13 @@ class DeviceData:
         start = window["offset"] + (step - window["step"]) * self.batch_size
         indices = window["indices"][start + positions]
         return preprocessing.train_batch(
-            arrays["image"][indices], arrays["label"][indices],
-            self.seed, step, self.batch_size, positions,
-        )  # fmt: skip
+            arrays["image"][indices],
+            arrays["label"][indices],
+            self.seed,
+            step,
+            self.batch_size,
+            positions,
+        )
 
 
 class StreamData:
@@ -144,14 +157,25 @@ class StreamData:
     """
 
     def __init__(
-        self, examples: Examples, *, seed: int, batch_size: int, image_size: int | None,
-        crop_fraction: float = 1.0, random_crop: bool = False, num_threads: int = 4,
+        self,
+        examples: Examples,
+        *,
+        seed: int,
+        batch_size: int,
+        image_size: int | None,
+        crop_fraction: float = 1.0,
+        random_crop: bool = False,
+        num_threads: int = 4,
     ) -> None:
-        self.num_examples, self.batch_size, self.num_threads = len(examples), batch_size, num_threads
+        self.num_examples, self.batch_size, self.num_threads = (
+            len(examples),
+            batch_size,
+            num_threads,
+        )
 
         def load(index_and_label, rng: np.random.Generator):
             image, label = index_and_label
-            if random_crop:
+            if random_crop and image_size is not None:
                 image = random_resized_crop(image, image_size, rng)
             elif image_size is not None:
                 image = centre_crop(image, image_size, crop_fraction)
@@ -185,7 +209,10 @@ def eval_mask(index: jax.Array, positions: jax.Array, batch_size: int, num_examp
 
 
 def host_eval_batches(
-    examples: Examples, batch_size: int, image_size: int | None, crop_fraction: float,
+    examples: Examples,
+    batch_size: int,
+    image_size: int | None,
+    crop_fraction: float,
     num_threads: int,
 ) -> Iterator[dict[str, np.ndarray]]:
     """All examples of a split once, in order, in batches of one size.
@@ -205,7 +232,8 @@ def host_eval_batches(
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * batch_size)
     dataset = grain.MapDataset.source(examples).map(load).to_iter_dataset(options)
     for batch in dataset.batch(batch_size, drop_remainder=False):
-        missing = batch_size - len(batch["label"])
-        yield jax.tree.map(
-            lambda a: np.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)), batch
-        )
+        yield {name: _pad_first_axis(array, batch_size) for name, array in batch.items()}
+
+
+def _pad_first_axis(array: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(array, [(0, length - len(array))] + [(0, 0)] * (array.ndim - 1))

@@ -1,7 +1,6 @@
 """Put a TFDS data set on disk as ArrayRecord files."""
 
 import gzip
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,9 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         magic, *shape = np.frombuffer(content, ">i4", 1 + dimensions).tolist()
         array = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
     except (OSError, EOFError, ValueError) as error:
-        raise UserError("--manual_dir", str(path), f"cannot be read as an IDX file ({error})") from error
+        raise UserError(
+            "--manual_dir", str(path), f"cannot be read as an IDX file ({error})"
+        ) from error
     if magic != 0x0800 + dimensions:
         raise UserError("--manual_dir", str(path), f"is no IDX file of {dimensions} dimensions")
     return array
@@ -90,8 +91,6 @@ def prepare(name: str, data_dir: str | None = None, manual_dir: str | None = Non
         builder = _fashion_mnist_builder(data_dir)
     else:
         builder = tfds_builder(name, data_dir, file_format="array_record")
-        if not builder.is_prepared() and importlib.util.find_spec("tensorflow") is None:
-            raise _without_tensorflow(name)
     if builder.is_prepared():
         return f"{name} is prepared in {builder.data_path}"
 
@@ -100,8 +99,8 @@ def prepare(name: str, data_dir: str | None = None, manual_dir: str | None = Non
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)
     try:
         builder.download_and_prepare(download_config=config)
-    except ModuleNotFoundError as error:
-        raise needs_tensorflow(name) from error
+    except ImportError as error:
+        raise _without_tensorflow(name) from error
     except (OSError, AssertionError, tfds.download.DownloadError) as error:
         problem = f"could not be prepared ({' '.join(str(error).split())[:300]})"
         raise UserError("name", name, problem) from error

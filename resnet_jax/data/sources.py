@@ -56,7 +56,9 @@ class Source:
             if split is not None and (split == wanted or split in self.splits):
                 return split
         raise UserError(
-            "data.eval_split", None, f"{self.name} has no test or validation split",
+            "data.eval_split",
+            None,
+            f"{self.name} has no test or validation split",
             f"name one of {', '.join(self.splits)}",
         )
 
@@ -147,7 +149,9 @@ def tfds_source(name: str, data_dir: str | None = None) -> Source:
     builder = tfds_builder(name, data_dir)
     if not builder.is_prepared():
         raise UserError(
-            "data.name", name, f"is not prepared in {builder.data_path}",
+            "data.name",
+            name,
+            f"is not prepared in {builder.data_path}",
             f"set data.data_dir or $TFDS_DATA_DIR to where it is, or run "
             f"`python launch.py prepare {name}` (or `tfds build {name} --file_format=array_record`)",
         )
@@ -163,7 +167,9 @@ def tfds_source(name: str, data_dir: str | None = None) -> Source:
             return TfdsExamples(builder.as_data_source(split=split))
         except NotImplementedError as error:
             raise UserError(
-                "data.name", name, f"is stored in {builder.data_path} in a format without random access",
+                "data.name",
+                name,
+                f"is stored in {builder.data_path} in a format without random access",
                 f"prepare it again: `python launch.py prepare {name}`",
             ) from error
         except (ValueError, KeyError, AssertionError) as error:
@@ -171,9 +177,16 @@ def tfds_source(name: str, data_dir: str | None = None) -> Source:
             raise UserError("data split", split, f"{name} has {splits}") from error
 
     info = (builder.data_path / "dataset_info.json").read_bytes()
-    fingerprint = f"{builder.info.full_name.replace('/', '-')}-{hashlib.sha256(info).hexdigest()[:12]}"
+    fingerprint = (
+        f"{builder.info.full_name.replace('/', '-')}-{hashlib.sha256(info).hexdigest()[:12]}"
+    )
     return Source(
-        name, fingerprint, tuple(label.names), tuple(image.shape), tuple(builder.info.splits), open_split
+        name,
+        fingerprint,
+        tuple(label.names),
+        tuple(image.shape),
+        tuple(builder.info.splits),
+        open_split,
     )
 
 
@@ -202,7 +215,9 @@ def tfds_builder(name: str, data_dir: str | None, **options: Any) -> Any:
 def needs_tensorflow(name: str) -> UserError:
     """The error for a step of TFDS that does not work without TensorFlow."""
     return UserError(
-        "data.name", name, "TFDS needs TensorFlow to prepare this data set (not to read it)",
+        "data.name",
+        name,
+        "TFDS needs TensorFlow to prepare this data set (not to read it)",
         "run `pip install 'resnet-jax[prepare]'`, prepare it, and train without TensorFlow",
     )
 

@@ -1,7 +1,7 @@
 """Residual networks in Flax NNX. Needs JAX and Flax only and can be used on its own."""
 
 from resnet_jax.models.blocks import BLOCKS, BasicBlock, BottleneckBlock
-from resnet_jax.models.choices import IllegalChoice
+from resnet_jax.models.choices import IllegalChoiceError
 from resnet_jax.models.convolution import IMPLEMENTATIONS, loop_safe_convolution
 from resnet_jax.models.cost import count_macs, count_parameters
 from resnet_jax.models.normalization import BatchNorm
@@ -19,7 +19,7 @@ __all__ = [
     "BasicBlock",
     "BatchNorm",
     "BottleneckBlock",
-    "IllegalChoice",
+    "IllegalChoiceError",
     "ResNet",
     "count_macs",
     "count_parameters",

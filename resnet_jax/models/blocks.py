@@ -11,7 +11,7 @@ from resnet_jax.models.shortcuts import shortcut as make_shortcut
 
 
 def _last_norm(norm: Callable[..., nnx.Module], channels: int, zero_gamma: bool, rngs: nnx.Rngs):
-    scale_init = nnx.initializers.zeros_init() if zero_gamma else nnx.initializers.ones_init()
+    scale_init = nnx.initializers.zeros if zero_gamma else nnx.initializers.ones
     return norm(channels, scale_init=scale_init, rngs=rngs)
 
 

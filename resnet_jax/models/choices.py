@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class IllegalChoice(ValueError):
+class IllegalChoiceError(ValueError):
     """An architecture was asked for that does not exist.
 
     Attributes:
@@ -24,8 +24,8 @@ def pick(field: str, value: Any, table: Mapping[str, T]) -> T:
     """Look `value` up in `table`.
 
     Raises:
-        IllegalChoice: `value` is no key of `table`.
+        IllegalChoiceError: `value` is no key of `table`.
     """
     if value not in table:
-        raise IllegalChoice(field, value, ", ".join(table))
+        raise IllegalChoiceError(field, value, ", ".join(table))
     return table[value]

@@ -7,7 +7,7 @@ both gradients as forward convolutions in that layout. It has no forward-mode de
 Hessian-vector products need the native one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from resnet_jax.models.choices import IllegalChoice, pick
+from resnet_jax.models.choices import IllegalChoiceError, pick
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 Pairs = tuple[tuple[int, int], tuple[int, int]]
@@ -98,17 +98,19 @@ def loop_safe_convolution(
             fixed and the rest has no effect on the result in float32.
 
     Raises:
-        IllegalChoice: grouped or dilated; use the native convolution for those.
+        IllegalChoiceError: grouped or dilated; use the native convolution for those.
     """
     del options
     dilation = (*lhs_dilation, *rhs_dilation)
     if feature_group_count != 1 or any(d != 1 for d in dilation):
-        raise IllegalChoice("convolution", "loop_safe", "native, for grouped or dilated kernels")
+        raise IllegalChoiceError(
+            "convolution", "loop_safe", "native, for grouped or dilated kernels"
+        )
     (top, bottom), (left, right) = padding
     return _loop_safe(lhs, rhs, tuple(window_strides), ((top, bottom), (left, right)))
 
 
-IMPLEMENTATIONS = {
+IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
     "native": lax.conv_general_dilated,
     "loop_safe": loop_safe_convolution,
 }
@@ -138,7 +140,7 @@ def convolution(
         rngs: the stream `params` initialises the kernel.
 
     Raises:
-        IllegalChoice: no such implementation.
+        IllegalChoiceError: no such implementation.
     """
     pad = kernel_size // 2
     return nnx.Conv(

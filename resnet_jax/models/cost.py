@@ -43,7 +43,9 @@ def _equations(jaxpr: core.Jaxpr) -> Iterator[Any]:
 
 def _macs(equation: Any) -> int:
     name, out_size = equation.primitive.name, math.prod(equation.outvars[0].aval.shape)
-    left, right = (v.aval.shape for v in equation.invars[:2]) if len(equation.invars) > 1 else ((), ())
+    left, right = (
+        (v.aval.shape for v in equation.invars[:2]) if len(equation.invars) > 1 else ((), ())
+    )
     if name == "dot_general":
         contracting = equation.params["dimension_numbers"][0][0]
         return out_size * math.prod(left[axis] for axis in contracting)

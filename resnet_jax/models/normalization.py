@@ -33,7 +33,7 @@ class BatchNorm(nnx.Module):
         *,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
-        scale_init: nnx.Initializer = nnx.initializers.ones_init(),
+        scale_init: nnx.Initializer = nnx.initializers.ones,
         axis_name: str | None = None,
         dtype: Any = None,
         use_running_average: bool = False,

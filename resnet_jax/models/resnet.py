@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from resnet_jax.models.blocks import BLOCKS
-from resnet_jax.models.choices import IllegalChoice, pick
+from resnet_jax.models.choices import IllegalChoiceError, pick
 from resnet_jax.models.convolution import convolution as make_convolution
 from resnet_jax.models.normalization import BatchNorm
 
@@ -46,10 +46,10 @@ class Stage(nnx.Module):
     def __init__(
         self, make_block: Callable[..., nnx.Module], in_channels: int, num_blocks: int, stride: int
     ) -> None:
-        blocks = [make_block(in_channels, stride=stride)]
-        for _ in range(num_blocks - 1):
-            blocks.append(make_block(blocks[0].out_channels))
-        self.blocks = nnx.List(blocks)
+        first: Any = make_block(in_channels, stride=stride)
+        self.out_channels = first.out_channels
+        others = [make_block(self.out_channels) for _ in range(num_blocks - 1)]
+        self.blocks = nnx.List([first, *others])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for block in self.blocks:
@@ -80,7 +80,7 @@ class ResNet(nnx.Module):
         stem, stage1, stage2, …, head: the parts, by name.
 
     Raises:
-        IllegalChoice: an argument has no such value, or contradicts another.
+        IllegalChoiceError: an argument has no such value, or contradicts another.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class ResNet(nnx.Module):
     ) -> None:
         block_class = pick("block", block, BLOCKS)
         if len(stage_sizes) != len(widths):
-            raise IllegalChoice("widths", tuple(widths), f"one a stage, so {len(stage_sizes)}")
+            raise IllegalChoiceError("widths", tuple(widths), f"one a stage, so {len(stage_sizes)}")
         options = {"shortcut": shortcut, "zero_gamma": zero_gamma, "rngs": rngs}
         if stride_in_1x1:
             if block != "bottleneck":
-                raise IllegalChoice("stride_in_1x1", True, f"False, for block {block!r}")
+                raise IllegalChoiceError("stride_in_1x1", True, f"False, for block {block!r}")
             options["stride_in_1x1"] = True
         conv = partial(make_convolution, implementation=convolution, dtype=dtype)
         norm = partial(
@@ -127,8 +127,9 @@ class ResNet(nnx.Module):
         for number, (num_blocks, width) in enumerate(zip(stage_sizes, widths, strict=True), 1):
             make_block = partial(block_class, channels=width, conv=conv, norm=norm, **options)
             stride = 1 if number == 1 else 2
-            setattr(self, f"stage{number}", Stage(make_block, channels, num_blocks, stride))
-            channels = width * block_class.expansion
+            stage = Stage(make_block, channels, num_blocks, stride)
+            setattr(self, f"stage{number}", stage)
+            channels = stage.out_channels
         self.head = nnx.Linear(channels, num_classes, rngs=rngs)
 
     def features(self, x: jax.Array) -> dict[str, jax.Array]:

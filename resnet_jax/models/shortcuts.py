@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from resnet_jax.models.choices import IllegalChoice, pick
+from resnet_jax.models.choices import IllegalChoiceError, pick
 from resnet_jax.models.convolution import convolution
 from resnet_jax.models.normalization import BatchNorm
 
@@ -40,13 +40,13 @@ class ZeroPadShortcut(nnx.Module):
     used CIFAR weights.
 
     Raises:
-        IllegalChoice: the block has fewer output than input channels.
+        IllegalChoiceError: the block has fewer output than input channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, **layers: Any) -> None:
         del layers
         if out_channels < in_channels:
-            raise IllegalChoice(
+            raise IllegalChoiceError(
                 "shortcut", "A", f"B or C, where channels shrink ({in_channels} to {out_channels})"
             )
         self.stride = stride
@@ -111,6 +111,6 @@ def shortcut(
         **layers: `conv`, `norm` (how layers are made) and `rngs`.
 
     Raises:
-        IllegalChoice: no such kind, or one that cannot join these dimensions.
+        IllegalChoiceError: no such kind, or one that cannot join these dimensions.
     """
     return pick("shortcut", kind, SHORTCUTS)(in_channels, out_channels, stride, **layers)

@@ -6,7 +6,7 @@ from typing import Any
 
 from flax import nnx
 
-from resnet_jax.models.choices import IllegalChoice, pick
+from resnet_jax.models.choices import IllegalChoiceError, pick
 from resnet_jax.models.resnet import ResNet
 
 
@@ -37,21 +37,21 @@ class Family:
             block: `basic` or `bottleneck`; `None` takes what the source uses.
 
         Raises:
-            IllegalChoice: the family has no network of this depth with this block.
+            IllegalChoiceError: the family has no network of this depth with this block.
         """
         if self.stage_sizes:
             of_block = {d: s for d, s in self.stage_sizes.items() if block in (None, s[0])}
             if depth not in of_block:
                 known = ", ".join(str(d) for d in of_block) or "none"
                 with_block = f" with {block} blocks" if block else ""
-                raise IllegalChoice("depth", depth, f"{known}{with_block}")
+                raise IllegalChoiceError("depth", depth, f"{known}{with_block}")
             return of_block[depth]
         block = block or "basic"
         layers = pick("block", block, self.layers_per_stage_block)
         num_blocks, remainder = divmod(depth - 2, layers)
         if remainder or num_blocks < 1:
             below = max(num_blocks, 1) * layers + 2
-            raise IllegalChoice(
+            raise IllegalChoiceError(
                 "depth",
                 depth,
                 f"{layers}n+2 with n ≥ 1 for {block} blocks; nearest: {below} and {below + layers}",
@@ -106,7 +106,7 @@ def resnet(
         **options: other arguments of `ResNet`.
 
     Raises:
-        IllegalChoice: an argument has no such value, or contradicts another.
+        IllegalChoiceError: an argument has no such value, or contradicts another.
     """
     members = pick("family", family, FAMILIES)
     block, stage_sizes = members.stages(depth, block)
@@ -186,7 +186,7 @@ def create(
         The network in train mode; `model.eval()` normalises by the running statistics.
 
     Raises:
-        IllegalChoice: unknown name, or an argument that has no such value.
+        IllegalChoiceError: unknown name, or an argument that has no such value.
 
     Example:
         >>> model = create("resnet50", num_classes=1000, rngs=nnx.Rngs(0), zero_gamma=True)
@@ -199,6 +199,8 @@ def _fields(name: str) -> dict[str, Any]:
         return ZOO[name].fields
     match = re.fullmatch(r"(resnet|plain)(\d+)", name)
     if not match:
-        raise IllegalChoice("name", name, f"{', '.join(ZOO)}, or resnetN and plainN with N = 6n+2")
+        raise IllegalChoiceError(
+            "name", name, f"{', '.join(ZOO)}, or resnetN and plainN with N = 6n+2"
+        )
     kind, depth = match.groups()
     return {"family": "cifar", "depth": int(depth), "shortcut": "none" if kind == "plain" else "A"}

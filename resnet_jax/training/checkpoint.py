@@ -106,9 +106,11 @@ class Checkpoints:
         kept = "there is no checkpoint yet" if last is None else f"the one of step {last} is good"
         reason = " ".join(str(error).split())[:300]
         return UserError(
-            "checkpoint", str(self.directory), f"could not be saved ({reason})",
+            "checkpoint",
+            str(self.directory),
+            f"could not be saved ({reason})",
             f"{kept}; make room there and run the same command to go on",
-        )  # fmt: skip
+        )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """A saved state, on the first device.
@@ -140,8 +142,9 @@ class Checkpoints:
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
-                "checkpoint", str(self.directory / str(step)),
+                "checkpoint",
+                str(self.directory / str(step)),
                 f"is damaged or of another model ({type(error).__name__}: {reason})",
                 "remove that directory to go on from the one before it",
-            ) from error  # fmt: skip
+            ) from error
         return TrainState(**restored.state), restored.meta

@@ -70,15 +70,19 @@ def evaluate_run(
         step = named[which] if which in named else int(which)
         if step is None:
             raise UserError(
-                "--workdir", str(run.path), f"holds no checkpoint for --step={which}",
+                "--workdir",
+                str(run.path),
+                f"holds no checkpoint for --step={which}",
                 "run `train` until it has saved one",
-            )  # fmt: skip
+            )
         experiment = make_experiment(config, split)
         like = jax.eval_shape(
             lambda: initial_state(
-                experiment.network, experiment.optimizer, config.seed,
+                experiment.network,
+                experiment.optimizer,
+                config.seed,
                 with_ema=config.train.ema_decay is not None,
-            )  # fmt: skip
+            )
         )
         state, _ = checkpoints.restore(step, like)
     parallel = experiment.parallel

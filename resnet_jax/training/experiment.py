@@ -13,11 +13,9 @@ from ml_collections import ConfigDict
 from resnet_jax import models
 from resnet_jax.config import to_steps
 from resnet_jax.data import cache
-from resnet_jax.data.augment import Augmentation
-from resnet_jax.data.pipeline import DeviceData, Preprocessing, StreamData
 from resnet_jax.data.sources import Source, open_source
 from resnet_jax.errors import UserError, choose
-from resnet_jax.training.inputs import DeviceInputs, Inputs, StreamInputs
+from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.parallel import Parallel, make_parallel
 from resnet_jax.training.state import Network, make_network
@@ -70,7 +68,7 @@ def make_experiment(config: ConfigDict, eval_split: str | None = None) -> Experi
     """Build all parts of the run that a config describes.
 
     Args:
-        config: validated (`config.load_config`, `config.override`).
+        config: validated (`config_file.load_config`, `config_file.override`).
         eval_split: evaluate this split instead of the config's.
 
     Raises:
@@ -85,9 +83,8 @@ def make_experiment(config: ConfigDict, eval_split: str | None = None) -> Experi
     shape = cache.image_shape(source, data.image_size)
     network = make_network(_model_builder(config, source, shape, parallel))
     model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
-    inputs, facts = _make_inputs(
-        config, source, shape, parallel, eval_split or source.eval_split(data.eval_split)
-    )
+    eval_split = eval_split or source.eval_split(data.eval_split)
+    inputs = make_inputs(config, source, parallel, eval_split)
 
     def steps(field: str) -> float:
         section, name = field.split(".")
@@ -114,7 +111,7 @@ def make_experiment(config: ConfigDict, eval_split: str | None = None) -> Experi
         evaluate_every=steps("evaluate.every"),
         checkpoint_every=steps("checkpoint.every"),
         log_every=steps("log.every"),
-        facts=facts,
+        facts=_facts(config, source, inputs, eval_split),
         parameters=models.count_parameters(model),
         macs=models.count_macs(nnx.view(model, use_running_average=True), shape),
     )
@@ -126,10 +123,11 @@ def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
         unit = parallel.num_devices * parts
         parted = f" times train.accumulate_steps {parts}" if parts > 1 else ""
         raise UserError(
-            "train.batch_size", batch_size,
+            "train.batch_size",
+            batch_size,
             f"must be a multiple of the {parallel.num_devices} devices{parted}",
             f"nearest: {max(1, batch_size // unit) * unit} or {(batch_size // unit + 1) * unit}",
-        )  # fmt: skip
+        )
 
 
 def _model_builder(
@@ -139,11 +137,13 @@ def _model_builder(
     num_classes = fields.pop("num_classes")
     if num_classes not in (None, source.num_classes):
         raise UserError(
-            "model.num_classes", num_classes, f"{source.name} has {source.num_classes} classes",
+            "model.num_classes",
+            num_classes,
+            f"{source.name} has {source.num_classes} classes",
             "leave it at None",
-        )  # fmt: skip
+        )
     dtype = choose("model.dtype", fields.pop("dtype"), {name: name for name in DTYPES})
-    if dtype == "float64" and not jax.config.read("jax_enable_x64"):
+    if dtype == "float64" and not jax.config.jax_enable_x64:
         raise UserError("model.dtype", dtype, "needs JAX_ENABLE_X64=1 in the environment")
     if fields["convolution"] == "auto":
         # On CPU it is the faster one outside of loops too: see docs/performance.md.
@@ -161,75 +161,24 @@ def _model_builder(
     def checked(rngs: nnx.Rngs) -> nnx.Module:
         try:
             return build(rngs=rngs)
-        except models.IllegalChoice as error:
+        except models.IllegalChoiceError as error:
             allowed = f"allowed: {error.allowed}"
             raise UserError(f"model.{error.field}", error.value, allowed) from error
 
     return checked
 
 
-def _make_inputs(
-    config: ConfigDict,
-    source: Source,
-    shape: tuple[int, int, int],
-    parallel: Parallel,
-    eval_split: str,
-) -> tuple[Inputs, dict[str, Any]]:
-    data, seed, batch_size = config.data, config.seed, config.train.batch_size
-    directory = cache.cache_directory(data.cache_dir)
-    devices = parallel.num_devices
-    eval_batch_size = -(-config.evaluate.batch_size // devices) * devices
-    reading = {"image_size": data.image_size, "crop_fraction": data.crop_fraction}
-    train, evaluation = source.open(data.train_split), source.open(eval_split)
-    if not len(train) or not len(evaluation):
-        empty = data.train_split if not len(train) else eval_split
-        raise UserError("data split", empty, f"of {source.name} has no examples")
-
-    size = (len(train) + len(evaluation)) * shape[0] * shape[1] * shape[2]
-    placements = {"auto": size <= data.max_device_bytes, "device": True, "stream": False}
-    on_device = choose("data.placement", data.placement, placements)
-    if data.placement == "auto" and data.random_resized_crop:
-        on_device = False
-    if on_device:
-        if data.random_resized_crop:
-            raise UserError("data.random_resized_crop", True, "needs data.placement 'stream'")
-        threads = {"directory": directory, "num_threads": data.num_threads}
-        train = cache.decoded(source, data.train_split, **reading, **threads)
-        evaluation = cache.decoded(source, eval_split, **reading, **threads)
-    elif config.train.steps_per_call > 1:
-        raise UserError(
-            "train.steps_per_call", config.train.steps_per_call,
-            f"must be 1 where {source.name} streams from the host",
-            "or set data.placement to 'device'",
-        )  # fmt: skip
-    elif data.random_resized_crop and data.image_size is None:
-        raise UserError("data.image_size", None, "random_resized_crop needs it", "set it in pixels")
-
-    mean, std = cache.statistics(source, data.train_split, directory, train)
-    augmentation = Augmentation(data.pad, data.flip, data.cutout)
-    preprocessing = Preprocessing(mean, std, augmentation)
-    facts = {
+def _facts(config: ConfigDict, source: Source, inputs: Inputs, eval_split: str) -> dict[str, Any]:
+    preprocessing = inputs.preprocessing
+    return {
         "name": source.name,
-        "train_split": data.train_split,
+        "train_split": config.data.train_split,
         "eval_split": eval_split,
-        "train_examples": len(train),
-        "eval_examples": len(evaluation),
+        "train_examples": inputs.data.num_examples,
+        "eval_examples": len(inputs.eval_examples),
         "class_names": list(source.class_names),
-        "image_shape": list(shape),
-        "mean": list(mean),
-        "std": list(std),
-        "placement": "device" if on_device else "stream",
+        "image_shape": list(cache.image_shape(source, config.data.image_size)),
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+        "on_device": isinstance(inputs, DeviceInputs),
     }
-    if on_device:
-        per_call = config.train.steps_per_call
-        split = DeviceData(train, seed=seed, batch_size=batch_size, steps_per_call=per_call)
-        return DeviceInputs(split, evaluation, preprocessing, parallel, eval_batch_size), facts
-    threads = {"num_threads": data.num_threads}
-    stream = StreamData(
-        train, seed=seed, batch_size=batch_size, random_crop=data.random_resized_crop,
-        **reading, **threads,
-    )  # fmt: skip
-    inputs = StreamInputs(
-        stream, evaluation, preprocessing, parallel, eval_batch_size, seed=seed, **reading, **threads
-    )
-    return inputs, facts

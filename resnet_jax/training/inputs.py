@@ -5,12 +5,16 @@ arguments for a compiled function; `train_batch` and `eval_batch` are traced int
 arguments into a batch.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
+from resnet_jax.data import cache
+from resnet_jax.data.augment import Augmentation
 from resnet_jax.data.pipeline import (
     DeviceData,
     Preprocessing,
@@ -18,7 +22,8 @@ from resnet_jax.data.pipeline import (
     eval_mask,
     host_eval_batches,
 )
-from resnet_jax.data.sources import ArrayExamples, Examples
+from resnet_jax.data.sources import ArrayExamples, Examples, Source
+from resnet_jax.errors import UserError, choose
 from resnet_jax.training.parallel import Parallel
 from resnet_jax.training.steps import Batch
 
@@ -37,8 +42,12 @@ class DeviceInputs:
     placement = "replicated"
 
     def __init__(
-        self, data: DeviceData, eval_examples: ArrayExamples, preprocessing: Preprocessing,
-        parallel: Parallel, eval_batch_size: int,
+        self,
+        data: DeviceData,
+        eval_examples: ArrayExamples,
+        preprocessing: Preprocessing,
+        parallel: Parallel,
+        eval_batch_size: int,
     ) -> None:
         self.data, self.preprocessing, self.parallel = data, preprocessing, parallel
         self.eval_examples, self.eval_batch_size = eval_examples, eval_batch_size
@@ -72,9 +81,7 @@ class DeviceInputs:
     def eval_batch(self, arrays: Batch, index: jax.Array) -> Batch:
         """The evaluation batch of `index`, traced."""
         positions = self.parallel.positions(self.eval_batch_size)
-        indices, mask = eval_mask(
-            index, positions, self.eval_batch_size, len(self.eval_examples)
-        )
+        indices, mask = eval_mask(index, positions, self.eval_batch_size, len(self.eval_examples))
         image = self.preprocessing.normalise(arrays["image"][indices])
         return {"image": image, "label": arrays["label"][indices], "mask": mask}
 
@@ -95,11 +102,24 @@ class StreamInputs:
     placement = "split"
 
     def __init__(
-        self, data: StreamData, eval_examples: Examples, preprocessing: Preprocessing,
-        parallel: Parallel, eval_batch_size: int, *, seed: int, image_size: int | None,
-        crop_fraction: float, num_threads: int,
+        self,
+        data: StreamData,
+        eval_examples: Examples,
+        preprocessing: Preprocessing,
+        parallel: Parallel,
+        eval_batch_size: int,
+        *,
+        seed: int,
+        image_size: int | None,
+        crop_fraction: float,
+        num_threads: int,
     ) -> None:
-        self.data, self.preprocessing, self.parallel, self.seed = data, preprocessing, parallel, seed
+        self.data, self.preprocessing, self.parallel, self.seed = (
+            data,
+            preprocessing,
+            parallel,
+            seed,
+        )
         self.eval_examples, self.eval_batch_size = eval_examples, eval_batch_size
         self._reading = image_size, crop_fraction, num_threads
         self._next_step = -1
@@ -130,3 +150,94 @@ class StreamInputs:
 
 
 Inputs = DeviceInputs | StreamInputs
+
+
+def make_inputs(config: ConfigDict, source: Source, parallel: Parallel, eval_split: str) -> Inputs:
+    """The inputs of a config: on the device where both splits fit, else streamed.
+
+    Raises:
+        UserError: a split that does not exist or is empty, or fields that contradict each other.
+    """
+    data = config.data
+    train, evaluation = source.open(data.train_split), source.open(eval_split)
+    for split, examples in ((data.train_split, train), (eval_split, evaluation)):
+        if not len(examples):
+            raise UserError("data split", split, f"of {source.name} has no examples")
+    devices = parallel.num_devices
+    eval_batch_size = -(-config.evaluate.batch_size // devices) * devices
+    if _on_device(config, source, len(train) + len(evaluation)):
+        return _device_inputs(config, source, parallel, eval_split, eval_batch_size)
+
+    directory = cache.cache_directory(data.cache_dir)
+    mean, std = cache.statistics(source, data.train_split, directory, train)
+    reading = {
+        "image_size": data.image_size,
+        "crop_fraction": data.crop_fraction,
+        "num_threads": data.num_threads,
+    }
+    stream = StreamData(
+        train,
+        seed=config.seed,
+        batch_size=config.train.batch_size,
+        random_crop=data.random_resized_crop,
+        **reading,
+    )
+    preprocessing = Preprocessing(mean, std, _augmentation(data))
+    return StreamInputs(
+        stream, evaluation, preprocessing, parallel, eval_batch_size, seed=config.seed, **reading
+    )
+
+
+def _device_inputs(
+    config: ConfigDict, source: Source, parallel: Parallel, eval_split: str, eval_batch_size: int
+) -> DeviceInputs:
+    data = config.data
+    directory = cache.cache_directory(data.cache_dir)
+
+    def decoded(split: str) -> ArrayExamples:
+        return cache.decoded(
+            source,
+            split,
+            image_size=data.image_size,
+            crop_fraction=data.crop_fraction,
+            directory=directory,
+            num_threads=data.num_threads,
+        )
+
+    train = decoded(data.train_split)
+    mean, std = cache.statistics(source, data.train_split, directory, train)
+    split = DeviceData(
+        train,
+        seed=config.seed,
+        batch_size=config.train.batch_size,
+        steps_per_call=config.train.steps_per_call,
+    )
+    preprocessing = Preprocessing(mean, std, _augmentation(data))
+    return DeviceInputs(split, decoded(eval_split), preprocessing, parallel, eval_batch_size)
+
+
+def _augmentation(data: ConfigDict) -> Augmentation:
+    return Augmentation(data.pad, data.flip, data.cutout)
+
+
+def _on_device(config: ConfigDict, source: Source, num_examples: int) -> bool:
+    data = config.data
+    fits = num_examples * math.prod(cache.image_shape(source, data.image_size))
+    placements = {
+        "auto": fits <= data.max_device_bytes and not data.random_resized_crop,
+        "device": True,
+        "stream": False,
+    }
+    on_device = choose("data.placement", data.placement, placements)
+    if on_device and data.random_resized_crop:
+        raise UserError("data.random_resized_crop", True, "needs data.placement 'stream'")
+    if data.random_resized_crop and data.image_size is None:
+        raise UserError("data.image_size", None, "random_resized_crop needs it", "set it in pixels")
+    if config.train.steps_per_call > 1 and not on_device:
+        raise UserError(
+            "train.steps_per_call",
+            config.train.steps_per_call,
+            f"must be 1 where {source.name} streams from the host",
+            "or set data.placement to 'device'",
+        )
+    return on_device

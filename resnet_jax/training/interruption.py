@@ -5,7 +5,10 @@ from types import FrameType
 from typing import Any
 
 # Exit code and state of status.json for each signal.
-SIGNALS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "preempted")}
+SIGNALS: dict[int, tuple[int, str]] = {
+    signal.SIGINT: (130, "interrupted"),
+    signal.SIGTERM: (143, "preempted"),
+}
 
 
 class StopRequest:

@@ -12,8 +12,8 @@ from jax import lax
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.evaluate import compile_evaluation, means
 from resnet_jax.training.experiment import Experiment
-from resnet_jax.training.intervals import is_due, next_due
 from resnet_jax.training.interruption import SIGNALS, StopRequest
+from resnet_jax.training.intervals import is_due, next_due
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.state import TrainState, initial_state
@@ -23,7 +23,7 @@ DIVERGED = 3
 NOTHING = {"loss": 0.0, "correct": 0, "count": 0}
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The loss or the weights are not finite.
 
     Attributes:
@@ -58,7 +58,7 @@ def train(experiment: Experiment, run: RunDirectory, reporter: Reporter) -> int:
                 return loop.finish("done", 0)
             exit_code, state = SIGNALS[stop.signal]
             return loop.finish(state, exit_code)
-    except Diverged as error:
+    except DivergedError as error:
         return loop.finish("diverged", DIVERGED, step=error.step, error=str(error))
     except BaseException as error:
         loop.finish("failed", 1, error=f"{type(error).__name__}: {error}")
@@ -130,7 +130,7 @@ class Loop:
             metrics = jax.device_get(self.experiment.parallel.collect(placed))
             for index, loss in enumerate(metrics["loss"]):
                 if not math.isfinite(loss):
-                    raise Diverged(first + index + 1)
+                    raise DivergedError(first + index + 1)
                 for name in NOTHING:
                     self.totals[name] += metrics[name][index].item()
             self.clock.add(int(metrics["count"].sum()))
@@ -147,8 +147,12 @@ class Loop:
             return
         self._read_metrics()
         if log:
-            self._log("train", **means(self.totals), learning_rate=float(e.schedule(self.step)),
-                      images_per_second=round(self.clock.rate(), 1))  # fmt: skip
+            self._log(
+                "train",
+                **means(self.totals),
+                learning_rate=float(e.schedule(self.step)),
+                images_per_second=round(self.clock.rate(), 1),
+            )
             self.totals = dict(NOTHING)
             self._write_status("running")
         if evaluate:
@@ -168,7 +172,7 @@ class Loop:
         # The next step donates the buffers of the state, and the save goes on meanwhile.
         state, finite = _snapshot(self.experiment.parallel.collect(self.state))
         if not finite:
-            raise Diverged(self.step)
+            raise DivergedError(self.step)
         meta = {"totals": self.totals, "result": self.result}
         self.checkpoints.save(self.step, state, meta, accuracy)
         self._write_status("running")
@@ -179,10 +183,14 @@ class Loop:
             facts["result"] = self.result
         facts["seconds"] = round(self.clock.elapsed(), 1)
         self.run.write_status(
-            state, self.step if step is None else step, self.experiment.total_steps,
-            parameters=self.experiment.parameters, macs=self.experiment.macs,
-            devices=devices, **facts,
-        )  # fmt: skip
+            state,
+            self.step if step is None else step,
+            self.experiment.total_steps,
+            parameters=self.experiment.parameters,
+            macs=self.experiment.macs,
+            devices=devices,
+            **facts,
+        )
         return self.run.read_status()
 
     def finish(self, state: str, exit_code: int, **facts: Any) -> int:

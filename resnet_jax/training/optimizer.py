@@ -26,24 +26,36 @@ def _sgd(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransf
 
 def _adamw(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
     return optax.adamw(
-        rate, b1=config.momentum, b2=config.b2, eps=config.epsilon,
-        weight_decay=config.weight_decay, mask=mask,
-    )  # fmt: skip
+        rate,
+        b1=config.momentum,
+        b2=config.b2,
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+        mask=mask,
+    )
 
 
 def _lars(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
     return optax.lars(
-        rate, config.weight_decay, weight_decay_mask=True if mask is None else mask,
-        trust_coefficient=config.trust_coefficient, trust_ratio_mask=decay_mask,
-        momentum=config.momentum, nesterov=config.nesterov,
-    )  # fmt: skip
+        rate,
+        config.weight_decay,
+        weight_decay_mask=True if mask is None else mask,
+        trust_coefficient=config.trust_coefficient,
+        trust_ratio_mask=decay_mask,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+    )
 
 
 def _lamb(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
     return optax.lamb(
-        rate, b1=config.momentum, b2=config.b2, eps=config.epsilon,
-        weight_decay=config.weight_decay, mask=mask,
-    )  # fmt: skip
+        rate,
+        b1=config.momentum,
+        b2=config.b2,
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+        mask=mask,
+    )
 
 
 OPTIMIZERS = {"sgd": _sgd, "adamw": _adamw, "lars": _lars, "lamb": _lamb}
@@ -85,7 +97,9 @@ def make_schedule(config: ConfigDict, total_steps: int, num_examples: int) -> op
     warmup = round(to_steps("schedule.warmup", schedule.warmup, num_examples, batch_size))
     if warmup >= total_steps:
         raise UserError(
-            "schedule.warmup", schedule.warmup, f"must be shorter than train.duration ({total_steps} steps)"
+            "schedule.warmup",
+            schedule.warmup,
+            f"must be shorter than train.duration ({total_steps} steps)",
         )
     boundaries = [
         round(to_steps("schedule.boundaries", b, num_examples, batch_size)) - warmup

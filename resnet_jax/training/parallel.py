@@ -113,8 +113,8 @@ class PmapReplicas:
         return jax.tree.map(lambda a: a.addressable_data(0)[0], tree)
 
 
-MODES = {"jit": JitMesh, "pmap": PmapReplicas}
 Parallel = JitMesh | PmapReplicas
+MODES: dict[str, type[JitMesh] | type[PmapReplicas]] = {"jit": JitMesh, "pmap": PmapReplicas}
 
 
 def make_parallel(mode: str, batch_statistics: str, num_devices: int | None = None) -> Parallel:
@@ -126,15 +126,19 @@ def make_parallel(mode: str, batch_statistics: str, num_devices: int | None = No
     available = jax.devices()
     if num_devices is not None and num_devices > len(available):
         raise UserError(
-            "parallel.num_devices", num_devices, f"there are {len(available)} devices",
+            "parallel.num_devices",
+            num_devices,
+            f"there are {len(available)} devices",
             "lower it, or simulate devices on CPU with "
             f"XLA_FLAGS=--xla_force_host_platform_device_count={num_devices}",
-        )  # fmt: skip
+        )
     make = choose("parallel.mode", mode, MODES)
     choose("parallel.batch_statistics", batch_statistics, {"global": None, "per_device": None})
     if batch_statistics == "per_device" and mode != "pmap":
         raise UserError(
-            "parallel.batch_statistics", batch_statistics, "parallel.mode 'jit' has only 'global'",
+            "parallel.batch_statistics",
+            batch_statistics,
+            "parallel.mode 'jit' has only 'global'",
             "set parallel.mode to 'pmap'",
-        )  # fmt: skip
+        )
     return make(available[:num_devices])

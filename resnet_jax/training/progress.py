@@ -39,7 +39,7 @@ def describe(experiment: Experiment) -> dict[str, str]:
         "multiply-adds": f"{experiment.macs / 1e6:,.1f} million an image",
         "data": f"{facts['name']}: {facts['train_examples']:,} train, {facts['eval_examples']:,} "
         f"{facts['eval_split']}, {height}×{width}×{channels}, on the "
-        + ("device" if facts["placement"] == "device" else "host"),
+        + ("device" if facts["on_device"] else "host"),
         "devices": f"{devices} × {device.device_kind} ({config.parallel.mode})",
         "batch": f"{batch_size} ({batch_size // devices} a device)",
         "duration": f"{total:,} steps, {epochs:.4g} epochs",
@@ -75,8 +75,9 @@ class Reporter:
                 TimeRemainingColumn(),
                 console=self.console,
             )
-            self._task = self._bar.add_task("train", total=experiment.total_steps, completed=step,
-                                            numbers="compiling")  # fmt: skip
+            self._task = self._bar.add_task(
+                "train", total=experiment.total_steps, completed=step, numbers="compiling"
+            )
             self._bar.start()
 
     def step(self, step: int, means: Mapping[str, float], images_per_second: float) -> None:

@@ -23,7 +23,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import FIELDS, differences, override
+from resnet_jax.config import FIELDS
+from resnet_jax.config_file import differences, override
 from resnet_jax.errors import UserError
 
 STATES = ("running", "done", "interrupted", "preempted", "diverged", "failed")
@@ -59,9 +60,11 @@ class RunDirectory:
             lines = differences(self.read_config(), json.loads(json.dumps(config)))
             if lines:
                 raise UserError(
-                    "--workdir", str(self.path), f"holds a run of another config: {'; '.join(lines)}",
+                    "--workdir",
+                    str(self.path),
+                    f"holds a run of another config: {'; '.join(lines)}",
                     "use another directory, or that run's config",
-                )  # fmt: skip
+                )
             self._writable()
             return
         if self.path.is_dir() and any(self.path.iterdir()):
@@ -168,9 +171,11 @@ class RunDirectory:
             return json.loads(path.read_text())
         except FileNotFoundError as error:
             raise UserError(
-                "--workdir", str(self.path), f"holds no {name}: nothing was trained there",
+                "--workdir",
+                str(self.path),
+                f"holds no {name}: nothing was trained there",
                 "give the directory of a run, or run `train` first",
-            ) from error  # fmt: skip
+            ) from error
         except (ValueError, OSError) as error:
             raise UserError("--workdir", str(path), f"cannot be read ({error})") from error
 

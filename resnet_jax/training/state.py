@@ -53,7 +53,7 @@ class Network:
 
     def initialise(self, key: jax.Array) -> Arrays:
         """Fresh `{"params", "batch_stats"}`; pure, so it can be compiled."""
-        _, params, batch_stats = nnx.split(self.build(nnx.Rngs(key)), nnx.Param, nnx.BatchStat)
+        params, batch_stats = nnx.state(self.build(nnx.Rngs(key)), nnx.Param, nnx.BatchStat)
         return {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(batch_stats)}
 
     def train(
@@ -72,11 +72,11 @@ class Network:
 def make_network(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     """Split off the graph of the module that `build` makes, without computing its arrays."""
     model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
-    graphs = [
+    train_graph, eval_graph = (
         nnx.graphdef(nnx.view(model, use_running_average=evaluating, raise_if_not_found=False))
         for evaluating in (False, True)
-    ]
-    return Network(build, *graphs)
+    )
+    return Network(build, train_graph, eval_graph)
 
 
 def initial_state(
