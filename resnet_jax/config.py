@@ -42,7 +42,12 @@ class Field(NamedTuple):
 
 
 SCHEMA: dict[str, Any] = {
-    "seed": Field("int", 0, "seed of initialisation, order and augmentation", NON_NEGATIVE),
+    "seed": Field(
+        "int",
+        0,
+        "seed of initialisation, order and augmentation",
+        ("from 0 to 4294967295", lambda v: 0 <= v < 2**32),
+    ),
     "model": {
         "family": Field("str", "cifar", "cifar (3 stages, 16-64 filters) or imagenet (4, 64-512)"),
         "depth": Field("int", 20, "weighted layers on the main path", POSITIVE),

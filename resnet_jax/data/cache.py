@@ -1,12 +1,13 @@
 """Decoded splits and their statistics, computed once and kept on disk."""
 
+import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -67,7 +68,8 @@ def decoded(
         UserError: the cache directory cannot be written.
     """
     shape = image_shape(source, image_size)
-    geometry = f"{shape[0]}x{shape[1]}" + (f"-{crop_fraction:g}" if crop_fraction != 1 else "")
+    resize = image_size is not None
+    geometry = f"{shape[0]}x{shape[1]}" + (f"-{crop_fraction!r}" if resize else "")
     path = directory / f"{_stem(source, split)}-{geometry}.npz"
     if path.is_file():
         with np.load(path) as arrays:
@@ -76,7 +78,6 @@ def decoded(
     examples = source.open(split)
     images = np.empty((len(examples), *shape), np.uint8)
     labels = np.empty(len(examples), np.int32)
-    resize = image_size is not None
 
     def read(index: int) -> None:
         image, labels[index] = examples[index]
@@ -95,7 +96,8 @@ def statistics(
     """Mean and standard deviation of each channel of a split, computed once and kept.
 
     Args:
-        source, split: what the statistics are of; they name the file in `directory`.
+        source, split: what the statistics are of; they name the file in `directory`, together with
+            the content of decoded examples, which depends on their size and crop.
         directory: of the cache.
         examples: of this split. Every image of decoded ones counts; of others, which are slow to
             read, 10,000 evenly spaced ones do.
@@ -103,8 +105,10 @@ def statistics(
     Returns:
         mean, std: one number a channel, pixel values scaled to 0 to 1.
     """
-    exact = isinstance(examples, ArrayExamples)
-    path = directory / f"{_stem(source, split)}-statistics{'' if exact else '-sampled'}.json"
+    content = "sampled"
+    if isinstance(examples, ArrayExamples):
+        content = hashlib.sha256(np.ascontiguousarray(examples.images).data).hexdigest()[:12]
+    path = directory / f"{_stem(source, split)}-statistics-{content}.json"
     if path.is_file():
         kept = json.loads(path.read_text())
     else:
@@ -141,7 +145,8 @@ def channel_statistics(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.nda
 
 
 def _stem(source: Source, split: str) -> str:
-    return f"{source.fingerprint}-{re.sub(r'[^A-Za-z0-9]+', '_', split)}"
+    # Different sub-splits, such as train[:50%] and train[50%:], have different names.
+    return f"{source.fingerprint}-{quote(split, safe='')}"
 
 
 def _write(path: Path, write: Callable) -> None:
@@ -150,10 +155,11 @@ def _write(path: Path, write: Callable) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             try:
                 write(file)
+                file.flush()
+                os.replace(file.name, path)
             except BaseException:
                 os.unlink(file.name)
                 raise
-        os.replace(file.name, path)
     except OSError as error:
         raise UserError(
             "data.cache_dir",

@@ -67,13 +67,10 @@ class Preprocessing:
         return {"image": augmented, "label": labels, "mask": jnp.ones(labels.shape, bool)}
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _orders(seed: int, first_epoch: int, num_epochs: int, num_examples: int) -> jax.Array:
-    def one(epoch):
-        key = random_streams.stream_key(seed, random_streams.ORDER, epoch)
-        return jax.random.permutation(key, num_examples)
-
-    return jax.vmap(one)(first_epoch + jnp.arange(num_epochs)).reshape(-1).astype(jnp.int32)
+@partial(jax.jit, static_argnums=1)
+def _orders(keys: jax.Array, num_examples: int) -> jax.Array:
+    orders = jax.vmap(lambda key: jax.random.permutation(key, num_examples))(keys)
+    return orders.reshape(-1).astype(jnp.int32)
 
 
 class DeviceData:
@@ -110,7 +107,10 @@ class DeviceData:
             `offset`: where in `indices` that step begins.
         """
         epoch = self.window_number(step)
-        indices = _orders(self.seed, epoch, self.epochs_per_window, self.num_examples)
+        epochs = epoch + jnp.arange(self.epochs_per_window)
+        # The seed is no argument of a compiled function: that would refuse one of 2**31 or more.
+        keys = jax.vmap(partial(random_streams.stream_key, self.seed, random_streams.ORDER))(epochs)
+        indices = _orders(keys, self.num_examples)
         offset = step * self.batch_size - epoch * self.num_examples
         return {"indices": indices, "step": np.int32(step), "offset": np.int32(offset)}
 

@@ -1,6 +1,7 @@
 """Put a TFDS data set on disk as ArrayRecord files."""
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         content = gzip.decompress(path.read_bytes())
         magic, *shape = np.frombuffer(content, ">i4", 1 + dimensions).tolist()
         array = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(
             "--manual_dir", str(path), f"cannot be read as an IDX file ({error})"
         ) from error
@@ -42,11 +43,10 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
 def _fashion_mnist_builder(data_dir: str | None) -> Any:
     """TFDS's builder, but reading local files, which needs no TensorFlow."""
-    import tensorflow_datasets as tfds
     from PIL import Image
     from tensorflow_datasets.image_classification.mnist import FashionMNIST
 
-    class LocalFashionMNIST(FashionMNIST):
+    class LocalFashionMNIST(FashionMNIST, skip_registration=True):  # type: ignore[call-arg]
         name = "fashion_mnist"
         MANUAL_DOWNLOAD_INSTRUCTIONS = f"Needs {_FASHION_MNIST_FILES}"
 
@@ -61,7 +61,6 @@ def _fashion_mnist_builder(data_dir: str | None) -> Any:
             for index, (image, label) in enumerate(pairs):
                 yield index, {"image": Image.fromarray(image), "label": int(label)}
 
-    del tfds
     return LocalFashionMNIST(data_dir=data_dir, file_format="array_record")
 
 
@@ -85,9 +84,12 @@ def prepare(name: str, data_dir: str | None = None, manual_dir: str | None = Non
     if manual_dir is not None and not Path(manual_dir).is_dir():
         raise UserError("--manual_dir", manual_dir, "no such directory")
     if name == "fashion_mnist" and manual_dir is not None:
-        for files in _FASHION_MNIST_FILES.values():
-            for file, dimensions in zip(files, (3, 1), strict=True):
-                read_idx(Path(manual_dir) / file, dimensions)
+        for image_file, label_file in _FASHION_MNIST_FILES.values():
+            images = read_idx(Path(manual_dir) / image_file, 3)
+            labels = read_idx(Path(manual_dir) / label_file, 1)
+            if images.shape != (len(labels), 28, 28) or np.any(labels > 9):
+                problem = f"{image_file} and {label_file} are no 28×28 images with a label 0-9 each"
+                raise UserError("--manual_dir", manual_dir, problem)
         builder = _fashion_mnist_builder(data_dir)
     else:
         builder = tfds_builder(name, data_dir, file_format="array_record")

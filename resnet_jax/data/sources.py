@@ -164,7 +164,9 @@ def tfds_source(name: str, data_dir: str | None = None) -> Source:
 
     def open_split(split: str) -> Examples:
         try:
-            return TfdsExamples(builder.as_data_source(split=split))
+            examples = TfdsExamples(builder.as_data_source(split=split))
+            len(examples)  # Raises ValueError where a sub-split ends before it begins.
+            return examples
         except NotImplementedError as error:
             raise UserError(
                 "data.name",
@@ -208,7 +210,7 @@ def tfds_builder(name: str, data_dir: str | None, **options: Any) -> Any:
         raise UserError("data.name", name, problem, nearest(name.split("/")[0], known)) from error
     except ModuleNotFoundError as error:
         raise needs_tensorflow(name) from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AssertionError) as error:
         raise UserError("data.name", name, str(error)) from error
 
 

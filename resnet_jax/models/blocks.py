@@ -10,11 +10,6 @@ from resnet_jax.models.normalization import BatchNorm
 from resnet_jax.models.shortcuts import shortcut as make_shortcut
 
 
-def _last_norm(norm: Callable[..., nnx.Module], channels: int, zero_gamma: bool, rngs: nnx.Rngs):
-    scale_init = nnx.initializers.zeros if zero_gamma else nnx.initializers.ones
-    return norm(channels, scale_init=scale_init, rngs=rngs)
-
-
 class BasicBlock(nnx.Module):
     """Two 3×3 convolutions (He 2015, Fig. 5 left): ReLU(shortcut(x, F(x))).
 
@@ -46,7 +41,7 @@ class BasicBlock(nnx.Module):
         self.conv1 = conv(in_channels, channels, 3, stride=stride, rngs=rngs)
         self.norm1 = norm(channels, rngs=rngs)
         self.conv2 = conv(channels, channels, 3, rngs=rngs)
-        self.norm2 = _last_norm(norm, channels, zero_gamma, rngs)
+        self.norm2 = norm(channels, initial_scale=0.0 if zero_gamma else 1.0, rngs=rngs)
         self.shortcut = make_shortcut(
             shortcut, in_channels, channels, stride, conv=conv, norm=norm, rngs=rngs
         )
@@ -97,7 +92,7 @@ class BottleneckBlock(nnx.Module):
         self.conv2 = conv(channels, channels, 3, stride=second_stride, rngs=rngs)
         self.norm2 = norm(channels, rngs=rngs)
         self.conv3 = conv(channels, out_channels, 1, rngs=rngs)
-        self.norm3 = _last_norm(norm, out_channels, zero_gamma, rngs)
+        self.norm3 = norm(out_channels, initial_scale=0.0 if zero_gamma else 1.0, rngs=rngs)
         self.shortcut = make_shortcut(
             shortcut, in_channels, out_channels, stride, conv=conv, norm=norm, rngs=rngs
         )

@@ -19,12 +19,12 @@ class BatchNorm(nnx.Module):
         num_features: size of the last axis.
         momentum: weight of the old running statistic in an update (0.9 in the code of He 2015).
         epsilon: added to the variance.
-        scale_init: initialiser of γ; zeros for the zero-γ initialisation (Goyal 2017, §5.1).
+        initial_scale: γ at the start; 0 for the zero-γ initialisation (Goyal 2017, §5.1).
         axis_name: mapped axis (`pmap`, `shard_map`, `vmap`) over which batch statistics are
             averaged; `None` keeps them per device under those. Under `jit` they are always global.
         dtype: type of the output; `None` keeps that of the input.
         use_running_average: normalise by the running statistics and leave them as they are.
-        rngs: accepted as by every module; the defaults draw nothing.
+        rngs: accepted as by every layer; nothing is drawn.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class BatchNorm(nnx.Module):
         *,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
-        scale_init: nnx.Initializer = nnx.initializers.ones,
+        initial_scale: float = 1.0,
         axis_name: str | None = None,
         dtype: Any = None,
         use_running_average: bool = False,
-        rngs: nnx.Rngs | None = None,
+        rngs: Any = None,
     ) -> None:
-        key = rngs.params() if rngs is not None else jax.random.key(0)
-        self.scale = nnx.Param(scale_init(key, (num_features,), jnp.float32))
+        del rngs
+        self.scale = nnx.Param(jnp.full(num_features, initial_scale, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(num_features, jnp.float32))
         self.mean = nnx.BatchStat(jnp.zeros(num_features, jnp.float32))
         self.var = nnx.BatchStat(jnp.ones(num_features, jnp.float32))

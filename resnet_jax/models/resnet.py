@@ -11,6 +11,7 @@ from flax import nnx
 from resnet_jax.models.blocks import BLOCKS
 from resnet_jax.models.choices import IllegalChoiceError, pick
 from resnet_jax.models.convolution import convolution as make_convolution
+from resnet_jax.models.key_stream import KeyStream
 from resnet_jax.models.normalization import BatchNorm
 
 
@@ -102,10 +103,11 @@ class ResNet(nnx.Module):
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        keys: Any = KeyStream(rngs.params())
         block_class = pick("block", block, BLOCKS)
         if len(stage_sizes) != len(widths):
             raise IllegalChoiceError("widths", tuple(widths), f"one a stage, so {len(stage_sizes)}")
-        options = {"shortcut": shortcut, "zero_gamma": zero_gamma, "rngs": rngs}
+        options = {"shortcut": shortcut, "zero_gamma": zero_gamma, "rngs": keys}
         if stride_in_1x1:
             if block != "bottleneck":
                 raise IllegalChoiceError("stride_in_1x1", True, f"False, for block {block!r}")
@@ -120,7 +122,7 @@ class ResNet(nnx.Module):
         )
 
         self.stem = pick("stem", stem, STEMS)(
-            in_channels, widths[0], conv=conv, norm=norm, rngs=rngs
+            in_channels, widths[0], conv=conv, norm=norm, rngs=keys
         )
         self.num_stages = len(stage_sizes)
         channels = widths[0]
@@ -130,7 +132,7 @@ class ResNet(nnx.Module):
             stage = Stage(make_block, channels, num_blocks, stride)
             setattr(self, f"stage{number}", stage)
             channels = stage.out_channels
-        self.head = nnx.Linear(channels, num_classes, rngs=rngs)
+        self.head = nnx.Linear(channels, num_classes, rngs=keys)
 
     def features(self, x: jax.Array) -> dict[str, jax.Array]:
         """The output of the stem and of every stage, for use as a backbone.

@@ -1,6 +1,7 @@
 """Checkpoints by Orbax: asynchronous saves, restore onto any devices, retention."""
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ class Checkpoints:
     def __init__(
         self, directory: Path, *, keep_last: int = 2, keep_best: int = 1, read_only: bool = False
     ) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax logs what it also raises; we tell it in one line.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
         best = checkpoint_managers.BestN(
             get_metric_fn=_accuracy, n=keep_best, keep_checkpoints_without_metrics=False
@@ -82,12 +84,19 @@ class Checkpoints:
             UserError: this save or the one before it failed, for want of disk space for example.
         """
         tree = {name: getattr(state, name) for name in FIELDS}
+        self._check_room(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
         items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
         metrics = None if accuracy is None else {"accuracy": accuracy}
         try:
             self._manager.save(step, args=items, metrics=metrics)
         except (OSError, ValueError, RuntimeError) as error:
             raise self._save_failed(error) from error
+
+    def _check_room(self, needed: int) -> None:
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            reason = f"it needs {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free"
+            raise self._save_failed(OSError(reason))
 
     def wait(self) -> None:
         """Wait until the last save is complete.
@@ -117,7 +126,7 @@ class Checkpoints:
 
         Args:
             step: number of the checkpoint.
-            like: a state of the same shapes (`jax.eval_shape` will do).
+            like: shapes and types of the state (`Experiment.state_shapes`).
 
         Returns:
             The state and what was saved as `meta`.

@@ -13,7 +13,7 @@ from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.inputs import Inputs
 from resnet_jax.training.parallel import Parallel
 from resnet_jax.training.run_directory import RunDirectory
-from resnet_jax.training.state import Network, TrainState, initial_state
+from resnet_jax.training.state import Network, TrainState
 from resnet_jax.training.steps import eval_step
 
 
@@ -76,15 +76,7 @@ def evaluate_run(
                 "run `train` until it has saved one",
             )
         experiment = make_experiment(config, split)
-        like = jax.eval_shape(
-            lambda: initial_state(
-                experiment.network,
-                experiment.optimizer,
-                config.seed,
-                with_ema=config.train.ema_decay is not None,
-            )
-        )
-        state, _ = checkpoints.restore(step, like)
+        state, _ = checkpoints.restore(step, experiment.state_shapes())
     parallel = experiment.parallel
     evaluate = compile_evaluation(experiment.network, experiment.inputs, parallel)
     result = evaluate(parallel.replicate(state))

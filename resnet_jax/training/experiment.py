@@ -18,7 +18,13 @@ from resnet_jax.errors import UserError, choose
 from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.parallel import Parallel, make_parallel
-from resnet_jax.training.state import Network, make_network
+from resnet_jax.training.state import (
+    Network,
+    TrainState,
+    initial_state,
+    make_network,
+    state_shapes,
+)
 from resnet_jax.training.steps import StepOptions
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -62,6 +68,18 @@ class Experiment:
     def num_examples(self) -> int:
         """Training examples of an epoch."""
         return self.inputs.data.num_examples
+
+    def initial_state(self) -> TrainState:
+        """The state at step 0, on the first device."""
+        return initial_state(*self._state_arguments())
+
+    def state_shapes(self) -> TrainState:
+        """Shapes and types of the state, without computing it."""
+        return state_shapes(*self._state_arguments())
+
+    def _state_arguments(self) -> tuple[Any, ...]:
+        with_ema = self.options.ema_decay is not None
+        return self.network, self.optimizer, self.config.seed, with_ema
 
 
 def make_experiment(config: ConfigDict, eval_split: str | None = None) -> Experiment:
@@ -143,7 +161,7 @@ def _model_builder(
             "leave it at None",
         )
     dtype = choose("model.dtype", fields.pop("dtype"), {name: name for name in DTYPES})
-    if dtype == "float64" and not jax.config.jax_enable_x64:
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise UserError("model.dtype", dtype, "needs JAX_ENABLE_X64=1 in the environment")
     if fields["convolution"] == "auto":
         # On CPU it is the faster one outside of loops too: see docs/performance.md.

@@ -16,7 +16,7 @@ from resnet_jax.training.interruption import SIGNALS, StopRequest
 from resnet_jax.training.intervals import is_due, next_due
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.run_directory import RunDirectory
-from resnet_jax.training.state import TrainState, initial_state
+from resnet_jax.training.state import TrainState
 from resnet_jax.training.steps import train_step
 
 DIVERGED = 3
@@ -93,14 +93,11 @@ class Loop:
     def begin(self) -> None:
         """Initialise or restore; forget what was logged behind the checkpoint."""
         experiment = self.experiment
-        with_ema = experiment.options.ema_decay is not None
-        arguments = experiment.network, experiment.optimizer, experiment.config.seed, with_ema
         if self.step:
-            like = jax.eval_shape(lambda: initial_state(*arguments))
-            state, meta = self.checkpoints.restore(self.step, like)
+            state, meta = self.checkpoints.restore(self.step, experiment.state_shapes())
             self.totals, self.result = meta["totals"], meta["result"]
         else:
-            state = initial_state(*arguments)
+            state = experiment.initial_state()
         self.run.forget_after(self.step)
         self.state = experiment.parallel.replicate(state)
         self.reporter.start(experiment, str(self.run.path), self.step)

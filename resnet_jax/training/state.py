@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -82,7 +83,7 @@ def make_network(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
 def initial_state(
     network: Network, optimizer: optax.GradientTransformation, seed: int, with_ema: bool
 ) -> TrainState:
-    """The state at step 0.
+    """The state at step 0, on the first device.
 
     Args:
         network: of the run.
@@ -90,16 +91,26 @@ def initial_state(
         seed: of the run.
         with_ema: keep averaged weights too.
     """
-
-    def make() -> TrainState:
-        arrays = network.initialise(random_streams.stream_key(seed, random_streams.INIT, 0))
-        return TrainState(
-            step=jnp.int32(0),
-            opt_state=optimizer.init(arrays["params"]),
-            ema=jax.tree.map(jnp.copy, arrays) if with_ema else {},
-            **arrays,
-        )
-
     # On CPU nearly all of the time is the compilation of the random generator, one per layer.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    make = partial(_fresh_state, network, optimizer, seed, with_ema)
     return jax.jit(make, compiler_options=options)()
+
+
+def state_shapes(
+    network: Network, optimizer: optax.GradientTransformation, seed: int, with_ema: bool
+) -> TrainState:
+    """What `initial_state` returns, as `jax.ShapeDtypeStruct`s."""
+    return jax.eval_shape(partial(_fresh_state, network, optimizer, seed, with_ema))
+
+
+def _fresh_state(
+    network: Network, optimizer: optax.GradientTransformation, seed: int, with_ema: bool
+) -> TrainState:
+    arrays = network.initialise(random_streams.stream_key(seed, random_streams.INIT, 0))
+    return TrainState(
+        step=jnp.int32(0),
+        opt_state=optimizer.init(arrays["params"]),
+        ema=jax.tree.map(jnp.copy, arrays) if with_ema else {},
+        **arrays,
+    )

@@ -1,0 +1,179 @@
+"""Images per second of our compiled step, and of the same network in eager PyTorch if installed.
+
+    python benchmarks/train_step.py --model=resnet20 --batch_size=128 --image_size=32
+
+The two take turns in one process, so that both meet the same machine. Prints one JSON object.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from resnet_jax import models
+from resnet_jax.training.state import Network, TrainState, initial_state, make_network
+from resnet_jax.training.steps import StepOptions, eval_step, train_step
+
+try:
+    import torch
+
+    from benchmarks.torch_resnet import copy_weights, torch_resnet
+except ImportError:
+    torch = None
+
+RATE, MOMENTUM, DECAY = 0.01, 0.9, 1e-4
+Arguments = argparse.Namespace
+Batch = dict[str, np.ndarray]
+Run = Callable[[int], float]  # Does so many steps; returns the mean loss of the last one.
+
+
+def parse_arguments() -> Arguments:
+    formatter, kinds = argparse.ArgumentDefaultsHelpFormatter, ("auto", *models.IMPLEMENTATIONS)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=formatter)
+    add = parser.add_argument
+    add("--model", default="resnet20", choices=models.ZOO, help="name of the network")
+    add("--mode", default="train", choices=("train", "eval"), help="which step")
+    add("--batch_size", type=int, default=128, help="images a step")
+    add("--image_size", type=int, default=32, help="height and width in pixels")
+    add("--convolution", default="auto", choices=kinds, help="auto: loop_safe on CPU, else native")
+    add("--dtype", default="float32", choices=("float32", "bfloat16"), help="in torch: autocast")
+    add("--steps_per_call", type=int, default=1, help="of ours; more than 1: a lax.scan")
+    add("--steps", type=int, default=10, help="timed steps a round")
+    add("--repeats", type=int, default=5, help="rounds, ours and torch in turn")
+    arguments = parser.parse_args()
+    per_call = arguments.steps_per_call
+    if arguments.steps % per_call or (per_call > 1 and arguments.mode == "eval"):
+        parser.error("--steps_per_call must divide --steps, and is for --mode=train")
+    if arguments.convolution == "auto":
+        arguments.convolution = "loop_safe" if jax.default_backend() == "cpu" else "native"
+    return arguments
+
+
+def make_batch(arguments: Arguments, num_classes: int) -> Batch:
+    """Random images float32[batch, size, size, 3] and labels int32[batch]; all examples count."""
+    rng, count, size = np.random.default_rng(0), arguments.batch_size, arguments.image_size
+    images = rng.standard_normal((count, size, size, 3), np.float32)
+    labels = rng.integers(0, num_classes, count, np.int32)
+    return {"image": images, "label": labels, "mask": np.ones(count, bool)}
+
+
+def prepare_ours(
+    arguments: Arguments, network: Network, optimizer: Any, state: TrainState, batch: Batch
+) -> tuple[Run, dict[str, float]]:
+    """Our step, and the seconds that tracing and compiling it took; uses up `state`."""
+    per_call = arguments.steps_per_call
+
+    def call(state: TrainState, batch):
+        if arguments.mode == "eval":
+            return state, eval_step(state.evaluated(), batch, network)
+        step = partial(train_step, network=network, optimizer=optimizer, options=StepOptions())
+        repeated = partial(jax.lax.scan, lambda state, _: step(state, batch), length=per_call)
+        return step(state, batch) if per_call == 1 else repeated(state)
+
+    batch = jax.device_put(batch)
+    start = time.perf_counter()
+    lowered = jax.jit(call, donate_argnums=0).trace(state, batch).lower()
+    traced = time.perf_counter()
+    compiled = lowered.compile()
+    seconds = {"trace": traced - start, "compile": time.perf_counter() - traced}
+
+    def run(steps: int) -> float:
+        nonlocal state
+        for _ in range(steps // per_call):
+            state, metrics = compiled(state, batch)
+        jax.block_until_ready(state)
+        return float(np.ravel(metrics["loss"] / metrics["count"])[-1])
+
+    return run, seconds
+
+
+def prepare_torch(arguments: Arguments, model: models.ResNet, batch: Batch) -> Run | None:
+    """The same network, weights and batch in eager torch; None without a torch for our device."""
+    device = {"cpu": "cpu", "gpu": "cuda"}.get(jax.default_backend())
+    if torch is None or device is None or (device == "cuda" and not torch.cuda.is_available()):
+        return None
+    torch.set_num_threads(os.cpu_count() or 1)
+    net = torch_resnet(**models.ZOO[arguments.model].fields, num_classes=model.head.out_features)
+    copy_weights(model, net)
+    training = arguments.mode == "train"
+    net = net.train(training).to(device, memory_format=torch.channels_last)
+    images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2).to(device)  # channels_last
+    labels = torch.from_numpy(batch["label"]).long().to(device)
+    optimizer = torch.optim.SGD(net.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
+    precision = torch.autocast(device, torch.bfloat16, enabled=arguments.dtype == "bfloat16")
+
+    def run(steps: int) -> float:
+        for _ in range(steps):
+            with torch.inference_mode(not training), precision:
+                loss = torch.nn.functional.cross_entropy(net(images), labels)
+            if training:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        return loss.item()  # Waits for all before it, on a GPU too.
+
+    return run
+
+
+def images_per_second(run: Run, arguments: Arguments) -> float:
+    run(arguments.steps_per_call)  # The other had the machine before.
+    start = time.perf_counter()
+    run(arguments.steps)
+    return arguments.batch_size * arguments.steps / (time.perf_counter() - start)
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    numbers = {"median": np.median(values), "min": min(values), "max": max(values)}
+    return {name: float(f"{number:.4g}") for name, number in numbers.items()}
+
+
+def machine() -> dict[str, Any]:
+    info = Path("/proc/cpuinfo")
+    cpu = re.search("model name\\s*: (.*)", info.read_text()) if info.exists() else None
+    versions = {"jax": jax.__version__, "torch": torch and torch.__version__}
+    device = {"backend": jax.default_backend(), "device": jax.devices()[0].device_kind}
+    return {"cpu": cpu and cpu[1], "cores": os.cpu_count(), **device, "versions": versions}
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    jax.config.update("jax_enable_compilation_cache", False)
+    options = {"convolution": arguments.convolution, "dtype": arguments.dtype}
+    network = make_network(lambda rngs: models.create(arguments.model, rngs=rngs, **options))
+    optimizer = optax.chain(optax.add_decayed_weights(DECAY), optax.sgd(RATE, MOMENTUM))
+    state = initial_state(network, optimizer, seed=0, with_ema=False)
+    model = nnx.merge(network.train_graph, state.params, state.batch_stats)
+    batch = make_batch(arguments, model.head.out_features)
+    torchs = prepare_torch(arguments, model, batch)
+    ours, seconds = prepare_ours(arguments, network, optimizer, state, batch)
+
+    runs = [run for run in (ours, torchs) if run]
+    losses = [run(arguments.steps_per_call) for run in runs]  # Equal: both compute the same.
+    rounds = [[images_per_second(run, arguments) for run in runs] for _ in range(arguments.repeats)]
+    speeds = [summary(speeds) for speeds in zip(*rounds, strict=True)]
+    result = {
+        **vars(arguments),
+        "machine": machine(),
+        "seconds": {name: round(number, 2) for name, number in seconds.items()},
+        "first_loss": {"ours": losses[0], "torch": losses[1] if torchs else None},
+        "images_per_second": {"ours": speeds[0], "torch": speeds[1] if torchs else None},
+        "ours_over_torch": summary([a / b for a, b in rounds]) if torchs else None,
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

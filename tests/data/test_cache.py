@@ -1,0 +1,264 @@
+"""The cache, against direct reading and numpy; nothing is recomputed and nothing half-written."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnet_jax.data import cache
+from resnet_jax.data.images import centre_crop
+from resnet_jax.data.sources import ArrayExamples, open_source
+from resnet_jax.errors import UserError
+
+
+def decode(source, split, directory, image_size=None, crop_fraction=1.0, num_threads=2):
+    return cache.decoded(
+        source,
+        split,
+        image_size=image_size,
+        crop_fraction=crop_fraction,
+        directory=directory,
+        num_threads=num_threads,
+    )
+
+
+def assert_same(examples, images, labels):
+    np.testing.assert_array_equal(examples.images, images)
+    np.testing.assert_array_equal(examples.labels, labels)
+    assert examples.images.dtype == np.uint8
+    assert examples.labels.dtype == np.int32
+
+
+def read(source, split):
+    examples = source.open(split)
+    images, labels = zip(*(examples[index] for index in range(len(examples))), strict=True)
+    return images, labels
+
+
+@pytest.fixture
+def fashion_copy(fashion_data_dir, tmp_path):
+    """The tiny Fashion-MNIST in a directory that a test may remove."""
+    data_dir = tmp_path / "tfds"
+    shutil.copytree(fashion_data_dir, data_dir)
+    return open_source("fashion_mnist", str(data_dir)), data_dir
+
+
+@pytest.mark.parametrize("split", ["train", "test", "train[3:9]", "train+test"])
+def test_decoded_equals_direct_reading(fashion, tmp_path, split):
+    images, labels = read(fashion, split)
+    for _ in range(2):
+        assert_same(decode(fashion, split, tmp_path), np.stack(images), labels)
+
+
+@pytest.mark.parametrize(("size", "fraction"), [(16, 1.0), (20, 0.875), (7, 0.5)])
+def test_decoded_images_of_many_sizes_are_cropped(ragged, tmp_path, size, fraction):
+    images, labels = read(ragged, "validation")
+    expected = np.stack([centre_crop(image, size, fraction) for image in images])
+    for num_threads in (1, 4):
+        directory = tmp_path / str(num_threads)
+        examples = decode(ragged, "validation", directory, size, fraction, num_threads)
+        assert_same(examples, expected, labels)
+
+
+def test_second_call_reads_the_file(fashion_copy, tmp_path):
+    source, data_dir = fashion_copy
+    first = decode(source, "train", tmp_path / "cache")
+    shutil.rmtree(data_dir)
+    assert_same(decode(source, "train", tmp_path / "cache"), first.images, first.labels)
+
+
+def test_every_split_size_and_crop_has_a_file_of_its_own(ragged, fashion, tmp_path):
+    """What a shared directory returns, again, is what an empty directory returns."""
+    wanted = [
+        (fashion, split, size, fraction)
+        for split in ("train", "test", "train[:50%]", "train[50%:]", "train[:5]", "train[-5:]")
+        for size, fraction in ((None, 1.0), (None, 0.5), (28, 0.5), (28, 1.0), (14, 0.875))
+    ]
+    wanted += [
+        (ragged, "validation", size, fraction) for size in (8, 9) for fraction in (0.5, 0.51)
+    ]
+    for _ in range(2):
+        for number, (source, *key) in enumerate(wanted):
+            alone = decode(source, key[0], tmp_path / str(number), *key[1:])
+            shared = decode(source, key[0], tmp_path / "shared", *key[1:])
+            assert_same(shared, alone.images, alone.labels)
+
+
+def test_crop_fraction_without_a_size_does_nothing(fashion, tmp_path):
+    examples = decode(fashion, "test", tmp_path, None, 0.5)
+    np.testing.assert_array_equal(examples.images, np.stack(read(fashion, "test")[0]))
+
+
+def test_image_shape(ragged, fashion):
+    assert cache.image_shape(fashion, None) == (28, 28, 1)
+    assert cache.image_shape(fashion, 14) == (14, 14, 1)
+    assert cache.image_shape(ragged, 24) == (24, 24, 3)
+
+
+def test_images_of_many_sizes_need_a_size(ragged, tmp_path):
+    with pytest.raises(UserError, match="data.image_size = None: .*ragged differ in size"):
+        decode(ragged, "validation", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@given(
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.integers(0, 2**32),
+)
+def test_channel_statistics_are_those_of_all_pixels(count, height, width, channels, seed):
+    rng = np.random.default_rng(seed)
+    low, high = sorted(rng.integers(0, 257, 2))
+    images = rng.integers(low, max(high, low + 1), (count, height, width, channels), np.uint8)
+    mean, std = cache.channel_statistics(images)
+    pixels = images.reshape(-1, channels).astype(np.float64) / 255
+    np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-12, atol=1e-15)
+    # A constant channel must not be divided by zero.
+    np.testing.assert_allclose(std, np.maximum(pixels.std(0), 1e-6), rtol=1e-5, atol=1e-12)
+    shuffled = cache.channel_statistics(images[::-1])
+    np.testing.assert_array_equal(shuffled, (mean, std))
+
+
+def test_statistics_of_digits(tmp_path):
+    source = open_source("digits")
+    examples = source.open("train")
+    pixels = examples.images.astype(np.float64) / 255
+    for _ in range(2):
+        mean, std = cache.statistics(source, "train", tmp_path, examples)
+        np.testing.assert_allclose(mean, [pixels.mean()], rtol=1e-12)
+        np.testing.assert_allclose(std, [pixels.std()], rtol=1e-10)
+
+
+def test_statistics_are_kept(tmp_path):
+    """The second call returns what the file says."""
+    source = open_source("digits")
+    cache.statistics(source, "train", tmp_path, source.open("train"))
+    (path,) = tmp_path.iterdir()
+    path.write_text(json.dumps({"mean": [0.25], "std": [0.125]}))
+    kept = cache.statistics(source, "train", tmp_path, source.open("train"))
+    assert kept == ((0.25,), (0.125,))
+
+
+def test_statistics_are_of_the_pixels_that_are_trained_on(ragged, fashion, tmp_path):
+    """Other splits, sizes and crops in the same directory do not matter."""
+    wanted = [
+        (fashion, split, size, fraction)
+        for split in ("train", "train[:50%]", "train[50%:]", "test")
+        for size, fraction in ((None, 1.0), (28, 0.5), (14, 1.0))
+    ]
+    wanted += [(ragged, "validation", size, 1.0) for size in (8, 20)]
+    for source, split, size, fraction in wanted:
+        examples = decode(source, split, tmp_path, size, fraction)
+        mean, std = cache.statistics(source, split, tmp_path, examples)
+        pixels = examples.images.astype(np.float64) / 255
+        np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-12)
+        np.testing.assert_allclose(std, pixels.std((0, 1, 2)), rtol=1e-10)
+
+
+def test_statistics_of_undecoded_examples(ragged, tmp_path):
+    """Nine images are fewer than the sample, so every pixel counts, whatever the size."""
+    images, _ = read(ragged, "validation")
+    pixels = np.concatenate([image.reshape(-1, 3) for image in images]).astype(np.float64) / 255
+    for _ in range(2):
+        examples = ragged.open("validation")
+        mean, std = cache.statistics(ragged, "validation", tmp_path, examples)
+        np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-12)
+        np.testing.assert_allclose(std, pixels.std(0), rtol=1e-10)
+
+
+def test_sampled_statistics_are_of_evenly_spaced_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "STATISTICS_SAMPLE", 5)
+    values = np.array([0, 200, 10, 201, 30, 202, 70, 203, 150], np.uint8)
+    examples = [(np.full((1, 1, 1), value), 0) for value in values]
+    mean, std = cache.statistics(open_source("digits"), "train", tmp_path, examples)
+    sample = values[::2] / 255
+    np.testing.assert_allclose((mean[0], std[0]), (sample.mean(), sample.std()), rtol=1e-12)
+
+
+def test_decoded_and_sampled_statistics_do_not_mix(fashion, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "STATISTICS_SAMPLE", 2)
+    sampled = cache.statistics(fashion, "train", tmp_path, fashion.open("train"))
+    exact = cache.statistics(fashion, "train", tmp_path, decode(fashion, "train", tmp_path))
+    again = cache.statistics(fashion, "train", tmp_path, fashion.open("train"))
+    assert sampled == again
+    assert sampled != exact
+
+
+def test_failing_source_leaves_nothing_behind(fashion_copy, tmp_path):
+    source, data_dir = fashion_copy
+    shutil.rmtree(data_dir)
+    with pytest.raises(Exception, match="fashion_mnist"):
+        decode(source, "train", tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize("limit", [0, 10, 1000])
+def test_full_disk_is_a_user_error_and_leaves_nothing_behind(tmp_path, limit):
+    """No file may grow over `limit` bytes. Statistics are so short that only closing writes them."""
+    resource = pytest.importorskip("resource")
+    source = open_source("digits")
+    examples = source.open("test")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+    try:
+        with pytest.raises(UserError, match="RESNET_JAX_CACHE"):
+            decode(source, "test", tmp_path)
+        if limit <= 10:
+            with pytest.raises(UserError, match="RESNET_JAX_CACHE"):
+                cache.statistics(source, "test", tmp_path, examples)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert not list(tmp_path.iterdir())
+    assert_same(decode(source, "test", tmp_path), examples.images, examples.labels)
+
+
+def test_failing_rename_leaves_nothing_behind(tmp_path):
+    source = open_source("digits")
+    decode(source, "test", tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match="cannot be written"):
+        decode(source, "test", tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_whole_files_are_left(tmp_path):
+    source = open_source("digits")
+    cache.statistics(source, "test", tmp_path, decode(source, "test", tmp_path))
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".npz"]
+
+
+def test_directory_that_cannot_be_made_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    source = open_source("digits")
+    for directory in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="data.cache_dir") as caught:
+            decode(source, "test", directory)
+        assert caught.value.value == str(directory)
+        with pytest.raises(UserError, match="data.cache_dir"):
+            cache.statistics(source, "test", directory, source.open("test"))
+
+
+def test_cache_directory_is_the_configured_then_the_environments_then_the_default(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("RESNET_JAX_CACHE", "/from/environment")
+    assert cache.cache_directory("~/configured") == Path("/home/ada/configured")
+    assert cache.cache_directory() == Path("/from/environment")
+    monkeypatch.setenv("RESNET_JAX_CACHE", "")
+    assert cache.cache_directory() == Path("/home/ada/.cache/resnet_jax")
+    monkeypatch.delenv("RESNET_JAX_CACHE")
+    assert cache.cache_directory(None) == Path("/home/ada/.cache/resnet_jax")
+
+
+def test_examples_are_pairs():
+    examples = ArrayExamples(np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1), np.array([5, 6, 7]))
+    image, label = examples[1]
+    np.testing.assert_array_equal(image[..., 0], [[4, 5], [6, 7]])
+    assert (label, type(label), len(examples)) == (6, int, 3)

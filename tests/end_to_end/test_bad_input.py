@@ -1,0 +1,171 @@
+"""Bad input is one clear line, exit code 2, and nothing half-written."""
+
+import json
+import shutil
+
+import pytest
+from commands import ROOT, launch
+
+from resnet_jax.cli import main
+
+DIGITS = f"--config={ROOT}/configs/digits.py"
+
+
+def refused(capsys, *words):
+    """The one line that a refused command prints."""
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("error: ")
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--config.model.dpeth=20", "did you mean 'model.depth'"),
+        ("--config.model.depth=deep", "model.depth = 'deep': must be a int"),
+        ("--config.model.depth=21", "model.depth = 21: allowed: 6n+2"),
+        ("--config.model.shortcut=D", "model.shortcut = 'D': allowed: none, A, B, C"),
+        ("--config.data.name=cifar01", "did you mean 'cifar10'"),
+        ("--config.data.data_dir=nowhere --config.data.name=cifar10", "launch.py prepare cifar10"),
+        ("--config.data.eval_split=dev", "digits has train, test"),
+        ("--config.optimizer.name=adm", "did you mean 'adamw'"),
+        (
+            "--config.schedule.name=linear",
+            "schedule.name = 'linear': allowed: constant, step, cosine",
+        ),
+        ("--config.parallel.num_devices=8 --config.train.batch_size=12", "nearest: 8 or 16"),
+        ("--config.train.duration=-1", "train.duration = -1: must be greater than 0"),
+        ("--config.train.duration=0 --config.train.batch_size=8", "must be greater than 0"),
+        ("--config.model.num_classes=100", "digits has 10 classes"),
+        ("--config.model.depth", "write --config.model.depth=VALUE"),
+        ("--steps=3", "argument = '--steps=3': is unknown"),
+        ("--config=nowhere.py", "no such file"),
+    ],
+)
+def test_train_refuses_and_writes_nothing(capsys, tmp_path, option, words):
+    workdir = tmp_path / "run"
+    command = ["train", DIGITS, f"--workdir={workdir}", *option.split()]
+    assert words in refused(capsys, *command)
+    assert not workdir.exists()
+
+
+def test_config_file_that_raises(capsys, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text("def get_config():\n    return 1 / 0\n")
+    message = refused(capsys, "train", f"--config={path}", f"--workdir={tmp_path / 'run'}")
+    assert "raised ZeroDivisionError: division by zero" in message
+
+
+def test_work_directory_that_cannot_be_made(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    message = refused(capsys, "train", DIGITS, f"--workdir={tmp_path / 'file' / 'run'}")
+    assert "cannot be written (Not a directory)" in message
+
+
+def test_work_directory_with_something_else_in_it(capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    message = refused(capsys, "train", DIGITS, f"--workdir={tmp_path}")
+    assert "is not empty and holds no run" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("--json", "nothing was trained there"), ("--step=x", "nothing was trained")],
+)
+def test_evaluate_where_nothing_was_trained(capsys, tmp_path, option, words):
+    assert words in refused(capsys, "evaluate", f"--workdir={tmp_path}", option)
+
+
+def test_usage_errors_have_exit_code_2_too(capsys):
+    for words in ([], ["trian"], ["train"], ["evaluate"]):
+        with pytest.raises(SystemExit) as error:
+            main(words)
+        assert error.value.code == 2
+    assert "usage: resnet-jax" in capsys.readouterr().err
+
+
+def test_help_at_each_level(capsys):
+    for words, expected in (
+        ([], "prepare"),
+        (["train"], "--config.model.shortcut"),
+        (["evaluate"], "--json"),
+        (["prepare"], "--manual_dir"),
+    ):
+        with pytest.raises(SystemExit) as error:
+            main([*words, "--help"])
+        assert error.value.code == 0
+        assert expected in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "trained"
+    assert launch("train", workdir, train__duration="2 steps").returncode == 0
+    return workdir
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    return workdir
+
+
+def test_another_config_is_refused_with_the_difference(capsys, run):
+    before = (run / "config.json").read_text()
+    message = refused(capsys, "train", DIGITS, f"--workdir={run}", "--config.model.depth=14")
+    assert "model.depth: 8 → 14" in message
+    assert (run / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--step=7", "has 2"),
+        ("--step=last", "allowed: latest, best, or a number"),
+        ("--split=dev", "digits has train, test"),
+        ("--config.model.depth=14", "belongs to the run"),
+        ("--config.nonsense=1", "no such config field"),
+    ],
+)
+def test_evaluate_refuses(capsys, run, option, words):
+    assert words in refused(capsys, "evaluate", f"--workdir={run}", option)
+
+
+def damage_array(run):
+    for path in (run / "checkpoints" / "2" / "state" / "ocdbt.process_0" / "d").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+
+
+def lose_state(run):
+    shutil.rmtree(run / "checkpoints" / "2" / "state")
+
+
+def change_depth(run):
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["depth"] = 14
+    (run / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("damage", [damage_array, lose_state, change_depth])
+def test_a_damaged_or_foreign_checkpoint_is_named(capsys, run, damage):
+    damage(run)
+    message = refused(capsys, "evaluate", f"--workdir={run}")
+    assert "checkpoints/2" in message
+    assert "is damaged or of another model" in message
+
+
+def test_damaged_config_json(capsys, run):
+    (run / "config.json").write_text("{")
+    assert "config.json" in refused(capsys, "evaluate", f"--workdir={run}")
+
+
+def test_prepare_refuses(capsys, tmp_path):
+    assert "needs no preparation" in refused(capsys, "prepare", "digits")
+    assert "no such data set" in refused(capsys, "prepare", "nosuchset")
+    missing = refused(capsys, "prepare", "fashion_mnist", f"--manual_dir={tmp_path}")
+    assert "train-images-idx3-ubyte.gz" in missing

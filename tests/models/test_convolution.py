@@ -1,0 +1,78 @@
+"""The loop-safe convolution equals XLA's, gradients too, alone and under transformations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
+from jax import lax
+
+from resnet_jax import models
+from resnet_jax.models.convolution import convolution, loop_safe_convolution
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def native(images, kernel, strides, padding):
+    return lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=NHWC)
+
+
+@st.composite
+def problems(draw):
+    size = st.integers(1, 9)
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    strides = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    pads = st.tuples(st.integers(0, 3), st.integers(0, 3))
+    padding = draw(st.tuples(pads, pads))
+    image = tuple(max(draw(size), k - sum(p)) for k, p in zip(kernel, padding, strict=True))
+    batch, inputs, outputs = draw(st.tuples(*[st.integers(1, 4)] * 3))
+    return (batch, *image, inputs), (*kernel, inputs, outputs), strides, padding
+
+
+@given(problems())
+def test_loop_safe_equals_native_with_both_gradients(problem):
+    image_shape, kernel_shape, strides, padding = problem
+    keys = jax.random.split(jax.random.key(0), 3)
+    images = jax.random.normal(keys[0], image_shape)
+    kernel = jax.random.normal(keys[1], kernel_shape)
+    expected, native_vjp = jax.vjp(lambda x, w: native(x, w, strides, padding), images, kernel)
+    actual, vjp = jax.vjp(
+        lambda x, w: loop_safe_convolution(x, w, strides, padding), images, kernel
+    )
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    cotangent = jax.random.normal(keys[2], expected.shape)
+    for ours, theirs in zip(vjp(cotangent), native_vjp(cotangent), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_gradients_under_vmap_and_scan():
+    images = jax.random.normal(jax.random.key(0), (3, 2, 7, 7, 4))
+    kernels = jax.random.normal(jax.random.key(1), (3, 3, 3, 4, 4))
+
+    def loss(convolve):
+        def chain(kernels, x):
+            step = lambda x, w: (jnp.tanh(convolve(x, w, (1, 1), ((1, 1), (1, 1)))), None)  # noqa: E731
+            return jnp.sum(jnp.square(lax.scan(step, x, kernels)[0]))
+
+        return jax.vmap(jax.grad(chain), (None, 0))(kernels, images)
+
+    np.testing.assert_allclose(loss(loop_safe_convolution), loss(native), rtol=2e-4, atol=2e-4)
+
+
+def test_bfloat16_gradients_have_the_type_of_their_arguments():
+    layer = convolution(3, 4, 3, stride=2, implementation="loop_safe", dtype=jnp.bfloat16,
+                        rngs=nnx.Rngs(0))  # fmt: skip
+    graphdef, params = nnx.split(layer)
+    grad = jax.grad(lambda p, x: nnx.merge(graphdef, p)(x).astype(jnp.float32).sum())
+    gradient = grad(params, jnp.ones((2, 5, 5, 3)))
+    assert gradient["kernel"].get_value().dtype == jnp.float32
+
+
+def test_grouped_convolution_is_refused():
+    with pytest.raises(models.IllegalChoiceError, match="native"):
+        loop_safe_convolution(
+            jnp.ones((1, 4, 4, 4)), jnp.ones((3, 3, 2, 4)), (1, 1), ((1, 1), (1, 1)),
+            feature_group_count=2,
+        )  # fmt: skip

@@ -1,0 +1,88 @@
+"""Parameter counts and multiply-adds against the published ones."""
+
+import pytest
+from flax import nnx
+
+from resnet_jax import models
+
+
+def abstract(name, **overrides):
+    return nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0), **overrides))
+
+
+@pytest.mark.parametrize("name", [n for n in models.ZOO if n != "resnet1202"])
+def test_parameter_count_is_the_published_one(name):
+    assert models.count_parameters(abstract(name)) == models.ZOO[name].parameters
+
+
+def test_resnet1202_has_the_published_parameter_count():
+    assert models.count_parameters(abstract("resnet1202")) == 19_421_274
+
+
+@pytest.mark.parametrize("depth", [20, 56])
+def test_option_b_adds_two_projections_at_every_depth(depth):
+    with_a = models.count_parameters(abstract(f"resnet{depth}"))
+    assert models.count_parameters(abstract(f"resnet{depth}", shortcut="B")) == with_a + 2752
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "size", "macs"),
+    [
+        ("resnet20", {}, 32, 40.55e6),
+        ("resnet32", {}, 32, 68.86e6),
+        ("resnet44", {}, 32, 97.17e6),
+        ("resnet56", {}, 32, 125.49e6),
+        ("resnet110", {}, 32, 252.89e6),
+        ("resnet18", {}, 224, 1.814e9),
+        ("resnet34", {}, 224, 3.664e9),
+        ("resnet50", {}, 224, 4.089e9),
+        ("resnet50", {"stride_in_1x1": True}, 224, 3.857e9),
+        ("resnet50", {"convolution": "loop_safe"}, 224, 4.089e9),
+        ("resnet101", {}, 224, 7.801e9),
+        ("resnet152", {}, 224, 11.514e9),
+    ],
+)
+def test_multiply_adds_are_the_published_ones(name, overrides, size, macs):
+    counted = models.count_macs(abstract(name, **overrides), (size, size, 3))
+    assert counted == pytest.approx(macs, rel=5e-4)
+
+
+def test_any_legal_depth_has_a_name():
+    assert len(abstract("resnet26").stage1.blocks) == 4
+    assert len(abstract("plain14").stage3.blocks) == 2
+
+
+def test_imagenet_names_win_over_cifar_depths():
+    assert models.count_parameters(abstract("resnet50")) == 25_557_032
+    cifar = nnx.eval_shape(lambda: models.resnet("cifar", 50, rngs=nnx.Rngs(0)))
+    assert len(cifar.stage1.blocks) == 8
+
+
+def test_bottleneck_cifar_net_has_9n_plus_2_layers():
+    assert len(abstract("resnet20", depth=29, block="bottleneck").stage1.blocks) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "words"),
+    [
+        ({"family": "cifar", "depth": 21}, "depth", "20 and 26"),
+        ({"family": "cifar", "depth": 2}, "depth", "8"),
+        ({"family": "imagenet", "depth": 20}, "depth", "18, 34, 50, 101, 152"),
+        ({"family": "imagenet", "depth": 50, "block": "basic"}, "depth", "18, 34"),
+        ({"family": "imagenet", "depth": 50, "shortcut": "Z"}, "shortcut", "none, A, B, C"),
+        ({"family": "mnist", "depth": 20}, "family", "cifar, imagenet"),
+        ({"family": "cifar", "depth": 20, "stem": "big"}, "stem", "cifar, imagenet"),
+        ({"family": "cifar", "depth": 20, "block": "huge"}, "block", "basic, bottleneck"),
+        ({"family": "cifar", "depth": 20, "stride_in_1x1": True}, "stride_in_1x1", "False"),
+        ({"family": "cifar", "depth": 20, "convolution": "fft"}, "convolution", "native"),
+    ],
+)
+def test_illegal_choice_names_field_and_what_is_allowed(arguments, field, words):
+    with pytest.raises(models.IllegalChoiceError, match=words) as error:
+        models.resnet(**arguments, rngs=nnx.Rngs(0))
+    assert error.value.field == field
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(models.IllegalChoiceError, match="resnet20"):
+        models.create("vgg16", rngs=nnx.Rngs(0))

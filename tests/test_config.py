@@ -1,0 +1,133 @@
+"""Configs: defaults, overrides, checks, durations."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+
+from resnet_jax.config import FIELDS, default_config, describe_fields, flatten, to_steps, validate
+from resnet_jax.config_file import differences, load_config, override
+from resnet_jax.errors import UserError
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+
+
+def test_defaults_are_legal_and_every_field_has_a_meaning():
+    validate(default_config())
+    assert all(field.meaning for field in FIELDS.values())
+    assert all(f"--config.{name}=" in describe_fields() for name in FIELDS)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_shipped_config_is_legal_and_says_how_to_run_it(path):
+    validate(load_config(str(path)))
+    assert f"--config=configs/{path.name}" in path.read_text()
+
+
+def test_every_default_survives_its_own_text_and_json():
+    texts = {name: str(value) for name, value in flatten(default_config().to_dict()).items()}
+    assert override(default_config(), texts).to_dict() == default_config().to_dict()
+    restored = ConfigDict(json.loads(json.dumps(default_config().to_dict())))
+    assert not differences(default_config().to_dict(), restored.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("model.depth", "56", 56),
+        ("model.shortcut", "B", "B"),
+        ("model.shortcut", "None", None),
+        ("optimizer.learning_rate", "1e-2", 0.01),
+        ("optimizer.learning_rate", "1", 1),
+        ("data.flip", "true", True),
+        ("data.flip", "False", False),
+        ("train.duration", "90 epochs", "90 epochs"),
+        ("train.duration", "640", 640),
+        ("schedule.boundaries", "30 epochs,60 epochs", ("30 epochs", "60 epochs")),
+        ("schedule.boundaries", "(100, 200)", (100, 200)),
+        ("schedule.boundaries", "()", ()),
+    ],
+)
+def test_override_from_text(field, text, value):
+    config = override(default_config(), {field: text})
+    assert flatten(config.to_dict())[field] == value
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("model.dept", "3", "did you mean 'model.depth'"),
+        ("model", "3", "is a section"),
+        ("model.depth", "deep", "must be a int"),
+        ("model.depth", "2.5", "must be a int"),
+        ("model.depth", "True", "must be a int"),
+        ("model.depth", "-3", "greater than 0"),
+        ("data.flip", "1", "must be a bool"),
+        ("optimizer.learning_rate", "fast", "must be a float"),
+        ("optimizer.learning_rate", float("nan"), "greater than 0"),
+        ("optimizer.momentum", "1.0", "from 0 to 1"),
+        ("train.duration", "0 epochs", "greater than 0"),
+        ("train.duration", "-5", "greater than 0"),
+        ("train.duration", "10 miles", "write '64000 steps' or '90 epochs'"),
+        ("train.duration", "1.5 steps", "whole number"),
+        ("schedule.boundaries", "-3 epochs,", "greater than 0"),
+        ("train.batch_size", "None", "must be a int"),
+        ("seed", "-1", "from 0 to 4294967295"),
+    ],
+)
+def test_wrong_override_names_field_value_and_what_is_allowed(field, value, words):
+    with pytest.raises(UserError) as error:
+        override(default_config(), {field: value})
+    message = str(error.value)
+    assert field in message
+    assert words in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "no such file"),
+        ("x = 1", "no function get_config"),
+        ("def get_config(): return 3", "returned int"),
+        ("def get_config(): raise ValueError('broken\\nhere')", "raised ValueError: broken here"),
+        ("import nosuchmodule", "nosuchmodule"),
+        ("def get_config(:", "SyntaxError"),
+        (
+            "from resnet_jax.config import default_config\n"
+            "def get_config():\n c = default_config()\n c.model.detph = 3\n return c",
+            "depth",
+        ),
+        (
+            "from ml_collections import ConfigDict\n"
+            "def get_config(): return ConfigDict({'seed': 0})",
+            "is missing",
+        ),
+    ],
+)
+def test_bad_config_file_is_one_line(tmp_path, text, words):
+    path = tmp_path / "config.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=words) as error:
+        load_config(str(path))
+    assert "\n" not in str(error.value)
+
+
+@given(st.integers(1, 300), st.integers(1, 10**6), st.integers(1, 4096))
+def test_epochs_become_steps(epochs, examples, batch_size):
+    steps = to_steps("train.duration", f"{epochs} epochs", examples, batch_size)
+    assert steps == max(1, epochs * examples / batch_size)
+    assert to_steps("train.duration", f"{epochs} steps", examples, batch_size) == epochs
+
+
+def test_differences_leave_out_where_a_run_happens():
+    old, new = default_config(), default_config()
+    new.parallel.mode = "pmap"
+    new.data.data_dir = "/elsewhere"
+    assert not differences(old.to_dict(), new.to_dict())
+    new.model.depth = 32
+    assert differences(old.to_dict(), new.to_dict()) == ["model.depth: 20 → 32"]

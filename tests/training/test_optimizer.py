@@ -1,0 +1,162 @@
+"""Optimisers and schedules against their definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from resnet_jax.config import default_config
+from resnet_jax.errors import UserError
+from resnet_jax.training.optimizer import OPTIMIZERS, decay_mask, make_optimizer, make_schedule
+
+PARAMS = {
+    "conv": {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]])},
+    "norm": {"scale": jnp.array([1.0, 2.0]), "bias": jnp.array([0.5, -0.5])},
+}
+GRADIENT = jax.tree.map(lambda p: 0.1 * p + 0.3, PARAMS)
+
+
+def run(config, steps=3):
+    schedule = make_schedule(config, total_steps=100, num_examples=1000)
+    optimizer = make_optimizer(config, schedule)
+    params, state = PARAMS, optimizer.init(PARAMS)
+    for _ in range(steps):
+        updates, state = optimizer.update(GRADIENT, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def constant(name, **fields):
+    config = default_config()
+    config.schedule.name = "constant"
+    config.optimizer.name = name
+    for field, value in fields.items():
+        config.optimizer[field] = value
+    return config
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_sgd_is_coupled_decay_then_momentum(nesterov, decay_all):
+    config = constant("sgd", nesterov=nesterov, weight_decay=0.01, decay_norm_and_bias=decay_all)
+    actual = run(config)
+    for layer, leaves in PARAMS.items():
+        for name, w in leaves.items():
+            w, velocity = np.asarray(w, np.float64), 0.0
+            for _ in range(3):
+                decay = 0.01 * w if decay_all or name == "kernel" else 0.0
+                g = np.asarray(GRADIENT[layer][name]) + decay
+                velocity = 0.9 * velocity + g
+                w = w - 0.1 * (g + 0.9 * velocity if nesterov else velocity)
+            np.testing.assert_allclose(actual[layer][name], w, rtol=1e-5)
+
+
+def test_sgd_and_adamw_equal_torch():
+    torch = pytest.importorskip("torch")
+    ours = {
+        "sgd": run(constant("sgd", weight_decay=0.01, nesterov=True)),
+        "adamw": run(constant("adamw", weight_decay=0.01)),
+    }
+    theirs = {
+        "sgd": lambda p: torch.optim.SGD(p, 0.1, 0.9, nesterov=True, weight_decay=0.01),
+        "adamw": lambda p: torch.optim.AdamW(p, 0.1, (0.9, 0.999), 1e-8, weight_decay=0.01),
+    }
+    for name, make in theirs.items():
+        w = torch.tensor(np.asarray(PARAMS["conv"]["kernel"]), requires_grad=True)
+        optimizer = make([w])
+        for _ in range(3):
+            w.grad = torch.tensor(np.asarray(GRADIENT["conv"]["kernel"]))
+            optimizer.step()
+        np.testing.assert_allclose(ours[name]["conv"]["kernel"], w.detach().numpy(), rtol=5e-5)
+
+
+def test_lars_scales_by_the_trust_ratio():
+    config = constant("lars", weight_decay=0.01, momentum=0.0, decay_norm_and_bias=False)
+    actual = run(config, steps=1)
+    w, g = np.asarray(PARAMS["conv"]["kernel"]), np.asarray(GRADIENT["conv"]["kernel"])
+    decayed = g + 0.01 * w
+    ratio = 0.001 * np.linalg.norm(w) / np.linalg.norm(decayed)
+    np.testing.assert_allclose(actual["conv"]["kernel"], w - 0.1 * ratio * decayed, rtol=1e-5)
+    bias, bias_gradient = PARAMS["norm"]["bias"], GRADIENT["norm"]["bias"]
+    np.testing.assert_allclose(actual["norm"]["bias"], bias - 0.1 * bias_gradient, rtol=1e-5)
+
+
+def test_lamb_scales_adam_by_the_trust_ratio():
+    actual = run(constant("lamb", weight_decay=0.01), steps=1)
+    w, g = np.asarray(PARAMS["conv"]["kernel"]), np.asarray(GRADIENT["conv"]["kernel"])
+    update = g / (np.abs(g) + 1e-8) + 0.01 * w
+    ratio = np.linalg.norm(w) / np.linalg.norm(update)
+    np.testing.assert_allclose(actual["conv"]["kernel"], w - 0.1 * ratio * update, rtol=1e-4)
+
+
+def test_clipping_bounds_the_global_norm():
+    config = constant("sgd", weight_decay=0.0)
+    config.train.clip_gradient_norm = 0.1
+    norm = optax.global_norm(GRADIENT)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g * 0.1 / norm, PARAMS, GRADIENT)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), run(config, steps=1), expected
+    )
+
+
+def test_decay_mask_goes_by_name():
+    assert decay_mask(PARAMS) == {"conv": {"kernel": True}, "norm": {"scale": False, "bias": False}}
+
+
+def test_he_step_schedule():
+    config = default_config()
+    config.schedule.boundaries = (32, 48)
+    schedule = make_schedule(config, 64, 1000)
+    for step, rate in [(0, 0.1), (31, 0.1), (32, 0.01), (47, 0.01), (48, 0.001), (63, 0.001)]:
+        assert schedule(step) == pytest.approx(rate)
+
+
+def test_goyal_warmup_and_linear_scaling():
+    config = default_config()
+    config.train.batch_size = 1024
+    config.optimizer.reference_batch_size = 256
+    config.schedule.warmup = "5 epochs"
+    config.schedule.boundaries = ("30 epochs",)
+    schedule = make_schedule(config, 900, num_examples=10240)
+    assert schedule(0) == 0
+    assert schedule(25) == pytest.approx(0.2)
+    assert schedule(50) == pytest.approx(0.4)
+    assert schedule(299) == pytest.approx(0.4)
+    assert schedule(300) == pytest.approx(0.04)
+
+
+def test_cosine_falls_to_its_final_factor_at_the_end():
+    config = default_config()
+    config.schedule.name = "cosine"
+    config.schedule.warmup = 20
+    config.schedule.warmup_start_factor = 0.5
+    config.schedule.final_factor = 0.01
+    schedule = make_schedule(config, 120, 1000)
+    assert schedule(0) == pytest.approx(0.05)
+    assert schedule(20) == pytest.approx(0.1)
+    assert schedule(70) == pytest.approx(0.1 * (0.99 * 0.5 + 0.01))
+    assert schedule(120) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("optimizer.name", "sdg", "did you mean 'sgd'"),
+        ("schedule.name", "cosin", "did you mean 'cosine'"),
+        ("schedule.warmup", 100, "shorter than train.duration"),
+        ("schedule.boundaries", (50, 20), "must rise"),
+    ],
+)
+def test_wrong_choice_is_one_clear_line(field, value, words):
+    config = default_config()
+    section, name = field.split(".")
+    config[section][name] = value
+    with pytest.raises(UserError, match=words):
+        make_optimizer(config, make_schedule(config, 100, 1000))
+
+
+def test_every_optimizer_moves_every_parameter():
+    for name in OPTIMIZERS:
+        moved = jax.tree.map(lambda a, b: bool(jnp.all(a != b)), run(constant(name)), PARAMS)
+        assert all(jax.tree.leaves(moved)), name

@@ -1,0 +1,149 @@
+"""One device, eight devices, jit and pmap compute the same."""
+
+import jax
+import numpy as np
+import pytest
+
+from resnet_jax.config_file import override
+from resnet_jax.errors import UserError
+from resnet_jax.training.evaluate import compile_evaluation
+from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.loop import compile_training
+
+STEPS = 20
+REFERENCE = []
+
+
+def run(config, steps=STEPS, length=1, **overrides):
+    """Losses of `steps` steps, the state after them, and an evaluation."""
+    overrides = {name.replace("__", "."): value for name, value in overrides.items()}
+    experiment = make_experiment(override(config, overrides))
+    parallel = experiment.parallel
+    state = experiment.initial_state()
+    if jax.config.jax_enable_x64:
+        # Weights are made in float32; the comparison is in float64.
+        state = jax.tree.map(lambda a: a.astype("float64") if a.dtype == "float32" else a, state)
+    state = parallel.replicate(state)
+    call = compile_training(experiment, length)
+    losses = []
+    for step in range(0, steps, length):
+        state, metrics = call(state, experiment.inputs.train(step))
+        losses.extend(np.asarray(parallel.collect(metrics)["loss"]))
+    result = compile_evaluation(experiment.network, experiment.inputs, parallel)(state)
+    return np.array(losses), jax.tree.map(np.asarray, parallel.collect(state)), result
+
+
+@pytest.fixture
+def config(small_config):
+    small_config.model.dtype = "float64"
+    small_config.data.cutout = 3
+    small_config.evaluate.batch_size = 100
+    return small_config
+
+
+@pytest.fixture
+def one_device(x64, config):
+    if not REFERENCE:
+        REFERENCE.append(run(config))
+    return REFERENCE[0]
+
+
+def assert_same(actual, expected, tolerance):
+    np.testing.assert_allclose(actual[0], expected[0], rtol=tolerance)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance),
+        (actual[1].params, actual[1].batch_stats, actual[1].opt_state),
+        (expected[1].params, expected[1].batch_stats, expected[1].opt_state),
+    )
+    assert actual[2]["examples"] == expected[2]["examples"] == 360
+    assert actual[2]["accuracy"] == expected[2]["accuracy"]
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_eight_devices_equal_one_over_twenty_steps(config, one_device, mode):
+    eight = run(config, parallel__num_devices=8, parallel__mode=mode)
+    assert_same(eight, one_device, 1e-6)
+
+
+def test_float32_on_eight_devices_stays_close(small_config):
+    one = run(small_config, steps=3)
+    for mode in ("jit", "pmap"):
+        eight = run(small_config, steps=3, parallel__num_devices=8, parallel__mode=mode)
+        np.testing.assert_allclose(eight[0], one[0], rtol=1e-4)
+
+
+def test_several_steps_per_call_equal_single_steps(config, one_device):
+    together = run(config, length=5, train__steps_per_call=5)
+    assert_same(together, one_device, 1e-6)
+
+
+def test_accumulation_on_eight_devices_equals_one(x64, config):
+    one = run(config, steps=4, train__accumulate_steps=2)
+    for mode in ("jit", "pmap"):
+        eight = run(
+            config, steps=4, train__accumulate_steps=2, parallel__num_devices=8, parallel__mode=mode
+        )
+        # The parts are the same examples however many devices there are.
+        assert_same(eight, one, 1e-6)
+
+
+def test_streamed_batches_on_eight_devices_equal_one(x64, config):
+    one = run(config, steps=4, data__placement="stream")
+    eight = run(config, steps=4, data__placement="stream", parallel__num_devices=8)
+    replicas = run(
+        config, steps=4, data__placement="stream", parallel__num_devices=8, parallel__mode="pmap"
+    )
+    assert_same(eight, one, 1e-6)
+    assert_same(replicas, one, 1e-6)
+
+
+def test_statistics_per_device_differ_from_global_ones_but_replicas_agree(x64, config):
+    fields = {"parallel__mode": "pmap", "parallel__num_devices": 4}
+    synchronised = run(config, steps=2, **fields)
+    own = run(config, steps=2, parallel__batch_statistics="per_device", **fields)
+    mean = lambda result: result[1].batch_stats["stage1"]["blocks"][0]["norm1"]["var"]  # noqa: E731
+    assert not np.allclose(mean(own), mean(synchronised), rtol=1e-3)
+    # The first layer's mean is linear in the images: its average over devices is the global one.
+    np.testing.assert_allclose(
+        run(config, steps=1, parallel__batch_statistics="per_device", **fields)[1].batch_stats[
+            "stem"
+        ]["norm"]["mean"],
+        run(config, steps=1, **fields)[1].batch_stats["stem"]["norm"]["mean"],
+        rtol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 360, 1000])
+@pytest.mark.parametrize(("mode", "devices"), [("jit", 8), ("pmap", 8), ("jit", 3)])
+def test_evaluation_counts_every_example_once(small_config, batch_size, mode, devices):
+    if batch_size == 1 and devices != 3:
+        pytest.skip("45 calls are enough for one mode")
+    small_config.train.batch_size = 24
+    result = run(
+        small_config, steps=0, evaluate__batch_size=batch_size,
+        parallel__mode=mode, parallel__num_devices=devices,
+    )[2]  # fmt: skip
+    assert result["examples"] == 360
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"parallel.num_devices": 8, "train.batch_size": 12}, "multiple of the 8 devices.*8 or 16"),
+        ({"parallel.num_devices": 9}, "there are 8 devices"),
+        ({"parallel.mode": "pmpa"}, "did you mean 'pmap'"),
+        ({"parallel.batch_statistics": "per_device"}, "set parallel.mode to 'pmap'"),
+        ({"train.accumulate_steps": 3}, "accumulate_steps 3"),
+        ({"model.num_classes": 11}, "digits has 10 classes"),
+        ({"model.depth": 21}, "model.depth = 21: allowed: 6n"),
+        ({"model.dtype": "float64"}, "JAX_ENABLE_X64"),
+        ({"model.dtype": "int8"}, "allowed: float32"),
+        ({"data.train_split": "trian"}, "digits has train, test"),
+        ({"data.placement": "stream", "train.steps_per_call": 2}, "must be 1"),
+        ({"data.random_resized_crop": True}, "image_size"),
+    ],
+)
+def test_contradictions_are_found_before_anything_runs(small_config, overrides, words):
+    with pytest.raises(UserError, match=words) as error:
+        make_experiment(override(small_config, overrides))
+    assert "\n" not in str(error.value)
