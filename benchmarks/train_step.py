@@ -58,7 +58,7 @@ def parse_arguments() -> Arguments:
     if arguments.steps % per_call or (per_call > 1 and arguments.mode == "eval"):
         parser.error("--steps_per_call must divide --steps, and is for --mode=train")
     if arguments.convolution == "auto":
-        arguments.convolution = "loop_safe" if jax.default_backend() == "cpu" else "native"
+        arguments.convolution = models.automatic_implementation(jax.default_backend())
     return arguments
 
 

@@ -1,6 +1,7 @@
 """Put a TFDS data set on disk as ArrayRecord files."""
 
 import gzip
+import logging
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,8 @@ def prepare(name: str, data_dir: str | None = None, manual_dir: str | None = Non
         UserError: the set needs no preparation, does not exist, needs TensorFlow, or its files cannot
             be had.
     """
+    # Each retry of a download would be a warning of several lines.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     if name in EMBEDDED:
         raise UserError("name", name, "needs no preparation", "train on it as it is")
     if manual_dir is not None and not Path(manual_dir).is_dir():

@@ -2,7 +2,11 @@
 
 from resnet_jax.models.blocks import BLOCKS, BasicBlock, BottleneckBlock
 from resnet_jax.models.choices import IllegalChoiceError
-from resnet_jax.models.convolution import IMPLEMENTATIONS, loop_safe_convolution
+from resnet_jax.models.convolution import (
+    IMPLEMENTATIONS,
+    automatic_implementation,
+    loop_safe_convolution,
+)
 from resnet_jax.models.cost import count_macs, count_parameters
 from resnet_jax.models.normalization import BatchNorm
 from resnet_jax.models.resnet import STEMS, ResNet
@@ -21,6 +25,7 @@ __all__ = [
     "BottleneckBlock",
     "IllegalChoiceError",
     "ResNet",
+    "automatic_implementation",
     "count_macs",
     "count_parameters",
     "create",

@@ -116,6 +116,11 @@ IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
 }
 
 
+def automatic_implementation(backend: str) -> str:
+    """The implementation that is faster on a backend of JAX (docs/performance.md)."""
+    return "loop_safe" if backend == "cpu" else "native"
+
+
 def convolution(
     in_channels: int,
     out_channels: int,

@@ -1,7 +1,9 @@
 """Checkpoints by Orbax: asynchronous saves, restore onto any devices, retention."""
 
+import inspect
 import logging
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,10 @@ class Checkpoints:
     def __init__(
         self, directory: Path, *, keep_last: int = 2, keep_best: int = 1, read_only: bool = False
     ) -> None:
-        # Orbax logs what it also raises; we tell it in one line.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        _silence_abandoned_requests()
+        # What is logged there is also raised; we tell it in one line.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
         best = checkpoint_managers.BestN(
             get_metric_fn=_accuracy, n=keep_best, keep_checkpoints_without_metrics=False
@@ -157,3 +161,18 @@ class Checkpoints:
                 "remove that directory to go on from the one before it",
             ) from error
         return TrainState(**restored.state), restored.meta
+
+
+def _silence_abandoned_requests() -> None:
+    """Keep quiet about the requests that TensorStore has under way when one of them fails.
+
+    Each would print a traceback of its own over the one line that tells what failed.
+    """
+    previous = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        abandoned = str(unraisable.exc_value) == "Event loop is closed"
+        if not (abandoned or inspect.iscoroutine(unraisable.object)):
+            previous(unraisable)
+
+    sys.unraisablehook = hook

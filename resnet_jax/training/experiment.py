@@ -26,6 +26,7 @@ from resnet_jax.training.state import (
     state_shapes,
 )
 from resnet_jax.training.steps import StepOptions
+from resnet_jax.training.tensorboard import check_installed
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -96,6 +97,8 @@ def make_experiment(config: ConfigDict, eval_split: str | None = None) -> Experi
         config.parallel.mode, config.parallel.batch_statistics, config.parallel.num_devices
     )
     _check_batch_size(config, parallel)
+    if config.log.tensorboard:
+        check_installed()
     data = config.data
     source = open_source(data.name, data.data_dir, data.image_size)
     shape = cache.image_shape(source, data.image_size)
@@ -164,8 +167,7 @@ def _model_builder(
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise UserError("model.dtype", dtype, "needs JAX_ENABLE_X64=1 in the environment")
     if fields["convolution"] == "auto":
-        # On CPU it is the faster one outside of loops too: see docs/performance.md.
-        fields["convolution"] = "loop_safe" if jax.default_backend() == "cpu" else "native"
+        fields["convolution"] = models.automatic_implementation(jax.default_backend())
     global_statistics = config.parallel.batch_statistics == "global"
     build = partial(
         models.resnet,

@@ -1,6 +1,8 @@
 """The training loop."""
 
+import contextlib
 import math
+import signal
 import time
 from collections import deque
 from typing import Any
@@ -9,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.evaluate import compile_evaluation, means
 from resnet_jax.training.experiment import Experiment
@@ -18,6 +21,7 @@ from resnet_jax.training.progress import Reporter
 from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.steps import train_step
+from resnet_jax.training.tensorboard import TensorBoard
 
 DIVERGED = 3
 NOTHING = {"loss": 0.0, "correct": 0, "count": 0}
@@ -60,8 +64,12 @@ def train(experiment: Experiment, run: RunDirectory, reporter: Reporter) -> int:
             return loop.finish(state, exit_code)
     except DivergedError as error:
         return loop.finish("diverged", DIVERGED, step=error.step, error=str(error))
+    except KeyboardInterrupt:
+        return loop.finish("interrupted", SIGNALS[signal.SIGINT][0])
     except BaseException as error:
-        loop.finish("failed", 1, error=f"{type(error).__name__}: {error}")
+        # On a full disk the status cannot be written either; the first error is the one to tell.
+        with contextlib.suppress(UserError):
+            loop.finish("failed", 1, error=f"{type(error).__name__}: {error}")
         raise
 
 
@@ -85,6 +93,9 @@ class Loop:
         self.calls: dict[int, Any] = {}
         self.step = self.checkpoints.latest() or 0
         self.state: TrainState
+        self.tensorboard = (
+            TensorBoard(run.tensorboard, self.step) if experiment.config.log.tensorboard else None
+        )
         self.totals = dict(NOTHING)
         self.result: dict[str, Any] | None = None
         self.pending: deque[tuple[int, Any]] = deque()
@@ -96,6 +107,7 @@ class Loop:
         if self.step:
             state, meta = self.checkpoints.restore(self.step, experiment.state_shapes())
             self.totals, self.result = meta["totals"], meta["result"]
+            self.clock = Clock(meta["seconds"])
         else:
             state = experiment.initial_state()
         self.run.forget_after(self.step)
@@ -163,14 +175,18 @@ class Loop:
     def _log(self, event: str, **numbers: Any) -> None:
         e = self.experiment
         epoch = round(self.step * e.config.train.batch_size / e.num_examples, 4)
-        self.reporter.event(self.run.log(event, self.step, epoch=epoch, **numbers))
+        line = self.run.log(event, self.step, epoch=epoch, **numbers)
+        self.reporter.event(line)
+        if self.tensorboard is not None:
+            self.tensorboard.write(line)
 
     def _save(self, accuracy: float | None) -> None:
         # The next step donates the buffers of the state, and the save goes on meanwhile.
         state, finite = _snapshot(self.experiment.parallel.collect(self.state))
         if not finite:
             raise DivergedError(self.step)
-        meta = {"totals": self.totals, "result": self.result}
+        seconds = self.clock.elapsed()
+        meta = {"totals": self.totals, "result": self.result, "seconds": seconds}
         self.checkpoints.save(self.step, state, meta, accuracy)
         self._write_status("running")
 
@@ -222,10 +238,14 @@ def _snapshot(state: TrainState) -> tuple[TrainState, jax.Array]:
 
 
 class Clock:
-    """Images per second between interruptions by evaluation, saving and compilation."""
+    """Images per second between interruptions by evaluation, saving and compilation.
 
-    def __init__(self) -> None:
-        self._born = time.monotonic()
+    Args:
+        seconds_before: that the run took in earlier processes.
+    """
+
+    def __init__(self, seconds_before: float = 0.0) -> None:
+        self._born = time.monotonic() - seconds_before
         self._since: float | None = None
         self._images = 0
 
@@ -247,5 +267,5 @@ class Clock:
         return self._images / (time.monotonic() - self._since)
 
     def elapsed(self) -> float:
-        """Seconds since the run began in this process."""
+        """Seconds that the run has taken, those of earlier processes included."""
         return time.monotonic() - self._born

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from resnet_jax import models
 from resnet_jax.training.experiment import Experiment
 
 REFRESH_SECONDS = 0.2
@@ -30,7 +31,7 @@ def describe(experiment: Experiment) -> dict[str, str]:
     config, facts, devices = experiment.config, experiment.facts, experiment.parallel.num_devices
     model, batch_size = config.model, config.train.batch_size
     height, width, channels = facts["image_shape"]
-    shortcut = model.shortcut or "the family's"
+    shortcut = model.shortcut or models.FAMILIES[model.family].shortcut
     device = jax.devices()[0]
     total, epochs = experiment.total_steps, _epochs(experiment, experiment.total_steps)
     return {

@@ -5,9 +5,10 @@
     status.json       state, step, total steps, versions, devices, error (see `write_status`)
     metrics.jsonl     one JSON object a line: `event` (train, eval), `step`, `epoch`, and numbers
     checkpoints/      Orbax; one directory a step
+    tensorboard/      event files, where `log.tensorboard` is set
 
-All but `checkpoints/` is plain JSON, each file replaced atomically, so the directory can be read
-while the run goes on, and copied. This module imports no JAX.
+The JSON files are replaced atomically and metrics.jsonl grows by whole lines, so the directory can be
+read while the run goes on, and copied. This module imports no JAX.
 """
 
 import datetime
@@ -48,6 +49,7 @@ class RunDirectory:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
         self._metrics = self.path / "metrics.jsonl"
 
     def create(self, config: Mapping[str, Any]) -> None:
@@ -73,9 +75,9 @@ class RunDirectory:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._write_json("config.json", config)
         except OSError as error:
             raise self._unwritable(error) from error
+        self._write_json("config.json", config)
 
     def _writable(self) -> None:
         try:
@@ -146,8 +148,11 @@ class RunDirectory:
     def log(self, event: str, step: int, **numbers: Any) -> dict[str, Any]:
         """Append a line to metrics.jsonl and return it."""
         line = {"event": event, "step": step, **numbers}
-        with self._metrics.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._metrics.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from error
         return line
 
     def read_metrics(self) -> Iterator[dict[str, Any]]:
@@ -187,5 +192,7 @@ class RunDirectory:
         try:
             temporary.write_text(text)
             os.replace(temporary, self.path / name)
+        except OSError as error:
+            raise self._unwritable(error) from error
         finally:
             temporary.unlink(missing_ok=True)

@@ -1,0 +1,56 @@
+"""The run directory as a contract."""
+
+import json
+
+import pytest
+
+from resnet_jax.config import default_config
+from resnet_jax.errors import UserError
+from resnet_jax.training.run_directory import RunDirectory
+
+
+@pytest.fixture
+def run(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(default_config().to_dict())
+    return directory
+
+
+def test_config_comes_back_as_it_was(run):
+    assert run.load_config({}).to_dict() == json.loads(json.dumps(default_config().to_dict()))
+    assert run.load_config({"parallel.num_devices": "3"}).parallel.num_devices == 3
+
+
+def test_what_was_trained_cannot_be_overridden(run):
+    with pytest.raises(UserError, match=r"only these may change: .*parallel\.num_devices"):
+        run.load_config({"train.batch_size": "3"})
+
+
+def test_lines_behind_a_checkpoint_are_forgotten(run):
+    for step in (5, 10, 15):
+        run.log("train", step, loss=1.0 / step)
+    run.log("eval", 10, loss=0.5)
+    run.forget_after(10)
+    assert [(line["event"], line["step"]) for line in run.read_metrics()] == [
+        ("train", 5),
+        ("train", 10),
+        ("eval", 10),
+    ]
+
+
+def test_a_line_cut_short_by_a_crash_is_left_out(run):
+    run.log("train", 5, loss=0.1)
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "train", "st')
+    assert [line["step"] for line in run.read_metrics()] == [5]
+    run.forget_after(5)
+    run.log("train", 6, loss=0.1)
+    assert [line["step"] for line in run.read_metrics()] == [5, 6]
+
+
+def test_status_is_replaced_whole(run):
+    run.write_status("running", 3, 10, devices=["cpu:0"])
+    run.write_status("done", 10, 10, result={"accuracy": 0.5})
+    status = run.read_status()
+    assert (status["state"], status["step"], status["result"]) == ("done", 10, {"accuracy": 0.5})
+    assert {path.name for path in run.path.iterdir()} == {"config.json", "status.json"}
