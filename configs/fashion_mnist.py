@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.data.name = "fashion_mnist"
     config.data.pad = 2
     config.data.flip = True
-    config.train.duration = "5 epochs"
+    config.train.duration = "7 epochs"
     config.train.batch_size = 128
     config.optimizer.learning_rate = 0.1
     config.optimizer.nesterov = True

@@ -7,9 +7,11 @@ python docs/figures.py terminal docs/images/digits.svg -- python launch.py train
 import argparse
 import io
 import json
+import re
 import subprocess
 from pathlib import Path
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
@@ -45,11 +47,14 @@ def terminal(out: str, command: list[str]) -> None:
     lines = printed.splitlines()
     events = [i for i, line in enumerate(lines) if line.startswith(("train", "eval"))]
     # The first and the last events are enough.
-    kept = [*lines[: events[0] + 6], "⋮", *lines[events[-4] :]]
+    kept = [*lines[: events[0] + 6], "...", *lines[events[-4] :]]
     console = Console(record=True, width=92, file=io.StringIO())
     console.print(Text("$ make train"))
     console.print(Text("\n".join(kept)))
-    console.save_svg(out, title="resnet_jax")
+    # No font is fetched: every reader has a monospaced one.
+    style = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    style = style.replace("Fira Code", "DejaVu Sans Mono")
+    console.save_svg(out, title="resnet_jax", code_format=style)
 
 
 def main() -> None:

@@ -62,9 +62,11 @@ class Reporter:
         self.console = console or Console(highlight=False, soft_wrap=not sys.stdout.isatty())
         self._bar: Progress | None = None
         self._refreshed = 0.0
+        self._last_step = 0
 
     def start(self, experiment: Experiment, workdir: str, step: int) -> None:
         """The table at the start, and the bar."""
+        self._last_step = experiment.total_steps
         self.console.print(table(f"Training in {workdir}", describe(experiment)))
         if step:
             self.console.print(f"going on from the checkpoint of step {step:,}")
@@ -84,7 +86,8 @@ class Reporter:
     def step(self, step: int, means: Mapping[str, float], images_per_second: float) -> None:
         """Move the bar; `means` are `loss` and `accuracy` since the last train line."""
         now = time.monotonic()
-        if self._bar is None or now - self._refreshed < REFRESH_SECONDS:
+        too_soon = now - self._refreshed < REFRESH_SECONDS and step < self._last_step
+        if self._bar is None or too_soon:
             return
         self._refreshed = now
         numbers = f"loss {means['loss']:.4f}  accuracy {means['accuracy']:.2%}"
@@ -102,10 +105,6 @@ class Reporter:
         )
         if "images_per_second" in line:
             text += f"  {line['images_per_second']:,.0f} images/s"
-        self.console.print(text)
-
-    def note(self, text: str) -> None:
-        """A line of its own."""
         self.console.print(text)
 
     def stop(self) -> None:

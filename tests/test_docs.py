@@ -1,0 +1,27 @@
+"""The docs are true: code in the README runs, files that they name exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_python_of_the_readme_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert names["logits"].shape == (2, 10)
+    assert list(names["stages"]) == ["stem", "stage1", "stage2", "stage3", "stage4"]
+    assert "(2, 4, 4, 32)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_files_exist(page):
+    text = page.read_text()
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / link).exists(), link
+    for config in re.findall(r"--config=(\S+\.py)", text):
+        assert (ROOT / config).exists(), config
