@@ -91,10 +91,6 @@ class DeviceData:
         # A call that starts anywhere in the first epoch of a window must end inside the window.
         self.epochs_per_window = 1 + -(-steps_per_call * batch_size // self.num_examples)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """`image`: uint8[examples, height, width, channels]; `label`: int32[examples]."""
-        return {"image": self.examples.images, "label": self.examples.labels}
-
     def window_number(self, step: int) -> int:
         """The epoch in which `step` begins; the order changes with it."""
         return step * self.batch_size // self.num_examples
@@ -125,7 +121,7 @@ class DeviceData:
         """(A device's share of) the batch of a step; pure, and traced into the compiled step.
 
         Args:
-            arrays: what `arrays()` returned, on the device.
+            arrays: `ArrayExamples.arrays()` of the split, on the device.
             window: what `window()` returned for this step or an earlier one of its epoch.
             step: int32 scalar.
             positions: int32[share], places in the whole batch.

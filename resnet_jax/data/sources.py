@@ -75,6 +75,10 @@ class ArrayExamples:
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self.images[index], int(self.labels[index])
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`image`: uint8[examples, height, width, channels]; `label`: int32[examples]."""
+        return {"image": self.images, "label": self.labels}
+
 
 def _from_arrays(name: str, splits: Mapping[str, ArrayExamples], class_names: tuple[str, ...]):
     def open_split(split: str) -> Examples:

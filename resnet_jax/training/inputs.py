@@ -7,6 +7,7 @@ arguments into a batch.
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -51,21 +52,22 @@ class DeviceInputs:
     ) -> None:
         self.data, self.preprocessing, self.parallel = data, preprocessing, parallel
         self.eval_examples, self.eval_batch_size = eval_examples, eval_batch_size
-        self._arrays: dict[str, Any] = {}
         self._window: tuple[int, Any] = (-1, None)
 
-    def _placed(self, split: str, examples: ArrayExamples) -> Any:
-        if split not in self._arrays:
-            arrays = {"image": examples.images, "label": examples.labels}
-            self._arrays[split] = self.parallel.replicate(arrays)
-        return self._arrays[split]
+    @cached_property
+    def _train_arrays(self) -> Any:
+        return self.parallel.replicate(self.data.examples.arrays())
+
+    @cached_property
+    def _eval_arrays(self) -> Any:
+        return self.parallel.replicate(self.eval_examples.arrays())
 
     def train(self, step: int) -> tuple[Any, ...]:
         """Arguments of the training call that begins at `step`."""
         number = self.data.window_number(step)
         if number != self._window[0]:
             self._window = number, self.parallel.replicate(self.data.window(step))
-        return self._placed("train", self.data.examples), self._window[1]
+        return self._train_arrays, self._window[1]
 
     def train_batch(self, step: jax.Array, arrays: Batch, window: Batch) -> Batch:
         """The batch of `step`, traced."""
@@ -74,9 +76,8 @@ class DeviceInputs:
 
     def evaluation(self) -> Iterator[tuple[Any, ...]]:
         """Arguments of the evaluation calls."""
-        arrays = self._placed("eval", self.eval_examples)
         for index in range(-(-len(self.eval_examples) // self.eval_batch_size)):
-            yield arrays, self.parallel.replicate(np.int32(index))
+            yield self._eval_arrays, self.parallel.replicate(np.int32(index))
 
     def eval_batch(self, arrays: Batch, index: jax.Array) -> Batch:
         """The evaluation batch of `index`, traced."""

@@ -1,5 +1,8 @@
 """Config → Optax transformation and learning-rate schedule."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import optax
 from ml_collections import ConfigDict
@@ -24,8 +27,13 @@ def _sgd(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransf
     )
 
 
-def _adamw(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
-    return optax.adamw(
+def _adam(
+    make: Callable[..., optax.GradientTransformation],
+    config: ConfigDict,
+    rate: optax.Schedule,
+    mask,
+) -> optax.GradientTransformation:
+    return make(
         rate,
         b1=config.momentum,
         b2=config.b2,
@@ -47,18 +55,12 @@ def _lars(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTrans
     )
 
 
-def _lamb(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
-    return optax.lamb(
-        rate,
-        b1=config.momentum,
-        b2=config.b2,
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
-        mask=mask,
-    )
-
-
-OPTIMIZERS = {"sgd": _sgd, "adamw": _adamw, "lars": _lars, "lamb": _lamb}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": _sgd,
+    "adamw": partial(_adam, optax.adamw),
+    "lars": _lars,
+    "lamb": partial(_adam, optax.lamb),
+}
 
 
 def _constant(config: ConfigDict, peak: float, boundaries: list[int], steps: int):

@@ -43,7 +43,7 @@ def ragged_examples(count):
 
 def compiled(data, preprocessing=PLAIN):
     """(window, step) → batch, compiled once."""
-    arrays = jax.tree.map(jnp.asarray, data.arrays())
+    arrays = jax.tree.map(jnp.asarray, data.examples.arrays())
     positions = jnp.arange(data.batch_size)
     return jax.jit(lambda window, step: data.batch(arrays, window, step, positions, preprocessing))
 
@@ -187,7 +187,7 @@ def test_shares_of_a_batch_make_up_the_batch():
     source = open_source("digits")
     data = DeviceData(source.open("test"), seed=0, batch_size=12)
     preprocessing = Preprocessing((0.3,), (0.4,), Augmentation(pad=2, flip=True, cutout=3))
-    arrays, window = jax.tree.map(jnp.asarray, data.arrays()), data.window(1)
+    arrays, window = jax.tree.map(jnp.asarray, data.examples.arrays()), data.window(1)
 
     @jax.jit
     def batch(positions):
