@@ -265,23 +265,22 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "str": (str,),
-    "duration": (int, str),
-    "durations": (tuple, list),
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "True or False"),
+    "str": ((str,), "text"),
+    "duration": ((int, str), "a duration: '64000 steps' or '90 epochs'"),
+    "durations": ((tuple, list), "a list of durations: '30 epochs, 60 epochs'"),
 }
 
 
 def _check(name: str, field: Field, value: Any) -> None:
     if value is None and field.optional:
         return
-    wants_bool = field.kind == "bool"
-    if not isinstance(value, _TYPES[field.kind]) or isinstance(value, bool) != wants_bool:
-        allowed = "a list of durations" if field.kind == "durations" else f"a {field.kind}"
-        raise UserError(name, value, f"must be {allowed}{' or None' if field.optional else ''}")
+    types, allowed = _TYPES[field.kind]
+    if not isinstance(value, types) or isinstance(value, bool) != (field.kind == "bool"):
+        raise UserError(name, value, f"must be {allowed}{', or None' if field.optional else ''}")
     words, legal = field.rule
     parts: Any = value if field.kind == "durations" else (value,)
     for part in parts:

@@ -1,5 +1,6 @@
-"""Eight simulated CPU devices for every test, and a cache of the test session's own."""
+"""Eight simulated CPU devices for every test, a cache of the session's own, and shared fixtures."""
 
+import gzip
 import os
 import tempfile
 
@@ -10,6 +11,7 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("RESNET_JAX_CACHE", tempfile.mkdtemp(prefix="resnet_jax_cache_"))
 
 import jax
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -41,3 +43,41 @@ def small_config():
     config.log.every = "5 steps"
     config.parallel.num_devices = 1
     return config
+
+
+@pytest.fixture(scope="session")
+def write_idx():
+    """A function that writes a gzipped IDX file."""
+
+    def write(path, array, magic=None):
+        array = np.asarray(array, np.uint8)
+        magic = 0x0800 + array.ndim if magic is None else magic
+        header = np.array([magic, *array.shape], ">i4").tobytes()
+        path.write_bytes(gzip.compress(header + array.tobytes()))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_fashion_mnist(write_idx):
+    """A function that writes the four files of Fashion-MNIST."""
+
+    def write(directory, arrays):
+        directory.mkdir(parents=True, exist_ok=True)
+        for prefix, split in (("train", "train"), ("t10k", "test")):
+            images, labels = arrays[split]
+            write_idx(directory / f"{prefix}-images-idx3-ubyte.gz", images)
+            write_idx(directory / f"{prefix}-labels-idx1-ubyte.gz", labels)
+        return directory
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def fashion_arrays():
+    """Split → (images, labels) of a Fashion-MNIST of 24 and 11 random images."""
+    rng = np.random.default_rng(7)
+    return {
+        split: (rng.integers(0, 256, (count, 28, 28), np.uint8), rng.integers(0, 10, count))
+        for split, count in (("train", 24), ("test", 11))
+    }

@@ -25,7 +25,7 @@ def refused(capsys, *words):
     ("option", "words"),
     [
         ("--config.model.dpeth=20", "did you mean 'model.depth'"),
-        ("--config.model.depth=deep", "model.depth = 'deep': must be a int"),
+        ("--config.model.depth=deep", "model.depth = 'deep': must be a whole number"),
         ("--config.model.depth=21", "model.depth = 21: allowed: 6n+2"),
         ("--config.model.shortcut=D", "model.shortcut = 'D': allowed: none, A, B, C"),
         ("--config.data.name=cifar01", "did you mean 'cifar10'"),

@@ -22,6 +22,8 @@ from commands import (
     wait_for,
 )
 
+from resnet_jax.cli import main
+
 LONG = {
     "train__duration": "60 steps",
     "checkpoint__every": "2 steps",
@@ -144,6 +146,47 @@ def test_kill_during_saves_resumes_from_the_last_complete_step(undisturbed_long,
     assert done.returncode == 0, done.stderr
     assert "going on from the checkpoint" in done.stdout
     assert_same_run(workdir, undisturbed_long, 60)
+
+
+@pytest.mark.parametrize("placement", ["device", "stream"])
+def test_a_tfds_set_is_prepared_trained_and_evaluated(
+    tmp_path, write_fashion_mnist, fashion_arrays, placement
+):
+    downloads, data_dir = tmp_path / "downloads", tmp_path / "tfds"
+    write_fashion_mnist(downloads, fashion_arrays)
+    words = ["prepare", "fashion_mnist", f"--data_dir={data_dir}", f"--manual_dir={downloads}"]
+    assert main(words) == 0
+    workdir = tmp_path / "run"
+    fields = {
+        "data__name": "fashion_mnist",
+        "data__data_dir": data_dir,
+        "data__placement": placement,
+    }
+    done = launch("train", workdir, train__duration="4 steps", **fields)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(launch("evaluate", workdir, "--json").stdout)
+    assert (result["examples"], result["step"]) == (11, 4)
+    data = json.loads((workdir / "data.json").read_text())
+    assert (data["class_names"][0], data["image_shape"]) == ("T-shirt/top", [28, 28, 1])
+
+
+def test_tensorboard_events_hold_the_numbers_of_the_log(tmp_path):
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.proto.event_pb2 import Event
+
+    workdir = tmp_path / "run"
+    assert launch("train", workdir, log__tensorboard=True).returncode == 0
+    (path,) = (workdir / "tensorboard").iterdir()
+    content, scalars = path.read_bytes(), {}
+    while content:
+        # A record: length, checksum, data, checksum.
+        length = int.from_bytes(content[:8], "little")
+        event = Event.FromString(content[12 : 12 + length])
+        content = content[16 + length :]
+        for value in event.summary.value:
+            scalars[value.tag, event.step] = value.simple_value
+    for line in metrics(workdir):
+        assert scalars[f"{line['event']}/loss", line["step"]] == pytest.approx(line["loss"])
 
 
 def test_divergence_stops_with_its_own_code_and_keeps_a_good_checkpoint(tmp_path):
