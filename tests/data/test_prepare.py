@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import importlib.util
 
 import numpy as np
 import pytest
@@ -160,3 +161,28 @@ def test_prepare_refuses_what_needs_no_preparation(tmp_path, name):
 def test_prepare_refuses_an_unknown_name(tmp_path):
     with pytest.raises(UserError, match="did you mean 'fashion_mnist'"):
         prepare("fashion_mnits", str(tmp_path))
+
+
+def test_a_set_that_needs_tensorflow_names_the_extra(tmp_path):
+    """TFDS encodes images that its builder gives as arrays with TensorFlow only."""
+    if importlib.util.find_spec("tensorflow") is not None:
+        pytest.skip("TensorFlow is installed")
+    import tensorflow_datasets as tfds
+
+    class ImagesAsArrays(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = tmp_path
+
+        def _info(self):
+            features = {"image": tfds.features.Image(shape=(8, 8, 1))}
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": iter([(0, {"image": np.zeros((8, 8, 1), np.uint8)})])}
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    with pytest.raises(UserError, match=r"pip install 'resnet-jax\[prepare\]'"):
+        prepare("images_as_arrays", str(tmp_path / "tfds"))
+    assert not list((tmp_path / "tfds").rglob("dataset_info.json"))
