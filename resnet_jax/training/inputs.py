@@ -164,6 +164,10 @@ def make_inputs(config: ConfigDict, source: Source, parallel: Parallel, eval_spl
     for split, examples in ((data.train_split, train), (eval_split, evaluation)):
         if not len(examples):
             raise UserError("data split", split, f"of {source.name} has no examples")
+    height, width, _ = cache.image_shape(source, data.image_size)
+    if data.pad >= min(height, width):
+        problem = f"must be smaller than the images of {source.name} ({height}×{width})"
+        raise UserError("data.pad", data.pad, problem)
     devices = parallel.num_devices
     eval_batch_size = -(-config.evaluate.batch_size // devices) * devices
     if _on_device(config, source, len(train) + len(evaluation)):

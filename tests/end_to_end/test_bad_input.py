@@ -31,6 +31,7 @@ def refused(capsys, *words):
         ("--config.data.name=cifar01", "did you mean 'cifar10'"),
         ("--config.data.data_dir=nowhere --config.data.name=cifar10", "launch.py prepare cifar10"),
         ("--config.data.eval_split=dev", "digits has train, test"),
+        ("--config.data.pad=8", "smaller than the images of digits (8×8)"),
         ("--config.optimizer.name=adm", "did you mean 'adamw'"),
         (
             "--config.schedule.name=linear",

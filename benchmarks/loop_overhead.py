@@ -1,0 +1,85 @@
+"""Wall time of the training loop over the sum of its compiled step times, data on the device.
+
+    python benchmarks/loop_overhead.py --config=configs/digits.py
+
+Both are measured in turn in one process. Prints one JSON object.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from resnet_jax.config_file import load_config, override
+from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.loop import Loop
+from resnet_jax.training.progress import Reporter
+from resnet_jax.training.run_directory import RunDirectory
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--config", default="configs/digits.py", help="what to train")
+    parser.add_argument("--steps", type=int, default=40, help="steps a round")
+    parser.add_argument(
+        "--repeats", type=int, default=7, help="rounds, loop and bare steps in turn"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    steps = arguments.steps
+    endless = dict.fromkeys(("train.duration", "log.every", "evaluate.every"), 10**6)
+    fields = endless | {"checkpoint.every": 10**6, "schedule.warmup": 0, "train.steps_per_call": 1}
+    config = override(load_config(arguments.config), fields)
+    experiment = make_experiment(config)
+    with tempfile.TemporaryDirectory() as directory:
+        run = RunDirectory(Path(directory) / "run")
+        run.create(config.to_dict())
+        loop = Loop(experiment, run, Reporter(Console(file=io.StringIO())))
+        with loop.checkpoints:
+            loop.begin()
+            loop.advance()
+            step, inputs = loop.calls[1], experiment.inputs.train(0)
+            state = experiment.parallel.replicate(experiment.initial_state())
+
+            ratios = []
+            for _ in range(arguments.repeats):
+                start = time.perf_counter()
+                for _ in range(steps):
+                    loop.advance()
+                jax.block_until_ready(loop.state)
+                in_loop = time.perf_counter() - start
+                bare = 0.0
+                for _ in range(steps):
+                    start = time.perf_counter()
+                    state, _ = jax.block_until_ready(step(state, inputs))
+                    bare += time.perf_counter() - start
+                ratios.append(in_loop / bare)
+    result = {
+        "config": arguments.config,
+        "milliseconds_a_step": round(1000 * bare / steps, 2),
+        "loop_over_steps": {
+            "median": round(statistics.median(ratios), 3),
+            "min": round(min(ratios), 3),
+            "max": round(max(ratios), 3),
+        },
+        "repeats": arguments.repeats,
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
