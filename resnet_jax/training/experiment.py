@@ -147,7 +147,8 @@ def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
             "train.batch_size",
             batch_size,
             f"must be a multiple of the {parallel.num_devices} devices{parted}",
-            f"nearest: {max(1, batch_size // unit) * unit} or {(batch_size // unit + 1) * unit}",
+            f"nearest: {max(1, batch_size // unit) * unit} or {(batch_size // unit + 1) * unit}; "
+            "or use fewer devices by parallel.num_devices",
         )
 
 
