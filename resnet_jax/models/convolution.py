@@ -117,7 +117,11 @@ IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
 
 
 def automatic_implementation(backend: str) -> str:
-    """The implementation that is faster on a backend of JAX (docs/performance.md)."""
+    """The implementation to use on a backend of JAX.
+
+    On CPU `loop_safe` is as fast as the native one outside of loops and far faster inside them
+    (docs/performance.md).
+    """
     return "loop_safe" if backend == "cpu" else "native"
 
 
