@@ -56,7 +56,8 @@ def train(experiment: Experiment, run: RunDirectory, reporter: Reporter) -> int:
             loop.begin()
             while loop.step < experiment.total_steps and stop.signal is None:
                 loop.advance()
-                loop.log_and_evaluate_and_save(force=stop.signal is not None)
+                loop.log_and_evaluate_and_save()
+            loop.save_if_behind()
             loop.checkpoints.wait()
             if stop.signal is None or loop.step == experiment.total_steps:
                 return loop.finish("done", 0)
@@ -78,6 +79,7 @@ class Loop:
 
     Attributes:
         step: optimiser steps done.
+        saved_step: that of the newest checkpoint.
         state: placed on the devices.
     """
 
@@ -91,7 +93,7 @@ class Loop:
             experiment.network, experiment.inputs, experiment.parallel
         )
         self.calls: dict[int, Any] = {}
-        self.step = self.checkpoints.latest() or 0
+        self.step = self.saved_step = self.checkpoints.latest() or 0
         self.state: TrainState
         self.tensorboard = (
             TensorBoard(run.tensorboard, self.step) if experiment.config.log.tensorboard else None
@@ -145,14 +147,14 @@ class Loop:
             self.clock.add(int(metrics["count"].sum()))
             self.reporter.step(self.step, means(self.totals), self.clock.rate())
 
-    def log_and_evaluate_and_save(self, force: bool = False) -> None:
-        """Do what is due at this step; all of it at the end, and save where `force` is set."""
+    def log_and_evaluate_and_save(self) -> None:
+        """Do what is due at this step; all of it at the end."""
         e, ended = self.experiment, self.step == self.experiment.total_steps
         log, evaluate, save = (
             ended or is_due(self.step, every)
             for every in (e.log_every, e.evaluate_every, e.checkpoint_every)
         )
-        if not (log or evaluate or save or force):
+        if not (log or evaluate or save):
             return
         self._read_metrics()
         if log:
@@ -167,10 +169,16 @@ class Loop:
         if evaluate:
             self.result = self.evaluate(self.state) | {"split": e.facts["eval_split"]}
             self._log("eval", **self.result)
-        if save or force:
+        if save:
             accuracy = self.result["accuracy"] if evaluate and self.result else None
             self._save(accuracy)
         self.clock.restart()
+
+    def save_if_behind(self) -> None:
+        """Save what a stop before the next checkpoint would lose."""
+        self._read_metrics()
+        if self.step > self.saved_step:
+            self._save(accuracy=None)
 
     def _log(self, event: str, **numbers: Any) -> None:
         e = self.experiment
@@ -188,9 +196,10 @@ class Loop:
         seconds = self.clock.elapsed()
         meta = {"totals": self.totals, "result": self.result, "seconds": seconds}
         self.checkpoints.save(self.step, state, meta, accuracy)
+        self.saved_step = self.step
         self._write_status("running")
 
-    def _write_status(self, state: str, step: int | None = None, **facts: Any) -> dict[str, Any]:
+    def _write_status(self, state: str, step: int | None = None, **facts: Any) -> None:
         devices = [str(device) for device in jax.devices()[: self.experiment.parallel.num_devices]]
         if self.result is not None:
             facts["result"] = self.result
@@ -204,7 +213,6 @@ class Loop:
             devices=devices,
             **facts,
         )
-        return self.run.read_status()
 
     def finish(self, state: str, exit_code: int, **facts: Any) -> int:
         """Write the last status; return the exit code."""
