@@ -1,5 +1,6 @@
 """Checkpoints by Orbax: asynchronous saves, restore onto any devices, retention."""
 
+import functools
 import inspect
 import logging
 import shutil
@@ -163,6 +164,7 @@ class Checkpoints:
         return TrainState(**restored.state), restored.meta
 
 
+@functools.cache
 def _silence_abandoned_requests() -> None:
     """Keep quiet about the requests that TensorStore has under way when one of them fails.
 

@@ -16,6 +16,8 @@ from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.state import Network, TrainState
 from resnet_jax.training.steps import eval_step
 
+CALLS_AHEAD = 3
+
 
 def compile_evaluation(
     network: Network, inputs: Inputs, parallel: Parallel
@@ -33,8 +35,11 @@ def compile_evaluation(
 
     def evaluate(state: TrainState) -> dict[str, Any]:
         weights = state.evaluated()
-        # All calls are dispatched before the first result is read.
-        results = [compiled(weights, arguments) for arguments in inputs.evaluation()]
+        results: list[Any] = []
+        for arguments in inputs.evaluation():
+            results.append(compiled(weights, arguments))
+            # A few calls ahead keep the device busy; more would hold their batches in its memory.
+            jax.block_until_ready(results[-CALLS_AHEAD:][0])
         total = jax.tree.map(lambda *m: np.sum(m, dtype=np.float64), *parallel.collect(results))
         count = int(total["count"])
         if count != len(inputs.eval_examples):
