@@ -94,17 +94,22 @@ class Bottleneck(nn.Module):
 
 
 def torch_resnet(
-    family: str, depth: int, shortcut: str, num_classes: int, in_channels: int = 3
+    family: str,
+    depth: int,
+    shortcut: str | None = None,
+    num_classes: int = 10,
+    in_channels: int = 3,
 ) -> nn.Module:
     """A residual network that maps [batch, in_channels, h, w] to logits [batch, num_classes].
 
     Args:
         family: `cifar` (He 2015, §4.2: depth 6n+2, widths 16, 32, 64) or `imagenet` (Table 1).
         depth: weighted layers on the main path.
-        shortcut: `none`, `A`, `B` or `C`.
+        shortcut: `none`, `A`, `B` or `C`; None: A for `cifar`, B for `imagenet`.
         num_classes: size of the logits.
         in_channels: channels of the images.
     """
+    shortcut = shortcut or {"cifar": "A", "imagenet": "B"}[family]
     if family == "cifar":
         bottleneck, sizes, width, stem = False, ((depth - 2) // 6,) * 3, 16, (3, 1)
     else:
@@ -132,8 +137,9 @@ RENAMES = (
     (r"^stem\.norm\.", "bn1."),
     (r"^stage(\d+)\.blocks\.", r"layer\1."),
     (r"^head\.", "fc."),
-    (r"\.shortcut(\.projection)?\.conv\.", ".downsample.0."),
-    (r"\.shortcut(\.projection)?\.norm\.", ".downsample.1."),
+    (r"\.branch\.", "."),
+    (r"\.shortcut\.conv\.", ".downsample.0."),
+    (r"\.shortcut\.norm\.", ".downsample.1."),
     (r"\.norm(\d)\.", r".bn\1."),
     (r"\.(kernel|scale)$", ".weight"),
     (r"\.mean$", ".running_mean"),

@@ -1,6 +1,7 @@
 """Residual networks in Flax NNX. Needs JAX and Flax only and can be used on its own."""
 
 from resnet_jax.models.blocks import BLOCKS, BasicBlock, BottleneckBlock
+from resnet_jax.models.branch import BRANCH_INITS, ORDERS, BranchInit
 from resnet_jax.models.choices import IllegalChoiceError
 from resnet_jax.models.convolution import (
     IMPLEMENTATIONS,
@@ -8,27 +9,50 @@ from resnet_jax.models.convolution import (
     loop_safe_convolution,
 )
 from resnet_jax.models.cost import count_macs, count_parameters
-from resnet_jax.models.normalization import BatchNorm
-from resnet_jax.models.resnet import STEMS, ResNet
+from resnet_jax.models.freeze import freeze
+from resnet_jax.models.modes import evaluation_view, training_view
+from resnet_jax.models.normalization import NORMS, BatchNorm
+from resnet_jax.models.residual import BranchScale, Residual
+from resnet_jax.models.resnet import ResNet, multi_scale_logits
 from resnet_jax.models.shortcuts import SHORTCUTS
+from resnet_jax.models.stage import stack_blocks, unstack_blocks
+from resnet_jax.models.stem import STEMS
+from resnet_jax.models.stochastic import Dropout, StochasticDepth
+from resnet_jax.models.summary import Part, summarize
 from resnet_jax.models.zoo import FAMILIES, ZOO, create, resnet
 
 __all__ = [
     "BLOCKS",
+    "BRANCH_INITS",
     "FAMILIES",
     "IMPLEMENTATIONS",
+    "NORMS",
+    "ORDERS",
     "SHORTCUTS",
     "STEMS",
     "ZOO",
     "BasicBlock",
     "BatchNorm",
     "BottleneckBlock",
+    "BranchInit",
+    "BranchScale",
+    "Dropout",
     "IllegalChoiceError",
+    "Part",
     "ResNet",
+    "Residual",
+    "StochasticDepth",
     "automatic_implementation",
     "count_macs",
     "count_parameters",
     "create",
+    "evaluation_view",
+    "freeze",
     "loop_safe_convolution",
+    "multi_scale_logits",
     "resnet",
+    "stack_blocks",
+    "summarize",
+    "training_view",
+    "unstack_blocks",
 ]

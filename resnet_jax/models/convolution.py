@@ -19,25 +19,23 @@ from jax import lax
 from resnet_jax.models.choices import IllegalChoiceError, pick
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_STANDARDISATION_EPSILON = 1e-8
 Pairs = tuple[tuple[int, int], tuple[int, int]]
 
 
-def _forward(images, kernel, strides, padding, image_dilation=(1, 1), kernel_dilation=(1, 1)):
-    return lax.conv_general_dilated(
-        images, kernel, strides, padding, image_dilation, kernel_dilation, _LAYOUT
-    )
+_forward = partial(lax.conv_general_dilated, dimension_numbers=_LAYOUT)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _loop_safe(images, kernel, strides, padding):
-    return _forward(images, kernel, strides, padding)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _loop_safe(images, kernel, strides, padding, groups):
+    return _forward(images, kernel, strides, padding, feature_group_count=groups)
 
 
-def _loop_safe_forward(images, kernel, strides, padding):
-    return _forward(images, kernel, strides, padding), (images, kernel)
+def _loop_safe_forward(images, kernel, strides, padding, groups):
+    return _loop_safe(images, kernel, strides, padding, groups), (images, kernel)
 
 
-def _loop_safe_backward(strides, padding: Pairs, residuals, gradient):
+def _loop_safe_backward(strides, padding: Pairs, groups, residuals, gradient):
     images, kernel = residuals
     image_size, kernel_size = images.shape[1:3], kernel.shape[:2]
     # Extent of the output gradient once `stride - 1` zeros stand between its pixels.
@@ -51,8 +49,16 @@ def _loop_safe_backward(strides, padding: Pairs, residuals, gradient):
             kernel_size, padding, image_size, spread, strict=True
         )
     ]
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    image_gradient = _forward(gradient, turned, (1, 1), image_padding, image_dilation=strides)
+    per_group = jnp.flip(kernel, (0, 1)).reshape(*kernel.shape[:3], groups, -1)
+    turned = per_group.transpose(0, 1, 4, 3, 2).reshape(*kernel_size, -1, images.shape[3])
+    image_gradient = _forward(
+        gradient,
+        turned,
+        (1, 1),
+        image_padding,
+        lhs_dilation=strides,
+        feature_group_count=groups,
+    )
 
     # A kernel entry is the correlation of the images with the gradient, summed over the batch: the
     # batch takes the place of the input channels and the channels that of the batch.
@@ -67,7 +73,8 @@ def _loop_safe_backward(strides, padding: Pairs, residuals, gradient):
         gradient.transpose(1, 2, 0, 3),
         (1, 1),
         kernel_padding,
-        kernel_dilation=strides,
+        rhs_dilation=strides,
+        batch_group_count=groups,
     )
     return image_gradient, kernel_gradient.transpose(1, 2, 0, 3)
 
@@ -93,21 +100,19 @@ def loop_safe_convolution(
         window_strides: two strides.
         padding: explicit (low, high) zeros for height and width.
         lhs_dilation, rhs_dilation: must be 1.
-        feature_group_count: must be 1.
+        feature_group_count: groups of channels that do not see each other.
         **options: what `nnx.Conv` also passes (precision, dimension numbers, …); the layout is
             fixed and the rest has no effect on the result in float32.
 
     Raises:
-        IllegalChoiceError: grouped or dilated; use the native convolution for those.
+        IllegalChoiceError: dilated; use the native convolution for that.
     """
     del options
-    dilation = (*lhs_dilation, *rhs_dilation)
-    if feature_group_count != 1 or any(d != 1 for d in dilation):
-        raise IllegalChoiceError(
-            "convolution", "loop_safe", "native, for grouped or dilated kernels"
-        )
+    if any(d != 1 for d in (*lhs_dilation, *rhs_dilation)):
+        raise IllegalChoiceError("convolution", "loop_safe", "native, for dilated kernels")
     (top, bottom), (left, right) = padding
-    return _loop_safe(lhs, rhs, tuple(window_strides), ((top, bottom), (left, right)))
+    pairs = ((top, bottom), (left, right))
+    return _loop_safe(lhs, rhs, tuple(window_strides), pairs, feature_group_count)
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
@@ -125,17 +130,34 @@ def automatic_implementation(backend: str) -> str:
     return "loop_safe" if backend == "cpu" else "native"
 
 
+def _standardised(convolve: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """`convolve` with every filter of the kernel shifted and scaled to mean 0 and deviation 1."""
+
+    def standardised(lhs: jax.Array, rhs: jax.Array, *args: Any, **options: Any) -> jax.Array:
+        kernel = rhs.astype(jnp.promote_types(jnp.float32, rhs.dtype))
+        kernel = kernel - kernel.mean((0, 1, 2))
+        kernel = kernel * lax.rsqrt(jnp.square(kernel).mean((0, 1, 2)) + _STANDARDISATION_EPSILON)
+        return convolve(lhs, kernel.astype(rhs.dtype), *args, **options)
+
+    return standardised
+
+
 def convolution(
     in_channels: int,
     out_channels: int,
     kernel_size: int,
     *,
     stride: int = 1,
+    groups: int = 1,
+    padding: int | None = None,
+    gain: float = 1.0,
+    use_bias: bool = False,
+    weight_standardization: bool = False,
     implementation: str = "native",
     dtype: Any = None,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
-    """A square convolution without bias, padded by `kernel_size // 2` on every side.
+    """A square convolution.
 
     Weights are float32, drawn from N(0, 2 / fan_out): He et al. 2015, "Delving Deep into
     Rectifiers", eq. 14, as in the authors' released residual networks.
@@ -144,23 +166,39 @@ def convolution(
         in_channels, out_channels: channels.
         kernel_size: height and width of the kernel.
         stride: step in both directions.
+        groups: of channels that do not see each other (Xie et al. 2017, "Aggregated Residual
+            Transformations").
+        padding: zeros on every side; None: `kernel_size // 2`.
+        gain: factor of the initial weights.
+        use_bias: add a bias, 0 at the start.
+        weight_standardization: convolve with standardised filters (Qiao et al. 2019, eq. 2–4).
         implementation: `native` or `loop_safe`.
         dtype: compute type; `None` takes that of the input.
         rngs: the stream `params` initialises the kernel.
 
     Raises:
-        IllegalChoiceError: no such implementation.
+        IllegalChoiceError: no such implementation, or groups that do not divide the channels.
     """
-    pad = kernel_size // 2
+    pad = kernel_size // 2 if padding is None else padding
+    if in_channels % groups or out_channels % groups:
+        allowed = f"a divisor of the convolution's channels, {in_channels} and {out_channels}"
+        raise IllegalChoiceError("groups", groups, allowed)
+    convolve = pick("convolution", implementation, IMPLEMENTATIONS)
+    initialise = jax.nn.initializers
     return nnx.Conv(
         in_channels,
         out_channels,
         (kernel_size, kernel_size),
         strides=(stride, stride),
         padding=((pad, pad), (pad, pad)),
-        use_bias=False,
+        feature_group_count=groups,
+        use_bias=use_bias,
         dtype=dtype,
-        kernel_init=jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
-        conv_general_dilated=pick("convolution", implementation, IMPLEMENTATIONS),
+        kernel_init=(
+            initialise.variance_scaling(2.0 * gain**2, "fan_out", "normal")
+            if gain
+            else initialise.zeros
+        ),
+        conv_general_dilated=_standardised(convolve) if weight_standardization else convolve,
         rngs=rngs,
     )

@@ -28,17 +28,17 @@ def count_macs(model: nnx.Module, image_shape: tuple[int, int, int]) -> int:
     graphdef, state = nnx.split(model)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     jaxpr = jax.make_jaxpr(lambda s, x: nnx.merge(graphdef, s)(x))(state, image)
-    return sum(_macs(equation) for equation in _equations(jaxpr.jaxpr))
+    return sum(times * _macs(equation) for equation, times in _equations(jaxpr.jaxpr))
 
 
-def _equations(jaxpr: core.Jaxpr) -> Iterator[Any]:
+def _equations(jaxpr: core.Jaxpr, times: int = 1) -> Iterator[tuple[Any, int]]:
+    """All equations of a program, with how often each is run."""
     for equation in jaxpr.eqns:
-        yield equation
-        if equation.primitive.name == "custom_vjp_call":
-            yield from _equations(equation.params["call_jaxpr"].jaxpr)
-        elif "jaxpr" in equation.params:
-            inner = equation.params["jaxpr"]
-            yield from _equations(getattr(inner, "jaxpr", inner))
+        yield equation, times
+        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        if inner is not None:
+            loops = equation.params["length"] if equation.primitive.name == "scan" else 1
+            yield from _equations(getattr(inner, "jaxpr", inner), times * loops)
 
 
 def _macs(equation: Any) -> int:

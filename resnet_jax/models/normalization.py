@@ -1,11 +1,15 @@
-"""Normalisation layers."""
+"""Normalisation layers, and what stands in their place in nets without any."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+
+from resnet_jax.models.choices import IllegalChoiceError, pick
 
 
 class BatchNorm(nnx.Module):
@@ -24,6 +28,7 @@ class BatchNorm(nnx.Module):
             averaged; `None` keeps them per device under those. Under `jit` they are always global.
         dtype: type of the output; `None` keeps that of the input.
         use_running_average: normalise by the running statistics and leave them as they are.
+        frozen: do so in train mode too, and keep γ and β as statistics, which no optimiser moves.
         rngs: accepted as by every layer; nothing is drawn.
     """
 
@@ -37,11 +42,13 @@ class BatchNorm(nnx.Module):
         axis_name: str | None = None,
         dtype: Any = None,
         use_running_average: bool = False,
+        frozen: bool = False,
         rngs: Any = None,
     ) -> None:
         del rngs
-        self.scale = nnx.Param(jnp.full(num_features, initial_scale, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(num_features, jnp.float32))
+        kind = nnx.BatchStat if frozen else nnx.Param
+        self.scale = kind(jnp.full(num_features, initial_scale, jnp.float32))
+        self.bias = kind(jnp.zeros(num_features, jnp.float32))
         self.mean = nnx.BatchStat(jnp.zeros(num_features, jnp.float32))
         self.var = nnx.BatchStat(jnp.ones(num_features, jnp.float32))
         self.momentum = momentum
@@ -49,6 +56,7 @@ class BatchNorm(nnx.Module):
         self.axis_name = axis_name
         self.dtype = dtype
         self.use_running_average = use_running_average
+        self.frozen = frozen
 
     def set_view(self, use_running_average: bool | None = None, **others: Any) -> dict:
         """Set the mode through `nnx.view`.
@@ -64,7 +72,7 @@ class BatchNorm(nnx.Module):
         """Normalise x: float[..., num_features]; in train mode, also update the running statistics."""
         out_dtype = self.dtype or x.dtype
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
-        if self.use_running_average:
+        if self.use_running_average or self.frozen:
             mean, var = self.mean.get_value(), self.var.get_value()
         else:
             mean, var = self._batch_statistics(x)
@@ -89,3 +97,112 @@ class BatchNorm(nnx.Module):
         new = self.momentum * old + (1.0 - self.momentum) * lax.stop_gradient(batch)
         # `set_value` and not `[...] =`, which probes the tracer: quadratic in the depth of the net.
         running.set_value(new.astype(old.dtype))
+
+
+class NoNorm(nnx.Module):
+    """The identity, for nets without normalisation."""
+
+    def __init__(self, num_features: int, *, initial_scale: float = 1.0, rngs: Any = None) -> None:
+        del num_features, initial_scale, rngs
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x
+
+
+class ScalarBias(nnx.Module):
+    """x + b with one number b, 0 at the start (Zhang et al. 2019, "Fixup Initialization", §3, rule 3)."""
+
+    def __init__(self, num_features: int = 0, *, rngs: Any = None) -> None:
+        del num_features, rngs
+        self.bias = nnx.Param(jnp.zeros((), jnp.float32))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x + self.bias.get_value().astype(x.dtype)
+
+
+class ScalarAffine(nnx.Module):
+    """s x + b with two numbers, 1 and 0 at the start: the end of a Fixup branch (rule 3)."""
+
+    def __init__(self) -> None:
+        self.scale = nnx.Param(jnp.ones((), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((), jnp.float32))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x * self.scale.get_value().astype(x.dtype) + self.bias.get_value().astype(x.dtype)
+
+
+def _group_norm(
+    num_features: int,
+    *,
+    num_groups: int | None,
+    epsilon: float,
+    dtype: Any,
+    initial_scale: float = 1.0,
+    rngs: nnx.Rngs,
+) -> nnx.GroupNorm:
+    groups = min(32, max(1, num_features // 4)) if num_groups is None else num_groups
+    if num_features % groups:
+        allowed = f"a divisor of every width, so of {num_features} too"
+        raise IllegalChoiceError("norm_groups", num_groups, allowed)
+    return nnx.GroupNorm(
+        num_features,
+        groups,
+        epsilon=epsilon,
+        dtype=dtype,
+        scale_init=jax.nn.initializers.constant(initial_scale),
+        rngs=rngs,
+    )
+
+
+def _batch(momentum, epsilon, axis_name, num_groups, dtype, frozen=False):
+    options = {"momentum": momentum, "epsilon": epsilon, "axis_name": axis_name}
+    return partial(BatchNorm, frozen=frozen, dtype=dtype, **options)
+
+
+def _group(momentum, epsilon, axis_name, num_groups, dtype):
+    return partial(_group_norm, num_groups=num_groups, epsilon=epsilon, dtype=dtype)
+
+
+def _layer(momentum, epsilon, axis_name, num_groups, dtype):
+    return partial(_group_norm, num_groups=1, epsilon=epsilon, dtype=dtype)
+
+
+def _none(momentum, epsilon, axis_name, num_groups, dtype):
+    return NoNorm
+
+
+NORMS: dict[str, Callable[..., Callable[..., nnx.Module]]] = {
+    "batch": _batch,
+    "frozen_batch": partial(_batch, frozen=True),
+    "group": _group,
+    "layer": _layer,
+    "none": _none,
+}
+
+
+def norm_factory(
+    kind: str,
+    *,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+    axis_name: str | None = None,
+    num_groups: int | None = None,
+    dtype: Any = None,
+) -> Callable[..., nnx.Module]:
+    """How the norms of a network are made: a function of (num_features, initial_scale, rngs).
+
+    Args:
+        kind: `batch`; `frozen_batch` (its statistics, γ and β never change: for fine-tuning);
+            `group` (Wu & He 2018, eq. 7); `layer` (over height, width and channels, which is one
+            group: Wu & He 2018, §3); `none`.
+        momentum, epsilon, axis_name: see `BatchNorm`.
+        num_groups: of `group`; None: a quarter of the channels, at most 32.
+        dtype: type of the output.
+
+    Raises:
+        IllegalChoiceError: no such kind, or groups for a kind that has none.
+    """
+    make = pick("norm", kind, NORMS)
+    if num_groups is not None and kind != "group":
+        raise IllegalChoiceError("norm_groups", num_groups, f"None, for norm {kind!r}")
+    return make(momentum, epsilon, axis_name, num_groups, dtype)

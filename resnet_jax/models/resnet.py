@@ -1,6 +1,6 @@
 """The residual network: stem, stages of blocks, head."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,53 +9,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from resnet_jax.models.blocks import BLOCKS
+from resnet_jax.models.branch import ORDERS, BranchInit
 from resnet_jax.models.choices import IllegalChoiceError, pick
 from resnet_jax.models.convolution import convolution as make_convolution
 from resnet_jax.models.key_stream import KeyStream
-from resnet_jax.models.normalization import BatchNorm
-
-
-class CifarStem(nnx.Module):
-    """One 3×3 convolution at full resolution (He 2015, §4.2)."""
-
-    def __init__(self, in_channels: int, channels: int, *, conv, norm, rngs: nnx.Rngs) -> None:
-        self.conv = conv(in_channels, channels, 3, rngs=rngs)
-        self.norm = norm(channels, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return nnx.relu(self.norm(self.conv(x)))
-
-
-class ImageNetStem(nnx.Module):
-    """A 7×7 convolution and a 3×3 max pool, both with stride 2 (He 2015, Table 1)."""
-
-    def __init__(self, in_channels: int, channels: int, *, conv, norm, rngs: nnx.Rngs) -> None:
-        self.conv = conv(in_channels, channels, 7, stride=2, rngs=rngs)
-        self.norm = norm(channels, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = nnx.relu(self.norm(self.conv(x)))
-        return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-
-
-STEMS = {"cifar": CifarStem, "imagenet": ImageNetStem}
-
-
-class Stage(nnx.Module):
-    """Blocks of one width; the first may change channels and resolution."""
-
-    def __init__(
-        self, make_block: Callable[..., nnx.Module], in_channels: int, num_blocks: int, stride: int
-    ) -> None:
-        first: Any = make_block(in_channels, stride=stride)
-        self.out_channels = first.out_channels
-        others = [make_block(self.out_channels) for _ in range(num_blocks - 1)]
-        self.blocks = nnx.List([first, *others])
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for block in self.blocks:
-            x = block(x)
-        return x
+from resnet_jax.models.normalization import ScalarBias, norm_factory
+from resnet_jax.models.stage import SCAN_FROM, Stage
+from resnet_jax.models.stem import STEMS
+from resnet_jax.models.stochastic import example_keys, fold
 
 
 class ResNet(nnx.Module):
@@ -66,19 +27,37 @@ class ResNet(nnx.Module):
         stage_sizes: blocks per stage; every stage after the first halves the resolution.
         widths: filters per stage (a bottleneck block puts out four times as many).
         block: `basic` or `bottleneck`.
-        shortcut: kind of skip path: `none`, `A`, `B` or `C`.
-        stem: `cifar` or `imagenet`.
+        activation_order: where blocks normalise and activate, a key of `branch.ORDERS`.
+        shortcut: kind of skip path, a key of `shortcuts.SHORTCUTS`.
+        gate_bias, shortcut_scale, branch_scale, shortcut_dropout: of the shortcuts that have them;
+            None takes the paper's.
+        branch_init: how branches start: `he`, `zero_gamma`, `fixup`, `skipinit`, `rezero` or
+            `layerscale` (`branch.BranchInit`).
+        initial_scale: start of the learned scale of `skipinit` and `layerscale`.
+        stem: `cifar`, `imagenet`, `deep` or `patchify` (`stem.py`).
         in_channels: channels of the images.
-        zero_gamma: start the last norm of every branch at γ = 0.
-        stride_in_1x1: bottleneck blocks stride in their first 1×1 convolution.
-        norm_momentum, norm_epsilon: of batch normalisation.
+        width_factor: multiplies `widths`, not the stem (Zagoruyko & Komodakis 2016, Table 1).
+        groups, bottleneck_width, stride_in_1x1: of bottleneck blocks (`blocks.ResidualBlock`).
+        squeeze_reduction: r of squeeze-and-excitation; None: there is none.
+        dropout: rate in the branch, before its last convolution.
+        survival_probability: p_L of stochastic depth, that of the last block; block l of L survives
+            with 1 − l/L (1 − p_L) (Huang et al. 2016, eq. 4). 1: no stochastic depth.
+        stochastic_depth_scaling: `test` or `train`, see `stochastic.StochasticDepth`.
+        antialias: low-pass filters before strides.
+        norm: `batch`, `frozen_batch`, `group`, `layer` or `none` (`normalization.norm_factory`).
+        norm_momentum, norm_epsilon, norm_groups: of the norms.
         norm_axis_name: mapped axis over which batch statistics are averaged.
+        weight_standardization: convolve with standardised filters.
         convolution: implementation, `native` or `loop_safe` (see `convolution.py`).
+        scan_blocks: run the identical blocks of a stage as one loop; parameters are then stacked
+            (`stage.py`). None: where a stage has `stage.SCAN_FROM` blocks or more.
+        remat: `none`, `block` or `stage`: what is computed again in the backward pass.
         dtype: compute type; parameters, statistics and logits stay float32.
         rngs: the stream `params` initialises the weights.
 
     Attributes:
-        stem, stage1, stage2, …, head: the parts, by name.
+        stem, stage1, stage2, …, norm, head: the parts, by name. `norm` is that behind the last stage
+            and None unless the order needs it.
 
     Raises:
         IllegalChoiceError: an argument has no such value, or contradicts another.
@@ -91,73 +70,191 @@ class ResNet(nnx.Module):
         stage_sizes: Sequence[int],
         widths: Sequence[int],
         block: str = "basic",
+        activation_order: str = "original",
         shortcut: str = "B",
+        gate_bias: float | None = None,
+        shortcut_scale: float | None = None,
+        branch_scale: float | None = None,
+        shortcut_dropout: float | None = None,
+        branch_init: str = "he",
+        initial_scale: float | None = None,
         stem: str = "imagenet",
         in_channels: int = 3,
-        zero_gamma: bool = False,
+        width_factor: int = 1,
+        groups: int = 1,
+        bottleneck_width: int = 1,
         stride_in_1x1: bool = False,
+        squeeze_reduction: int | None = None,
+        dropout: float = 0.0,
+        survival_probability: float = 1.0,
+        stochastic_depth_scaling: str = "test",
+        antialias: bool = False,
+        norm: str = "batch",
         norm_momentum: float = 0.9,
         norm_epsilon: float = 1e-5,
+        norm_groups: int | None = None,
         norm_axis_name: str | None = None,
+        weight_standardization: bool = False,
         convolution: str = "native",
+        scan_blocks: bool | None = None,
+        remat: str = "none",
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         keys: Any = KeyStream(rngs.params())
-        block_class = pick("block", block, BLOCKS)
+        make_block = pick("block", block, BLOCKS)
+        order = pick("activation_order", activation_order, ORDERS)
         if len(stage_sizes) != len(widths):
             raise IllegalChoiceError("widths", tuple(widths), f"one a stage, so {len(stage_sizes)}")
-        options = {"shortcut": shortcut, "zero_gamma": zero_gamma, "rngs": keys}
-        if stride_in_1x1:
-            if block != "bottleneck":
-                raise IllegalChoiceError("stride_in_1x1", True, f"False, for block {block!r}")
-            options["stride_in_1x1"] = True
-        conv = partial(make_convolution, implementation=convolution, dtype=dtype)
-        norm = partial(
-            BatchNorm,
+        if survival_probability < 1 and shortcut == "none":
+            allowed = "1, for shortcut 'none': nothing is left of a plain block that is dropped"
+            raise IllegalChoiceError("survival_probability", survival_probability, allowed)
+        init = BranchInit(branch_init, sum(stage_sizes), initial_scale)
+        init.check(activation_order, shortcut, norm)
+        conv = partial(
+            make_convolution,
+            weight_standardization=weight_standardization,
+            implementation=convolution,
+            dtype=dtype,
+        )
+        make_norm = norm_factory(
+            norm,
             momentum=norm_momentum,
             epsilon=norm_epsilon,
             axis_name=norm_axis_name,
+            num_groups=norm_groups,
             dtype=dtype,
         )
+        if branch_init == "fixup":
+            make_norm = ScalarBias
+        layers: dict[str, Any] = {"conv": conv, "norm": make_norm}
+        options: dict[str, Any] = {
+            "activation_order": activation_order,
+            "shortcut": shortcut,
+            "shortcut_options": {
+                "gate_bias": gate_bias,
+                "shortcut_scale": shortcut_scale,
+                "branch_scale": branch_scale,
+                "shortcut_dropout": shortcut_dropout,
+            },
+            "init": init,
+            "stochastic_depth_scaling": stochastic_depth_scaling,
+            "groups": groups,
+            "bottleneck_width": bottleneck_width,
+            "stride_in_1x1": stride_in_1x1,
+            "squeeze_reduction": squeeze_reduction,
+            "dropout": dropout,
+            "antialias": antialias,
+        }
 
         self.stem = pick("stem", stem, STEMS)(
-            in_channels, widths[0], conv=conv, norm=norm, rngs=keys
+            in_channels, widths[0], order, antialias=antialias, rngs=keys, **layers
         )
         self.num_stages = len(stage_sizes)
+        if scan_blocks is None:
+            scan_blocks = max(stage_sizes) >= SCAN_FROM
+        survival = _linear_decay(stage_sizes, survival_probability)
         channels = widths[0]
-        for number, (num_blocks, width) in enumerate(zip(stage_sizes, widths, strict=True), 1):
-            make_block = partial(block_class, channels=width, conv=conv, norm=norm, **options)
-            stride = 1 if number == 1 else 2
-            stage = Stage(make_block, channels, num_blocks, stride)
+        for number, width in enumerate(widths, 1):
+            filters = width * width_factor
+            stage = Stage(
+                partial(make_block, channels=filters, **options, **layers),
+                channels,
+                stride=1 if number == 1 else 2,
+                first=number == 1,
+                survival=survival[number - 1],
+                scan=scan_blocks,
+                remat=remat,
+                rngs=keys,
+            )
             setattr(self, f"stage{number}", stage)
             channels = stage.out_channels
+        ends_with_norm = order.norm == "pre" or branch_init == "fixup"
+        self.norm = nnx.data(make_norm(channels, rngs=keys) if ends_with_norm else None)
+        self.activates_end = order.activation == "pre"
         self.head = nnx.Linear(channels, num_classes, rngs=keys)
+        if branch_init == "fixup":
+            self.head.kernel.set_value(jnp.zeros((channels, num_classes)))
 
-    def features(self, x: jax.Array) -> dict[str, jax.Array]:
+    def features(self, x: jax.Array, key: jax.Array | None = None) -> dict[str, jax.Array]:
         """The output of the stem and of every stage, for use as a backbone.
 
         Args:
             x: float[batch, height, width, in_channels].
+            key: of dropout and stochastic depth, scalar or [batch]; needed in train mode where the
+                network has any.
 
         Returns:
             `stem`, `stage1`, `stage2`, …: dtype[batch, h, w, channels], in this order.
         """
+        keys = example_keys(key, x.shape[0])
         outputs = {"stem": self.stem(x)}
         x = outputs["stem"]
         for number in range(1, self.num_stages + 1):
-            x = outputs[f"stage{number}"] = getattr(self, f"stage{number}")(x)
+            stage = getattr(self, f"stage{number}")
+            x = outputs[f"stage{number}"] = stage(x, fold(keys, number))
         return outputs
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def dense_logits(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Classify every position of the last stage: the fully convolutional form (He 2015, §3.4).
+
+        Args:
+            x, key: as of `features`.
+
+        Returns:
+            logits: float32[batch, h, w, num_classes].
+        """
+        return self.head(self._last(x, key))
+
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Classify images.
 
         Args:
             x: float[batch, height, width, in_channels], normalised.
+            key: as of `features`.
 
         Returns:
             logits: float32[batch, num_classes].
         """
-        last = self.features(x)[f"stage{self.num_stages}"]
-        pooled = last.astype(jnp.promote_types(jnp.float32, last.dtype)).mean((1, 2))
-        return self.head(pooled)
+        return self.head(self._last(x, key).mean((1, 2)))
+
+    def _last(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        last = self.features(x, key)[f"stage{self.num_stages}"]
+        if self.norm is not None:
+            last = self.norm(last)
+        if self.activates_end:
+            last = nnx.relu(last)
+        return last.astype(jnp.promote_types(jnp.float32, last.dtype))
+
+
+def _linear_decay(stage_sizes: Sequence[int], last: float) -> list[tuple[float, ...]]:
+    """Survival probability of every block by stage (Huang et al. 2016, eq. 4)."""
+    num_blocks = sum(stage_sizes)
+    starts = [sum(stage_sizes[:index]) for index in range(len(stage_sizes))]
+    return [
+        tuple(1 - (start + block + 1) / num_blocks * (1 - last) for block in range(size))
+        for start, size in zip(starts, stage_sizes, strict=True)
+    ]
+
+
+def multi_scale_logits(
+    model: ResNet, images: jax.Array, sizes: Sequence[int], method: str = "bilinear"
+) -> jax.Array:
+    """Logits averaged over the positions and over several sizes of each image (He 2015, §3.4).
+
+    Args:
+        model: in eval mode.
+        images: float[batch, height, width, channels], normalised.
+        sizes: shorter sides to resize to, in pixels; the paper's are 224, 256, 384, 480 and 640.
+        method: of `jax.image.resize`.
+
+    Returns:
+        float32[batch, num_classes].
+    """
+    height, width = images.shape[1:3]
+    total = jnp.zeros(())
+    for size in sizes:
+        scale = size / min(height, width)
+        shape = (len(images), round(height * scale), round(width * scale), images.shape[3])
+        total += model.dense_logits(jax.image.resize(images, shape, method)).mean((1, 2))
+    return total / len(sizes)

@@ -15,8 +15,9 @@ class Family:
     """What the networks of one data set's literature share.
 
     Attributes:
-        stem, shortcut, num_classes: defaults.
+        stem, shortcut, num_classes, activation_order: defaults.
         widths: filters per stage.
+        outer_layers: weighted layers that are not in the branch of a block.
         layers_per_stage_block: depth that one more block in every stage adds, by block; used where
             all stages are equally long.
         stage_sizes: depth → (block, blocks per stage); used where they are not.
@@ -26,6 +27,8 @@ class Family:
     shortcut: str
     num_classes: int
     widths: tuple[int, ...]
+    activation_order: str = "original"
+    outer_layers: int = 2
     layers_per_stage_block: dict[str, int] = field(default_factory=dict)
     stage_sizes: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
@@ -48,13 +51,14 @@ class Family:
             return of_block[depth]
         block = block or "basic"
         layers = pick("block", block, self.layers_per_stage_block)
-        num_blocks, remainder = divmod(depth - 2, layers)
+        num_blocks, remainder = divmod(depth - self.outer_layers, layers)
         if remainder or num_blocks < 1:
-            below = max(num_blocks, 1) * layers + 2
+            below = max(num_blocks, 1) * layers + self.outer_layers
             raise IllegalChoiceError(
                 "depth",
                 depth,
-                f"{layers}n+2 with n ≥ 1 for {block} blocks; nearest: {below} and {below + layers}",
+                f"{layers}n+{self.outer_layers} with n ≥ 1 for {block} blocks; "
+                f"nearest: {below} and {below + layers}",
             )
         return block, (num_blocks,) * len(self.widths)
 
@@ -68,7 +72,17 @@ FAMILIES = {
         widths=(16, 32, 64),
         layers_per_stage_block={"basic": 6, "bottleneck": 9},
     ),
-    # He 2015, Table 1.
+    # Zagoruyko & Komodakis 2016, Table 1: 6n+4 layers, as three projections count.
+    "wide": Family(
+        stem="cifar",
+        shortcut="B",
+        num_classes=10,
+        widths=(16, 32, 64),
+        activation_order="full_preactivation",
+        outer_layers=4,
+        layers_per_stage_block={"basic": 6},
+    ),
+    # He 2015, Table 1; 200 layers: He 2016, Table 5.
     "imagenet": Family(
         stem="imagenet",
         shortcut="B",
@@ -80,6 +94,7 @@ FAMILIES = {
             50: ("bottleneck", (3, 4, 6, 3)),
             101: ("bottleneck", (3, 4, 23, 3)),
             152: ("bottleneck", (3, 8, 36, 3)),
+            200: ("bottleneck", (3, 24, 36, 3)),
         },
     ),
 }
@@ -92,6 +107,7 @@ def resnet(
     block: str | None = None,
     stem: str | None = None,
     shortcut: str | None = None,
+    activation_order: str | None = None,
     num_classes: int | None = None,
     rngs: nnx.Rngs,
     **options: Any,
@@ -99,9 +115,10 @@ def resnet(
     """A network by family and depth.
 
     Args:
-        family: `cifar` (three stages of 16, 32 and 64 filters) or `imagenet` (four, 64 to 512).
+        family: `cifar` (three stages of 16, 32 and 64 filters), `wide` (the same, pre-activated, for a
+            `width_factor`) or `imagenet` (four, 64 to 512).
         depth: weighted layers on the main path; see `Family.stages`.
-        block, stem, shortcut, num_classes: `None` takes the family's.
+        block, stem, shortcut, activation_order, num_classes: `None` takes the family's.
         rngs: the stream `params` initialises the weights.
         **options: other arguments of `ResNet`.
 
@@ -117,6 +134,7 @@ def resnet(
         block=block,
         stem=stem or members.stem,
         shortcut=shortcut or members.shortcut,
+        activation_order=activation_order or members.activation_order,
         rngs=rngs,
         **options,
     )
@@ -137,15 +155,34 @@ class Entry:
     source: str
 
 
-def _cifar(depth: int, parameters: int, shortcut: str = "A") -> Entry:
-    fields = {"family": "cifar", "depth": depth, "shortcut": shortcut}
+def _cifar(depth: int, parameters: int, **fields: Any) -> Entry:
+    fields = {"family": "cifar", "depth": depth, "shortcut": "A", **fields}
     return Entry(fields, parameters, "He 2015, §4.2 and Table 6")
 
 
-def _imagenet(depth: int, parameters: int, shortcut: str = "B") -> Entry:
-    fields = {"family": "imagenet", "depth": depth, "shortcut": shortcut}
-    return Entry(fields, parameters, "He 2015, Table 1; count of torchvision")
+def _preactivation(depth: int, parameters: int, **fields: Any) -> Entry:
+    order = {"activation_order": "full_preactivation"}
+    fields = {"family": "cifar", "depth": depth, **order, **fields}
+    return Entry(fields, parameters, "He 2016, Table 3")
 
+
+def _wide(depth: int, width_factor: int, parameters: int) -> Entry:
+    fields = {"family": "wide", "depth": depth, "width_factor": width_factor}
+    return Entry(fields, parameters, "Zagoruyko & Komodakis 2016, Table 4")
+
+
+def _imagenet(
+    depth: int,
+    parameters: int,
+    source: str = "He 2015, Table 1; count of torchvision",
+    **fields: Any,
+) -> Entry:
+    return Entry({"family": "imagenet", "depth": depth, **fields}, parameters, source)
+
+
+_RESNEXT = "Xie et al. 2017; count of torchvision"
+_WIDE = "Zagoruyko & Komodakis 2016, Table 8; count of torchvision"
+_OWN_GATES = "count of the 110-layer net and a gate a block"
 
 ZOO = {
     "resnet20": _cifar(20, 269_722),
@@ -155,19 +192,67 @@ ZOO = {
     "resnet110": _cifar(110, 1_727_962),
     "resnet1202": _cifar(1202, 19_421_274),
     # Option A has no parameters, so the plain nets have as many.
-    "plain20": _cifar(20, 269_722, "none"),
-    "plain32": _cifar(32, 464_154, "none"),
-    "plain44": _cifar(44, 658_586, "none"),
-    "plain56": _cifar(56, 853_018, "none"),
-    "plain110": _cifar(110, 1_727_962, "none"),
+    "plain20": _cifar(20, 269_722, shortcut="none"),
+    "plain32": _cifar(32, 464_154, shortcut="none"),
+    "plain44": _cifar(44, 658_586, shortcut="none"),
+    "plain56": _cifar(56, 853_018, shortcut="none"),
+    "plain110": _cifar(110, 1_727_962, shortcut="none"),
+    "preact_resnet110": _preactivation(110, 1_727_962),
+    "preact_resnet164": _preactivation(164, 1_703_258, block="bottleneck", shortcut="B"),
+    "preact_resnet1001": _preactivation(1001, 10_327_706, block="bottleneck", shortcut="B"),
+    "wrn16_8": _wide(16, 8, 10_961_370),
+    "wrn28_10": _wide(28, 10, 36_479_194),
+    "wrn40_4": _wide(40, 4, 8_949_210),
+    "gated110": Entry(
+        {"family": "cifar", "depth": 110, "shortcut": "shortcut_only_gating", "gate_bias": -6.0},
+        1_824_186,
+        f"He 2016, Table 1; {_OWN_GATES} (1×1)",
+    ),
+    "highway110": Entry(
+        {
+            "family": "cifar",
+            "depth": 110,
+            "shortcut": "highway",
+            "activation_order": "relu_before_addition",
+            "gate_bias": -2.0,
+        },
+        2_577_850,
+        f"Srivastava et al. 2015, eq. 3; {_OWN_GATES} (3×3)",
+    ),
+    "resnet18_cifar": Entry(
+        {"family": "imagenet", "depth": 18, "stem": "cifar", "num_classes": 10},
+        11_173_962,
+        "ResNet-18 with the stem of He 2015, §4.2; count of mmpretrain",
+    ),
     "resnet18": _imagenet(18, 11_689_512),
     "resnet34": _imagenet(34, 21_797_672),
     "resnet50": _imagenet(50, 25_557_032),
     "resnet101": _imagenet(101, 44_549_160),
     "resnet152": _imagenet(152, 60_192_808),
+    "resnet200": _imagenet(200, 64_673_832, "He 2016, Table 5; count of timm"),
     # The residual net's count without its three projections: 173,824.
-    "plain18": _imagenet(18, 11_515_688, "none"),
-    "plain34": _imagenet(34, 21_623_848, "none"),
+    "plain18": _imagenet(18, 11_515_688, shortcut="none"),
+    "plain34": _imagenet(34, 21_623_848, shortcut="none"),
+    "resnext50_32x4d": _imagenet(50, 25_028_904, _RESNEXT, groups=32, bottleneck_width=2),
+    "resnext101_32x8d": _imagenet(101, 88_791_336, _RESNEXT, groups=32, bottleneck_width=4),
+    "resnext101_64x4d": _imagenet(101, 83_455_272, _RESNEXT, groups=64, bottleneck_width=4),
+    "wide_resnet50_2": _imagenet(50, 68_883_240, _WIDE, bottleneck_width=2),
+    "wide_resnet101_2": _imagenet(101, 126_886_696, _WIDE, bottleneck_width=2),
+    "seresnet50": _imagenet(
+        50, 28_088_024, "Hu et al. 2018, Table 2; count of timm", squeeze_reduction=16
+    ),
+    "resnet50d": _imagenet(
+        50, 25_576_264, "He et al. 2019, Table 5; count of timm", stem="deep", shortcut="D"
+    ),
+    "bit_r50x1": _imagenet(
+        50,
+        25_549_352,
+        "Kolesnikov et al. 2020, §3.2; count of timm",
+        activation_order="full_preactivation",
+        norm="group",
+        norm_groups=32,
+        weight_standardization=True,
+    ),
 }
 
 
@@ -178,7 +263,7 @@ def create(
 
     Args:
         name: a key of `ZOO`, or `resnetN` or `plainN` with any depth N = 6n+2, which is a CIFAR net.
-        num_classes: size of the logits; `None` takes the family's.
+        num_classes: size of the logits; `None` takes that of the name.
         rngs: the stream `params` initialises the weights.
         **overrides: arguments of `resnet` and `ResNet` that replace those of the name.
 
@@ -191,7 +276,10 @@ def create(
     Example:
         >>> model = create("resnet50", num_classes=1000, rngs=nnx.Rngs(0), zero_gamma=True)
     """
-    return resnet(**{**_fields(name), **overrides}, num_classes=num_classes, rngs=rngs)
+    fields = {**_fields(name), **overrides}
+    if num_classes is not None:
+        fields["num_classes"] = num_classes
+    return resnet(**fields, rngs=rngs)
 
 
 def _fields(name: str) -> dict[str, Any]:

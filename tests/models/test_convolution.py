@@ -15,8 +15,10 @@ from resnet_jax.models.convolution import convolution, loop_safe_convolution
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 
-def native(images, kernel, strides, padding):
-    return lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=NHWC)
+def native(images, kernel, strides, padding, groups=1):
+    return lax.conv_general_dilated(
+        images, kernel, strides, padding, dimension_numbers=NHWC, feature_group_count=groups
+    )
 
 
 @st.composite
@@ -28,18 +30,24 @@ def problems(draw):
     padding = draw(st.tuples(pads, pads))
     image = tuple(max(draw(size), k - sum(p)) for k, p in zip(kernel, padding, strict=True))
     batch, inputs, outputs = draw(st.tuples(*[st.integers(1, 4)] * 3))
-    return (batch, *image, inputs), (*kernel, inputs, outputs), strides, padding
+    groups = draw(st.integers(1, 3))
+    shapes = (batch, *image, groups * inputs), (*kernel, inputs, groups * outputs)
+    return *shapes, strides, padding, groups
 
 
 @given(problems())
 def test_loop_safe_equals_native_with_both_gradients(problem):
-    image_shape, kernel_shape, strides, padding = problem
+    image_shape, kernel_shape, strides, padding, groups = problem
     keys = jax.random.split(jax.random.key(0), 3)
     images = jax.random.normal(keys[0], image_shape)
     kernel = jax.random.normal(keys[1], kernel_shape)
-    expected, native_vjp = jax.vjp(lambda x, w: native(x, w, strides, padding), images, kernel)
+    expected, native_vjp = jax.vjp(
+        lambda x, w: native(x, w, strides, padding, groups), images, kernel
+    )
     actual, vjp = jax.vjp(
-        lambda x, w: loop_safe_convolution(x, w, strides, padding), images, kernel
+        lambda x, w: loop_safe_convolution(x, w, strides, padding, feature_group_count=groups),
+        images,
+        kernel,
     )
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     cotangent = jax.random.normal(keys[2], expected.shape)
@@ -70,9 +78,20 @@ def test_bfloat16_gradients_have_the_type_of_their_arguments():
     assert gradient["kernel"].get_value().dtype == jnp.float32
 
 
-def test_grouped_convolution_is_refused():
+def test_dilated_convolution_is_refused():
     with pytest.raises(models.IllegalChoiceError, match="native"):
         loop_safe_convolution(
-            jnp.ones((1, 4, 4, 4)), jnp.ones((3, 3, 2, 4)), (1, 1), ((1, 1), (1, 1)),
-            feature_group_count=2,
+            jnp.ones((1, 4, 4, 4)), jnp.ones((3, 3, 4, 4)), (1, 1), ((1, 1), (1, 1)),
+            rhs_dilation=(2, 2),
         )  # fmt: skip
+
+
+def test_standardised_filters_have_mean_0_and_deviation_1():
+    """One filter at a time, as seen by an impulse."""
+    layer = convolution(4, 6, 3, groups=2, weight_standardization=True, rngs=nnx.Rngs(0))
+    layer.kernel.set_value(layer.kernel.get_value() * 3 + 1)
+    kernel = np.asarray(layer.kernel.get_value())
+    mean, std = kernel.mean((0, 1, 2)), kernel.std((0, 1, 2))
+    x = jax.random.normal(jax.random.key(1), (2, 5, 5, 4))
+    expected = native(x, (kernel - mean) / std, (1, 1), ((1, 1), (1, 1)), groups=2)
+    np.testing.assert_allclose(layer(x), expected, atol=1e-4)

@@ -72,17 +72,19 @@ def test_bfloat16_does_not_leak_into_parameters_statistics_or_logits():
     for leaf in jax.tree.leaves(nnx.state(model, (nnx.Param, nnx.BatchStat))):
         assert leaf.dtype == jnp.float32
     # A statistic rounded to bfloat16 would have zeros in its lower 16 bits.
-    mean = np.asarray(model.stage1.blocks[0].norm1.mean.get_value())
+    mean = np.asarray(model.stage1.blocks[0].branch.norm1.mean.get_value())
     assert np.any(mean.view(np.uint32) & 0xFFFF)
     # Running statistics agree with float32 ones to bfloat16's precision of the activations.
     exact = models.create("resnet8", rngs=nnx.Rngs(0))
     exact(images)
-    np.testing.assert_allclose(mean, exact.stage1.blocks[0].norm1.mean.get_value(), atol=0.01)
+    np.testing.assert_allclose(
+        mean, exact.stage1.blocks[0].branch.norm1.mean.get_value(), atol=0.01
+    )
     assert model.features(images)["stage3"].dtype == jnp.bfloat16
 
 
 def test_zero_gamma_blocks_start_as_the_shortcut_alone():
-    model = models.create("resnet14", shortcut="A", zero_gamma=True, rngs=nnx.Rngs(0))
+    model = models.create("resnet14", shortcut="A", branch_init="zero_gamma", rngs=nnx.Rngs(0))
     x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 16))
     np.testing.assert_array_equal(model.stage1(x), x)
     down = model.stage2(x)
@@ -104,7 +106,7 @@ def test_eval_mode_keeps_the_running_statistics():
 
 def test_he_initialisation_has_the_deviation_of_the_paper():
     model = models.create("resnet18", rngs=nnx.Rngs(0))
-    for conv in (model.stem.conv, model.stage4.blocks[1].conv2):
+    for conv in (model.stem.conv, model.stage4.blocks[1].branch.conv2):
         kernel = np.asarray(conv.kernel.get_value())
         fan_out = kernel.shape[0] * kernel.shape[1] * kernel.shape[3]
         assert kernel.std() == pytest.approx(np.sqrt(2 / fan_out), rel=0.05)

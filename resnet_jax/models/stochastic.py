@@ -1,0 +1,119 @@
+"""Layers that draw random numbers in train mode, by one key an example.
+
+A key an example, and not one a batch, makes a mask depend on nothing but the example's own key: it
+is the same on one device and on many.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from resnet_jax.models.choices import pick
+
+
+def example_keys(key: jax.Array | None, batch_size: int) -> jax.Array | None:
+    """One key an example: `key[batch]` as it is, or a scalar key folded with the example's place.
+
+    Args:
+        key: typed key (`jax.random.key`), scalar or [batch]; None stays None.
+        batch_size: number of examples.
+    """
+    if key is None or key.ndim:
+        return key
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch_size))
+
+
+def fold(keys: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
+    """Other keys for another use of them, [batch]; None stays None."""
+    return None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+
+
+class _Stochastic(nnx.Module):
+    deterministic = False
+
+    def set_view(self, deterministic: bool | None = None, **others) -> dict:
+        """Set the mode through `nnx.view`.
+
+        Args:
+            deterministic: draw nothing, as in evaluation.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+        return others
+
+    def _needed(self, key: jax.Array | None, batch_size: int) -> jax.Array:
+        keys = example_keys(key, batch_size)
+        if keys is None:
+            raise ValueError(
+                f"{type(self).__name__} needs a key in train mode: call model(x, key=jax.random.key(0)), "
+                "or model.eval() first"
+            )
+        return keys
+
+
+class Dropout(_Stochastic):
+    """Zeroes entries with probability `rate` and scales the others by 1 / (1 − rate) (Srivastava 2014).
+
+    Args:
+        rate: probability of zero, below 1.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.deterministic = False
+
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """x: float[batch, ...]; key: scalar or [batch], needed in train mode."""
+        if self.deterministic or self.rate == 0:
+            return x
+        keys = self._needed(key, x.shape[0])
+        keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+SCALINGS = {"test": False, "train": True}
+
+
+class StochasticDepth(_Stochastic):
+    """Drops the whole branch of an example with probability 1 − p (Huang et al. 2016, §3).
+
+    The paper draws once a mini-batch; here each example draws for itself, which has the same
+    expectation and less noise.
+
+    Args:
+        survival_probability: p, above 0.
+        scaling: `test`: the branch is scaled by p in evaluation (eq. 5); `train`: it is scaled by
+            1 / p in training instead ("drop path").
+
+    Raises:
+        IllegalChoiceError: no such scaling.
+    """
+
+    def __init__(self, survival_probability: float, scaling: str = "test") -> None:
+        self.survival_probability = survival_probability
+        self.scales_in_training = pick("stochastic_depth_scaling", scaling, SCALINGS)
+        self.deterministic = False
+
+    def __call__(
+        self,
+        branch: jax.Array,
+        key: jax.Array | None = None,
+        survival_probability: jax.Array | None = None,
+    ) -> jax.Array:
+        """Drop or scale a branch.
+
+        Args:
+            branch: float[batch, ...].
+            key: scalar or [batch], needed in train mode.
+            survival_probability: instead of the module's own.
+        """
+        p = self.survival_probability if survival_probability is None else survival_probability
+        p = jnp.asarray(p, jnp.float32)
+        if self.deterministic:
+            return branch if self.scales_in_training else branch * p.astype(branch.dtype)
+        keys = self._needed(key, branch.shape[0])
+        keep = jax.vmap(lambda k: jax.random.bernoulli(k, p))(keys)
+        keep = keep.reshape(-1, *[1] * (branch.ndim - 1))
+        if self.scales_in_training:
+            branch = branch / p.astype(branch.dtype)
+        return jnp.where(keep, branch, 0)
