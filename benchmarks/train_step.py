@@ -67,7 +67,8 @@ def make_batch(arguments: Arguments, num_classes: int) -> Batch:
     rng, count, size = np.random.default_rng(0), arguments.batch_size, arguments.image_size
     images = rng.standard_normal((count, size, size, 3), np.float32)
     labels = rng.integers(0, num_classes, count, np.int32)
-    return {"image": images, "label": labels, "mask": np.ones(count, bool)}
+    keys = jax.random.split(jax.random.key(0), count)
+    return {"image": images, "label": labels, "mask": np.ones(count, bool), "key": keys}
 
 
 def prepare_ours(
@@ -101,12 +102,15 @@ def prepare_ours(
 
 
 def prepare_torch(arguments: Arguments, model: models.ResNet, batch: Batch) -> Run | None:
-    """The same network, weights and batch in eager torch; None without a torch for our device."""
+    """The same network, weights and batch in eager torch; None without a torch for our device or network."""
     device = {"cpu": "cpu", "gpu": "cuda"}.get(jax.default_backend())
     if torch is None or device is None or (device == "cuda" and not torch.cuda.is_available()):
         return None
+    fields = models.ZOO[arguments.model].fields
+    if not fields.keys() <= {"family", "depth", "shortcut"}:
+        return None
     torch.set_num_threads(os.cpu_count() or 1)
-    net = torch_resnet(**models.ZOO[arguments.model].fields, num_classes=model.head.out_features)
+    net = torch_resnet(**fields, num_classes=model.head.out_features)
     copy_weights(model, net)
     training = arguments.mode == "train"
     net = net.train(training).to(device, memory_format=torch.channels_last)

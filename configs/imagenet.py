@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config = default_config()
     config.model.family = "imagenet"
     config.model.depth = 50
-    config.model.zero_gamma = True
+    config.model.branch_init = "zero_gamma"
     config.data.name = "imagenet2012"
     config.data.image_size = 224
     config.data.crop_fraction = 0.875

@@ -68,6 +68,19 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(run=_evaluate)
 
+    summary = commands.add_parser(
+        "summary",
+        help="what each part of a network puts out, costs and sees",
+        formatter_class=raw,
+        description="Output shape, parameters, multiply-adds and receptive field by stage; nothing "
+        "is trained. The data set need not be there if --config.model.num_classes and "
+        "--config.data.image_size are given.",
+        allow_abbrev=False,
+    )
+    summary.add_argument("--config", metavar="FILE", required=True, help="e.g. configs/cifar10.py")
+    summary.add_argument("--json", action="store_true", help="print one JSON object")
+    summary.set_defaults(run=_summary)
+
     prepare = commands.add_parser(
         "prepare",
         help="prepare a TFDS data set on disk",
@@ -135,8 +148,8 @@ def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from resnet_jax.training.progress import Reporter, result_rows, table
     from resnet_jax.training.run_directory import RunDirectory
 
-    experiment = make_experiment(config)
     run = RunDirectory(arguments.workdir)
+    experiment = make_experiment(config, starts=not run.checkpoints.is_dir())
     run.create(config.to_dict())
     run.write_data(experiment.facts)
     reporter = Reporter()
@@ -163,6 +176,19 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     else:
         shown = {name: _format(value) for name, value in result.items()}
         Reporter().console.print(table(f"Evaluation of {arguments.workdir}", shown))
+    return 0
+
+
+def _summary(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    config = override(load_config(arguments.config), overrides)
+    from resnet_jax.training.progress import Reporter, parts_table
+    from resnet_jax.training.summary import summarize_config
+
+    summary = summarize_config(config)
+    if arguments.json:
+        print(json.dumps(summary))
+    else:
+        Reporter().console.print(parts_table(arguments.config, summary))
     return 0
 
 

@@ -25,7 +25,7 @@ class Field(NamedTuple):
     """One config field.
 
     Attributes:
-        kind: `int`, `float`, `bool`, `str`, `duration` or `durations`.
+        kind: `int`, `float`, `bool`, `str` or `duration`; `ints`, `strs` and `durations` are lists.
         default: its value where a config sets none.
         meaning: what it does, with its unit.
         rule: what values are legal, in words and as a predicate.
@@ -49,18 +49,89 @@ SCHEMA: dict[str, Any] = {
         ("from 0 to 4294967295", lambda v: 0 <= v < 2**32),
     ),
     "model": {
-        "family": Field("str", "cifar", "cifar (3 stages, 16-64 filters) or imagenet (4, 64-512)"),
+        "family": Field(
+            "str", "cifar", "cifar, wide (3 stages, 16-64 filters) or imagenet (4, 64-512)"
+        ),
         "depth": Field("int", 20, "weighted layers on the main path", POSITIVE),
         "block": Field("str", None, "basic or bottleneck; None: the paper's", optional=True),
-        "shortcut": Field("str", None, "none, A, B or C; None: the paper's", optional=True),
-        "stem": Field("str", None, "cifar or imagenet; None: the family's", optional=True),
+        "activation_order": Field(
+            "str",
+            None,
+            "original, norm_after_addition, relu_before_addition, relu_only_preactivation or "
+            "full_preactivation; None: the family's",
+            optional=True,
+        ),
+        "shortcut": Field(
+            "str",
+            None,
+            "none, A, B, C, D, constant_scaling, exclusive_gating, shortcut_only_gating, dropout or "
+            "highway; None: the family's",
+            optional=True,
+        ),
+        "gate_bias": Field("float", None, "of gates, at the start; None: -6", optional=True),
+        "shortcut_scale": Field(
+            "float", None, "factor of x in constant_scaling; None: 0.5", optional=True
+        ),
+        "branch_scale": Field(
+            "float", None, "factor of F(x) in constant_scaling; None: 0.5", optional=True
+        ),
+        "shortcut_dropout": Field(
+            "float", None, "rate of the dropout shortcut; None: 0.5", FRACTION, optional=True
+        ),
+        "branch_init": Field("str", "he", "he, zero_gamma, fixup, skipinit, rezero or layerscale"),
+        "initial_scale": Field(
+            "float",
+            None,
+            "of skipinit (None: 1/√blocks) and layerscale (None: 1e-4)",
+            optional=True,
+        ),
+        "stem": Field(
+            "str", None, "cifar, imagenet, deep or patchify; None: the family's", optional=True
+        ),
         "num_classes": Field(
             "int", None, "size of the logits; None: the data set's", POSITIVE, optional=True
         ),
-        "zero_gamma": Field("bool", False, "start the last norm of every branch at scale 0"),
+        "width_factor": Field("int", 1, "multiplies the filters of every stage", POSITIVE),
+        "groups": Field("int", 1, "of a bottleneck's 3×3 convolution (ResNeXt)", POSITIVE),
+        "bottleneck_width": Field(
+            "int", 1, "filters of a bottleneck's 3×3 convolution, as a multiple", POSITIVE
+        ),
         "stride_in_1x1": Field("bool", False, "bottleneck stride in the first 1×1 convolution"),
+        "squeeze_reduction": Field(
+            "int", None, "r of squeeze-and-excitation; None: there is none", POSITIVE, optional=True
+        ),
+        "dropout": Field("float", 0.0, "rate before the last convolution of a branch", FRACTION),
+        "survival_probability": Field(
+            "float",
+            1.0,
+            "of the last block in stochastic depth; 1: none",
+            ("greater than 0, at most 1", lambda v: 0 < v <= 1),
+        ),
+        "stochastic_depth_scaling": Field(
+            "str", "test", "test: scale branches in evaluation, as the paper; train: in training"
+        ),
+        "antialias": Field("bool", False, "low-pass filter before every stride"),
+        "norm": Field("str", "batch", "batch, frozen_batch, group, layer or none"),
         "norm_momentum": Field("float", 0.9, "weight of old batch statistics", FRACTION),
         "norm_epsilon": Field("float", 1e-5, "added to the variance", POSITIVE),
+        "norm_groups": Field(
+            "int", None, "of norm group; None: channels / 4, at most 32", POSITIVE, optional=True
+        ),
+        "weight_standardization": Field("bool", False, "convolve with standardised filters"),
+        "init_from": Field(
+            "str",
+            None,
+            "weights to start from: a .pth or .safetensors file, or hf://OWNER/NAME",
+            optional=True,
+        ),
+        "freeze": Field("strs", (), "parts that stay as they are, statistics too: 'stem, stage1'"),
+        "scan_blocks": Field(
+            "bool",
+            None,
+            "run the blocks of a stage as one compiled loop; None: where a stage has 19 or more",
+            optional=True,
+        ),
+        "remat": Field("str", "none", "none, block or stage: computed again in the backward pass"),
         "convolution": Field(
             "str", "auto", "native, loop_safe, or auto: loop_safe on CPU, else native"
         ),
@@ -175,6 +246,13 @@ SCHEMA: dict[str, Any] = {
             POSITIVE,
             place=True,
         ),
+        "scales": Field(
+            "ints",
+            (),
+            "shorter sides in pixels that each image is resized to; logits are averaged; (): as is",
+            POSITIVE,
+            place=True,
+        ),
     },
     "checkpoint": {
         "every": Field(
@@ -271,23 +349,33 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "True or False"),
     "str": ((str,), "text"),
     "duration": ((int, str), "a duration: '64000 steps' or '90 epochs'"),
-    "durations": ((tuple, list), "a list of durations: '30 epochs, 60 epochs'"),
+}
+_LISTS = {
+    "ints": "a list of whole numbers: '224, 256'",
+    "strs": "a list of names: 'stem, stage1'",
+    "durations": "a list of durations: '30 epochs, 60 epochs'",
 }
 
 
 def _check(name: str, field: Field, value: Any) -> None:
     if value is None and field.optional:
         return
+    if field.kind in _LISTS:
+        if not isinstance(value, tuple | list):
+            raise UserError(name, value, f"must be {_LISTS[field.kind]}")
+        for part in value:
+            _check(name, field._replace(kind=field.kind[:-1]), part)
+        return
     types, allowed = _TYPES[field.kind]
     if not isinstance(value, types) or isinstance(value, bool) != (field.kind == "bool"):
         raise UserError(name, value, f"must be {allowed}{', or None' if field.optional else ''}")
     words, legal = field.rule
-    parts: Any = value if field.kind == "durations" else (value,)
-    for part in parts:
-        number = _amount(name, part)[0] if field.kind.startswith("duration") else part
-        # `not legal` also refuses a NaN.
-        if not legal(number):
-            raise UserError(name, value, f"must be {words}")
+    number: Any = value
+    if field.kind == "duration":
+        number, _ = _amount(name, number)
+    # `not legal` also refuses a NaN.
+    if not legal(number):
+        raise UserError(name, value, f"must be {words}")
 
 
 def _amount(name: str, duration: Duration) -> tuple[float, str]:

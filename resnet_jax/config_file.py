@@ -71,9 +71,10 @@ def _parse(name: str, field: Field, text: str) -> Any:
         return None
     if field.kind in ("str", "duration"):
         return int(text) if field.kind == "duration" and re.fullmatch(r"-?\d+", text) else text
-    if field.kind == "durations":
+    if field.kind in ("ints", "strs", "durations"):
         parts = [part.strip(" '\"") for part in text.strip("()[] ").split(",")]
-        return tuple(int(p) if p.isdigit() else p for p in parts if p)
+        number = field.kind != "strs"
+        return tuple(int(p) if number and p.isdigit() else p for p in parts if p)
     try:
         value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
     except (ValueError, SyntaxError):

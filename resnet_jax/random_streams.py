@@ -9,6 +9,7 @@ import jax
 INIT = 0
 ORDER = 1
 AUGMENT = 2
+DROPOUT = 3
 
 
 def stream_key(seed: int, stream: int, step: int | jax.Array) -> jax.Array:

@@ -61,10 +61,17 @@ class Preprocessing:
             batch_size: of the whole batch.
             positions: int32[share], place of each example in the whole batch.
         """
-        key = random_streams.stream_key(seed, random_streams.AUGMENT, step)
-        keys = jax.random.split(key, batch_size)[positions]
-        augmented = self.augmentation(keys, self.normalise(images))
-        return {"image": augmented, "label": labels, "mask": jnp.ones(labels.shape, bool)}
+
+        def keys(stream: int) -> jax.Array:
+            key = random_streams.stream_key(seed, stream, step)
+            return jax.random.split(key, batch_size)[positions]
+
+        return {
+            "image": self.augmentation(keys(random_streams.AUGMENT), self.normalise(images)),
+            "label": labels,
+            "mask": jnp.ones(labels.shape, bool),
+            "key": keys(random_streams.DROPOUT),
+        }
 
 
 @partial(jax.jit, static_argnums=1)

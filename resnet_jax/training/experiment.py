@@ -2,10 +2,8 @@
 before anything is written or compiled."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import jax
 import optax
 from flax import nnx
 from ml_collections import ConfigDict
@@ -14,10 +12,12 @@ from resnet_jax import models
 from resnet_jax.config import to_steps
 from resnet_jax.data import cache
 from resnet_jax.data.sources import Source, open_source
-from resnet_jax.errors import UserError, choose
+from resnet_jax.errors import UserError
 from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
+from resnet_jax.training.model import model_builder
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.parallel import Parallel, make_parallel
+from resnet_jax.training.pretrained import Pretrained, read_pretrained
 from resnet_jax.training.state import (
     Network,
     TrainState,
@@ -27,8 +27,6 @@ from resnet_jax.training.state import (
 )
 from resnet_jax.training.steps import StepOptions
 from resnet_jax.training.tensorboard import check_installed
-
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,8 @@ class Experiment:
         total_steps: length of the run.
         evaluate_every, checkpoint_every, log_every: intervals in steps (`intervals.py`).
         facts: for data.json.
-        parameters, macs: cost of the model; macs for one image.
+        parameters, macs: cost of the model; trainable ones only, and macs for one image.
+        pretrained: weights to start from; None: fresh ones.
     """
 
     config: ConfigDict
@@ -64,6 +63,7 @@ class Experiment:
     facts: dict[str, Any]
     parameters: int
     macs: int
+    pretrained: Pretrained | None
 
     @property
     def num_examples(self) -> int:
@@ -72,7 +72,8 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """The state at step 0, on the first device."""
-        return initial_state(*self._state_arguments())
+        fresh = initial_state(*self._state_arguments())
+        return fresh if self.pretrained is None else self.pretrained.into(fresh)
 
     def state_shapes(self) -> TrainState:
         """Shapes and types of the state, without computing it."""
@@ -83,12 +84,15 @@ class Experiment:
         return self.network, self.optimizer, self.config.seed, with_ema
 
 
-def make_experiment(config: ConfigDict, eval_split: str | None = None) -> Experiment:
+def make_experiment(
+    config: ConfigDict, eval_split: str | None = None, starts: bool = False
+) -> Experiment:
     """Build all parts of the run that a config describes.
 
     Args:
         config: validated (`config_file.load_config`, `config_file.override`).
         eval_split: evaluate this split instead of the config's.
+        starts: the run has no checkpoint, so `model.init_from` is read.
 
     Raises:
         UserError: a choice that does not exist, or fields that contradict each other or the data.
@@ -102,8 +106,14 @@ def make_experiment(config: ConfigDict, eval_split: str | None = None) -> Experi
     data = config.data
     source = open_source(data.name, data.data_dir, data.image_size)
     shape = cache.image_shape(source, data.image_size)
-    network = make_network(_model_builder(config, source, shape, parallel))
+    _check_num_classes(config, source)
+    global_statistics = config.parallel.batch_statistics == "global"
+    axis_name = parallel.axis_name if global_statistics else None
+    build = model_builder(config, source.num_classes, shape[-1], axis_name)
+    network = make_network(build, config.evaluate.scales)
     model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
+    reads = starts and config.model.init_from is not None
+    pretrained = read_pretrained(config.model.init_from, network) if reads else None
     eval_split = eval_split or source.eval_split(data.eval_split)
     inputs = make_inputs(config, source, parallel, eval_split)
 
@@ -134,7 +144,8 @@ def make_experiment(config: ConfigDict, eval_split: str | None = None) -> Experi
         log_every=steps("log.every"),
         facts=_facts(config, source, inputs, eval_split),
         parameters=models.count_parameters(model),
-        macs=models.count_macs(nnx.view(model, use_running_average=True), shape),
+        macs=models.count_macs(models.evaluation_view(model), shape),
+        pretrained=pretrained,
     )
 
 
@@ -152,41 +163,14 @@ def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
         )
 
 
-def _model_builder(
-    config: ConfigDict, source: Source, shape: tuple[int, int, int], parallel: Parallel
-) -> Any:
-    fields = config.model.to_dict()
-    num_classes = fields.pop("num_classes")
-    if num_classes not in (None, source.num_classes):
+def _check_num_classes(config: ConfigDict, source: Source) -> None:
+    if config.model.num_classes not in (None, source.num_classes):
         raise UserError(
             "model.num_classes",
-            num_classes,
+            config.model.num_classes,
             f"{source.name} has {source.num_classes} classes",
             "leave it at None",
         )
-    dtype = choose("model.dtype", fields.pop("dtype"), {name: name for name in DTYPES})
-    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise UserError("model.dtype", dtype, "needs JAX_ENABLE_X64=1 in the environment")
-    if fields["convolution"] == "auto":
-        fields["convolution"] = models.automatic_implementation(jax.default_backend())
-    global_statistics = config.parallel.batch_statistics == "global"
-    build = partial(
-        models.resnet,
-        num_classes=source.num_classes,
-        in_channels=shape[-1],
-        dtype=dtype,
-        norm_axis_name=parallel.axis_name if global_statistics else None,
-        **fields,
-    )
-
-    def checked(rngs: nnx.Rngs) -> nnx.Module:
-        try:
-            return build(rngs=rngs)
-        except models.IllegalChoiceError as error:
-            allowed = f"allowed: {error.allowed}"
-            raise UserError(f"model.{error.field}", error.value, allowed) from error
-
-    return checked
 
 
 def _facts(config: ConfigDict, source: Source, inputs: Inputs, eval_split: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Config → Optax transformation and learning-rate schedule."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import optax
@@ -27,13 +26,8 @@ def _sgd(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransf
     )
 
 
-def _adam(
-    make: Callable[..., optax.GradientTransformation],
-    config: ConfigDict,
-    rate: optax.Schedule,
-    mask,
-) -> optax.GradientTransformation:
-    return make(
+def _adamw(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
+    return optax.adamw(
         rate,
         b1=config.momentum,
         b2=config.b2,
@@ -43,23 +37,48 @@ def _adam(
     )
 
 
+def _layerwise_trust_ratio(trust_coefficient: float = 1.0) -> optax.GradientTransformation:
+    """LARS's and LAMB's ratio of norms by layer; each of the blocks stacked in `scanned` is one."""
+    ratio = optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient)
+
+    def scale(path, update, param):
+        def one(update, param):
+            return ratio.update(update, ratio.init(param), param)[0]
+
+        stacked = any(key.key == "scanned" for key in path)
+        return (jax.vmap(one) if stacked else one)(update, param)
+
+    def update(updates, state, params):
+        return jax.tree_util.tree_map_with_path(scale, updates, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 def _lars(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
-    return optax.lars(
-        rate,
-        config.weight_decay,
-        weight_decay_mask=True if mask is None else mask,
-        trust_coefficient=config.trust_coefficient,
-        trust_ratio_mask=decay_mask,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
+    """You et al. 2017, "Large Batch Training of Convolutional Networks", §4.3; norms and biases alone."""
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay, mask),
+        optax.masked(_layerwise_trust_ratio(config.trust_coefficient), decay_mask),
+        optax.scale_by_learning_rate(rate),
+        optax.trace(config.momentum, config.nesterov),
+    )
+
+
+def _lamb(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
+    """You et al. 2020, "Large Batch Optimization for Deep Learning", algorithm 2."""
+    return optax.chain(
+        optax.scale_by_adam(config.momentum, config.b2, config.epsilon),
+        optax.add_decayed_weights(config.weight_decay, mask),
+        _layerwise_trust_ratio(),
+        optax.scale_by_learning_rate(rate),
     )
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": _sgd,
-    "adamw": partial(_adam, optax.adamw),
+    "adamw": _adamw,
     "lars": _lars,
-    "lamb": partial(_adam, optax.lamb),
+    "lamb": _lamb,
 }
 
 

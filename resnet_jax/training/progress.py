@@ -26,6 +26,30 @@ def table(title: str, rows: Mapping[str, Any]) -> Table:
     return result
 
 
+def parts_table(title: str, summary: Mapping[str, Any]) -> Table:
+    """The parts of a network (`summarize_config`), a row each, and their totals."""
+    shown = "×".join(map(str, summary["image_shape"]))
+    result = Table(title=f"{title}, images {shown}", title_justify="left", show_footer=True)
+    result.add_column("part", footer="total", style="bold")
+    result.add_column("blocks", footer=str(sum(part["blocks"] for part in summary["parts"])))
+    result.add_column("output")
+    result.add_column("parameters", footer=f"{summary['parameters']:,}")
+    result.add_column("multiply-adds", footer=f"{summary['macs'] / 1e6:,.1f} M")
+    result.add_column("receptive field")
+    for column in result.columns[1:]:
+        column.justify = "right"
+    for part in summary["parts"]:
+        result.add_row(
+            part["name"],
+            str(part["blocks"] or ""),
+            "×".join(map(str, part["output_shape"])),
+            f"{part['parameters']:,}",
+            f"{part['macs'] / 1e6:,.1f} M",
+            f"{part['receptive_field']:,}",
+        )
+    return result
+
+
 def describe(experiment: Experiment) -> dict[str, str]:
     """Rows of the table at the start: model, data, devices, batch."""
     config, facts, devices = experiment.config, experiment.facts, experiment.parallel.num_devices
@@ -34,9 +58,17 @@ def describe(experiment: Experiment) -> dict[str, str]:
     shortcut = model.shortcut or models.FAMILIES[model.family].shortcut
     device = jax.devices()[0]
     total, epochs = experiment.total_steps, _epochs(experiment, experiment.total_steps)
+    start = {}
+    if experiment.pretrained is not None:
+        classes = experiment.pretrained.other_classes
+        but = "" if classes is None else f", without its classifier of {classes} classes"
+        start["starts from"] = model.init_from + but
+    if model.freeze:
+        start["frozen"] = ", ".join(model.freeze)
     return {
         "model": f"{model.family} resnet, depth {model.depth}, shortcut {shortcut}, {model.dtype}",
-        "parameters": f"{experiment.parameters:,}",
+        **start,
+        "parameters": f"{experiment.parameters:,}" + (" trainable" if model.freeze else ""),
         "multiply-adds": f"{experiment.macs / 1e6:,.1f} million an image",
         "data": f"{facts['name']}: {facts['train_examples']:,} train, {facts['eval_examples']:,} "
         f"{facts['eval_split']}, {height}×{width}×{channels}, on the "

@@ -1,6 +1,6 @@
 """What training moves: a plain pytree of arrays, and the network's graph apart from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import optax
 from flax import nnx
 
 from resnet_jax import random_streams
+from resnet_jax.models import evaluation_view, multi_scale_logits, training_view
 
 Arrays = dict[str, Any]
 
@@ -39,6 +40,12 @@ class TrainState:
         return self.ema or {"params": self.params, "batch_stats": self.batch_stats}
 
 
+def pure_arrays(model: nnx.Module) -> Arrays:
+    """`{"params", "batch_stats"}` of a module as nested dicts."""
+    params, batch_stats = nnx.state(model, nnx.Param, nnx.BatchStat)
+    return {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(batch_stats)}
+
+
 @dataclass(frozen=True)
 class Network:
     """The static part of an NNX module, split off once, with its train and eval views.
@@ -46,38 +53,38 @@ class Network:
     Attributes:
         build: makes the module from its `nnx.Rngs`.
         train_graph, eval_graph: graph definitions.
+        scales: shorter sides in pixels that evaluation resizes each image to; empty: as it is.
     """
 
-    build: Callable[[nnx.Rngs], nnx.Module]
+    build: Callable[[nnx.Rngs], Any]
     train_graph: Any
     eval_graph: Any
+    scales: tuple[int, ...] = ()
 
     def initialise(self, key: jax.Array) -> Arrays:
         """Fresh `{"params", "batch_stats"}`; pure, so it can be compiled."""
-        params, batch_stats = nnx.state(self.build(nnx.Rngs(key)), nnx.Param, nnx.BatchStat)
-        return {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(batch_stats)}
+        return pure_arrays(self.build(nnx.Rngs(key)))
 
     def train(
-        self, params: Arrays, batch_stats: Arrays, images: jax.Array
+        self, params: Arrays, batch_stats: Arrays, images: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, Arrays]:
         """Logits float32[batch, classes] by batch statistics, and the new running statistics."""
         model = nnx.merge(self.train_graph, params, batch_stats)
-        logits = model(images)
+        logits = model(images, keys)
         return logits, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
     def evaluate(self, params: Arrays, batch_stats: Arrays, images: jax.Array) -> jax.Array:
         """Logits float32[batch, classes] by running statistics."""
-        return nnx.merge(self.eval_graph, params, batch_stats)(images)
+        model = nnx.merge(self.eval_graph, params, batch_stats)
+        return multi_scale_logits(model, images, self.scales) if self.scales else model(images)
 
 
-def make_network(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
+def make_network(build: Callable[[nnx.Rngs], Any], scales: Sequence[int] = ()) -> Network:
     """Split off the graph of the module that `build` makes, without computing its arrays."""
     model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
-    train_graph, eval_graph = (
-        nnx.graphdef(nnx.view(model, use_running_average=evaluating, raise_if_not_found=False))
-        for evaluating in (False, True)
-    )
-    return Network(build, train_graph, eval_graph)
+    train_graph = nnx.graphdef(training_view(model))
+    eval_graph = nnx.graphdef(evaluation_view(model))
+    return Network(build, train_graph, eval_graph, tuple(scales))
 
 
 def initial_state(

@@ -76,7 +76,7 @@ def train_step(
     Args:
         state: before the step.
         batch: `image` float32[batch, height, width, channels], `label` int32[batch], `mask`
-            bool[batch].
+            bool[batch], `key` key[batch] (of dropout and stochastic depth).
         network, optimizer, options: static.
 
     Returns:
@@ -103,7 +103,7 @@ def _gradient(
 
     def of_part(batch_stats: Arrays, part: Batch) -> tuple[Arrays, Arrays, Metrics]:
         def loss(params: Arrays):
-            logits, new_stats = network.train(params, batch_stats, part["image"])
+            logits, new_stats = network.train(params, batch_stats, part["image"], part["key"])
             losses = cross_entropy(logits, part["label"], options.label_smoothing)
             return losses.mean(), (new_stats, _metrics(logits, losses, part))
 
@@ -134,7 +134,7 @@ def eval_step(
 
     Args:
         weights: `{"params", "batch_stats"}`.
-        batch: as of `train_step`.
+        batch: as of `train_step`, without `key`.
         network, axis_name: static; metrics are summed over the axis.
     """
     logits = network.evaluate(weights["params"], weights["batch_stats"], batch["image"])

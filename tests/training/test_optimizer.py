@@ -8,6 +8,7 @@ import pytest
 
 from resnet_jax.config import default_config
 from resnet_jax.errors import UserError
+from resnet_jax.models import stack_blocks
 from resnet_jax.training.optimizer import OPTIMIZERS, decay_mask, make_optimizer, make_schedule
 
 PARAMS = {
@@ -160,3 +161,22 @@ def test_every_optimizer_moves_every_parameter():
     for name in OPTIMIZERS:
         moved = jax.tree.map(lambda a, b: bool(jnp.all(a != b)), run(constant(name)), PARAMS)
         assert all(jax.tree.leaves(moved)), name
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_stacked_blocks_are_updated_as_if_apart(name, decay_all):
+    """A norm over a whole stack would give all its blocks one trust ratio."""
+    values = [jax.tree.map(lambda p, s=s: s * p, PARAMS) for s in (1.0, 3.0, 0.1)]
+    blocks = dict(enumerate(values))
+    config = constant(name, weight_decay=0.01, decay_norm_and_bias=decay_all)
+    optimizer = make_optimizer(config, make_schedule(config, 100, 1000))
+
+    def step(params):
+        gradient = jax.tree.map(lambda p: jnp.sin(p) + 0.2, params)
+        return optimizer.update(gradient, optimizer.init(params), params)[0]
+
+    apart = stack_blocks({"stage1": step({"stage1": {"blocks": blocks}})["stage1"]})
+    together = step(stack_blocks({"stage1": {"blocks": blocks}}))
+    assert "scanned" in together["stage1"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), together, apart)

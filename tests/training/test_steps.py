@@ -19,7 +19,8 @@ def network():
 def batch_of(size, seed=0):
     images = jax.random.normal(jax.random.key(seed), (size, 8, 8, 1))
     labels = jax.random.randint(jax.random.key(seed + 1), (size,), 0, 10)
-    return {"image": images, "label": labels, "mask": jnp.ones(size, bool)}
+    keys = jax.random.split(jax.random.key(seed + 2), size)
+    return {"image": images, "label": labels, "mask": jnp.ones(size, bool), "key": keys}
 
 
 def test_label_smoothing_is_cross_entropy_with_the_smoothed_target():

@@ -1,0 +1,56 @@
+"""From the model section of a config to a function that builds the network."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+from flax import nnx
+from ml_collections import ConfigDict
+
+from resnet_jax import models
+from resnet_jax.errors import UserError, choose
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def model_builder(
+    config: ConfigDict, num_classes: int, in_channels: int, norm_axis_name: str | None = None
+) -> Callable[[nnx.Rngs], models.ResNet]:
+    """The network of a config, frozen where it says so, as a function of its `nnx.Rngs`.
+
+    Args:
+        config: the whole config.
+        num_classes: size of the logits.
+        in_channels: channels of the images.
+        norm_axis_name: mapped axis over which batch statistics are averaged.
+
+    Raises:
+        UserError: here or when it builds: a choice that does not exist or contradicts another.
+    """
+    fields = config.model.to_dict()
+    del fields["num_classes"], fields["init_from"]
+    frozen = fields.pop("freeze")
+    dtype = choose("model.dtype", fields.pop("dtype"), {name: name for name in DTYPES})
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise UserError("model.dtype", dtype, "needs JAX_ENABLE_X64=1 in the environment")
+    if fields["convolution"] == "auto":
+        fields["convolution"] = models.automatic_implementation(jax.default_backend())
+    create = partial(
+        models.resnet,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        dtype=dtype,
+        norm_axis_name=norm_axis_name,
+        **fields,
+    )
+
+    def build(rngs: nnx.Rngs) -> models.ResNet:
+        try:
+            model = create(rngs=rngs)
+            models.freeze(model, frozen)
+            return model
+        except models.IllegalChoiceError as error:
+            allowed = f"allowed: {error.allowed}"
+            raise UserError(f"model.{error.field}", error.value, allowed) from error
+
+    return build
