@@ -1,0 +1,19 @@
+"""Writing files whole or not at all."""
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Replace a file at once, by way of a temporary one beside it.
+
+    Raises:
+        OSError: it cannot be written; the old one is as it was.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
