@@ -68,6 +68,26 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(run=_evaluate)
 
+    export = commands.add_parser(
+        "export",
+        help="write the network of a run as StableHLO, ONNX or PyTorch weights",
+        formatter_class=raw,
+        description="Write the network of a checkpoint to a file, for any batch size:\n"
+        "  .stablehlo    runs wherever jax and flatbuffers are, without this package\n"
+        "  .onnx         runs in onnxruntime and others (pip install 'resnet-jax[onnx]')\n"
+        "  .safetensors  weights for PyTorch, named as in torchvision or timm\n"
+        "The first two take normalised float32 images [batch, height, width, channels], or, with\n"
+        "--raw, uint8 ones, and put out logits.",
+        allow_abbrev=False,
+    )
+    export.add_argument("--workdir", metavar="DIR", required=True, help="the run directory")
+    export.add_argument("--out", metavar="FILE", required=True, help="its suffix says what it is")
+    export.add_argument(
+        "--step", default="latest", help="latest, best, or the number of a checkpoint"
+    )
+    export.add_argument("--raw", action="store_true", help="take uint8 images and normalise them")
+    export.set_defaults(run=_export)
+
     summary = commands.add_parser(
         "summary",
         help="what each part of a network puts out, costs and sees",
@@ -176,6 +196,19 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     else:
         shown = {name: _format(value) for name, value in result.items()}
         Reporter().console.print(table(f"Evaluation of {arguments.workdir}", shown))
+    return 0
+
+
+def _export(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from resnet_jax.training.run_directory import RunDirectory
+
+    run = RunDirectory(arguments.workdir)
+    config = run.load_config(overrides)
+    _set_up_jax(config)
+    from resnet_jax.training.export import export_run
+
+    export_run(run, config, arguments.out, arguments.step, arguments.raw)
+    print(arguments.out)
     return 0
 
 

@@ -86,7 +86,7 @@ SCHEMA: dict[str, Any] = {
             optional=True,
         ),
         "stem": Field(
-            "str", None, "cifar, imagenet, deep or patchify; None: the family's", optional=True
+            "str", None, "cifar, imagenet, bit, deep or patchify; None: the family's", optional=True
         ),
         "num_classes": Field(
             "int", None, "size of the logits; None: the data set's", POSITIVE, optional=True
@@ -128,7 +128,7 @@ SCHEMA: dict[str, Any] = {
         "scan_blocks": Field(
             "bool",
             None,
-            "run the blocks of a stage as one compiled loop; None: where a stage has 19 or more",
+            "run the blocks of a stage as one compiled loop; None: where all stages have 9 or more",
             optional=True,
         ),
         "remat": Field("str", "none", "none, block or stage: computed again in the backward pass"),

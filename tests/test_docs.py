@@ -1,11 +1,16 @@
 """The docs are true: code in the README runs, files that they name exist."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from docs.zoo_table import rows  # noqa: E402
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -25,3 +30,7 @@ def test_links_and_files_exist(page):
         assert (page.parent / link).exists(), link
     for config in re.findall(r"--config=(\S+\.py)", text):
         assert (ROOT / config).exists(), config
+
+
+def test_table_of_named_networks_is_that_of_the_code():
+    assert "\n".join(rows()) in (ROOT / "docs" / "models.md").read_text()

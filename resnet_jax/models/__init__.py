@@ -10,6 +10,7 @@ from resnet_jax.models.convolution import (
 )
 from resnet_jax.models.cost import count_macs, count_parameters
 from resnet_jax.models.freeze import freeze
+from resnet_jax.models.initialise import compile_for_initialisation, initialise
 from resnet_jax.models.modes import evaluation_view, training_view
 from resnet_jax.models.normalization import NORMS, BatchNorm
 from resnet_jax.models.residual import BranchScale, Residual
@@ -43,11 +44,13 @@ __all__ = [
     "Residual",
     "StochasticDepth",
     "automatic_implementation",
+    "compile_for_initialisation",
     "count_macs",
     "count_parameters",
     "create",
     "evaluation_view",
     "freeze",
+    "initialise",
     "loop_safe_convolution",
     "multi_scale_logits",
     "resnet",

@@ -6,10 +6,12 @@ from flax import nnx
 from jax import lax
 
 
-def max_pool(x: jax.Array, stride: int = 2) -> jax.Array:
-    """3×3 maximum, padded by zeros as in the networks of BiT; the same as without them after a ReLU."""
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return nnx.max_pool(padded, (3, 3), strides=(stride, stride))
+def max_pool(x: jax.Array, stride: int = 2, zero_padding: bool = False) -> jax.Array:
+    """3×3 maximum; beyond the edges there is nothing, or zeros as in the networks of BiT."""
+    window, strides = (3, 3), (stride, stride)
+    if not zero_padding:
+        return nnx.max_pool(x, window, strides, ((1, 1), (1, 1)))
+    return nnx.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), window, strides)
 
 
 def average_pool(x: jax.Array, stride: int) -> jax.Array:

@@ -23,7 +23,7 @@ class ResNet(nnx.Module):
     """A residual network (He et al. 2015, "Deep Residual Learning for Image Recognition").
 
     Args:
-        num_classes: size of the logits.
+        num_classes: size of the logits; 0: no classifier, the network returns the pooled features.
         stage_sizes: blocks per stage; every stage after the first halves the resolution.
         widths: filters per stage (a bottleneck block puts out four times as many).
         block: `basic` or `bottleneck`.
@@ -34,7 +34,7 @@ class ResNet(nnx.Module):
         branch_init: how branches start: `he`, `zero_gamma`, `fixup`, `skipinit`, `rezero` or
             `layerscale` (`branch.BranchInit`).
         initial_scale: start of the learned scale of `skipinit` and `layerscale`.
-        stem: `cifar`, `imagenet`, `deep` or `patchify` (`stem.py`).
+        stem: `cifar`, `imagenet`, `bit`, `deep` or `patchify` (`stem.py`).
         in_channels: channels of the images.
         width_factor: multiplies `widths`, not the stem (Zagoruyko & Komodakis 2016, Table 1).
         groups, bottleneck_width, stride_in_1x1: of bottleneck blocks (`blocks.ResidualBlock`).
@@ -50,14 +50,15 @@ class ResNet(nnx.Module):
         weight_standardization: convolve with standardised filters.
         convolution: implementation, `native` or `loop_safe` (see `convolution.py`).
         scan_blocks: run the identical blocks of a stage as one loop; parameters are then stacked
-            (`stage.py`). None: where a stage has `stage.SCAN_FROM` blocks or more.
+            (`stage.py`). None: where every stage has `stage.SCAN_FROM` blocks or more.
         remat: `none`, `block` or `stage`: what is computed again in the backward pass.
         dtype: compute type; parameters, statistics and logits stay float32.
         rngs: the stream `params` initialises the weights.
 
     Attributes:
         stem, stage1, stage2, …, norm, head: the parts, by name. `norm` is that behind the last stage
-            and None unless the order needs it.
+            and None unless the order needs it; `head` is None without classes.
+        feature_channels: channels of each output of `features`, by name.
 
     Raises:
         IllegalChoiceError: an argument has no such value, or contradicts another.
@@ -96,7 +97,7 @@ class ResNet(nnx.Module):
         norm_axis_name: str | None = None,
         weight_standardization: bool = False,
         convolution: str = "native",
-        scan_blocks: bool | None = None,
+        scan_blocks: bool | None = False,
         remat: str = "none",
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
@@ -152,9 +153,10 @@ class ResNet(nnx.Module):
         )
         self.num_stages = len(stage_sizes)
         if scan_blocks is None:
-            scan_blocks = max(stage_sizes) >= SCAN_FROM
+            scan_blocks = min(stage_sizes) >= SCAN_FROM
         survival = _linear_decay(stage_sizes, survival_probability)
         channels = widths[0]
+        feature_channels = {"stem": channels}
         for number, width in enumerate(widths, 1):
             filters = width * width_factor
             stage = Stage(
@@ -168,12 +170,13 @@ class ResNet(nnx.Module):
                 rngs=keys,
             )
             setattr(self, f"stage{number}", stage)
-            channels = stage.out_channels
+            channels = feature_channels[f"stage{number}"] = stage.out_channels
+        self.feature_channels = nnx.static(feature_channels)
         ends_with_norm = order.norm == "pre" or branch_init == "fixup"
         self.norm = nnx.data(make_norm(channels, rngs=keys) if ends_with_norm else None)
         self.activates_end = order.activation == "pre"
-        self.head = nnx.Linear(channels, num_classes, rngs=keys)
-        if branch_init == "fixup":
+        self.head = nnx.data(nnx.Linear(channels, num_classes, rngs=keys) if num_classes else None)
+        if branch_init == "fixup" and self.head is not None:
             self.head.kernel.set_value(jnp.zeros((channels, num_classes)))
 
     def features(self, x: jax.Array, key: jax.Array | None = None) -> dict[str, jax.Array]:
@@ -204,7 +207,7 @@ class ResNet(nnx.Module):
         Returns:
             logits: float32[batch, h, w, num_classes].
         """
-        return self.head(self._last(x, key))
+        return self._classify(self._last(x, key))
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Classify images.
@@ -214,9 +217,12 @@ class ResNet(nnx.Module):
             key: as of `features`.
 
         Returns:
-            logits: float32[batch, num_classes].
+            logits: float32[batch, num_classes]; without classes, the features that they would be of.
         """
-        return self.head(self._last(x, key).mean((1, 2)))
+        return self._classify(self._last(x, key).mean((1, 2)))
+
+    def _classify(self, features: jax.Array) -> jax.Array:
+        return features if self.head is None else self.head(features)
 
     def _last(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
         last = self.features(x, key)[f"stage{self.num_stages}"]

@@ -19,8 +19,8 @@ from resnet_jax.models.key_stream import KeyStream
 from resnet_jax.models.stochastic import fold
 
 Arrays = dict[Any, Any]
-# Below, unrolled nets compile in tolerable time (docs/performance.md).
-SCAN_FROM = 50
+# From here on a scanned net is initialised, traced and compiled faster (docs/performance.md).
+SCAN_FROM = 9
 REMAT = {"none": "none", "block": "block", "stage": "stage"}
 
 

@@ -27,7 +27,7 @@ class Stem(nnx.Module):
         rngs: the stream `params`.
     """
 
-    size, stride, padding, pools = 3, 1, 1, False
+    size, stride, padding, pools, zero_padding = 3, 1, 1, False, False
 
     def __init__(
         self,
@@ -69,7 +69,8 @@ class Stem(nnx.Module):
             x = nnx.relu(x)
         if not self.pools:
             return x
-        return blur_pool(max_pool(x, 1), 2) if self.antialias else max_pool(x)
+        pooled = max_pool(x, 1 if self.antialias else 2, self.zero_padding)
+        return blur_pool(pooled, 2) if self.antialias else pooled
 
 
 class CifarStem(Stem):
@@ -80,6 +81,13 @@ class ImageNetStem(Stem):
     """A 7×7 convolution and a 3×3 max pool, both with stride 2 (He 2015, Table 1)."""
 
     size, stride, padding, pools = 7, 2, 3, True
+
+
+class BitStem(ImageNetStem):
+    """As `imagenet`, with zeros around the max pool (Kolesnikov et al. 2020, released networks). It
+    differs where no ReLU comes before the pool."""
+
+    zero_padding = True
 
 
 class DeepStem(Stem):
@@ -111,4 +119,10 @@ class PatchifyStem(Stem):
     size, stride, padding = 4, 4, 0
 
 
-STEMS = {"cifar": CifarStem, "imagenet": ImageNetStem, "deep": DeepStem, "patchify": PatchifyStem}
+STEMS = {
+    "cifar": CifarStem,
+    "imagenet": ImageNetStem,
+    "bit": BitStem,
+    "deep": DeepStem,
+    "patchify": PatchifyStem,
+}

@@ -58,7 +58,7 @@ def summarize(model: ResNet, image_shape: tuple[int, int, int]) -> list[Part]:
         blocks = 0 if name == "stem" else len(part.survival)
         shape = outputs[name].shape[1:]
         rows.append(Part(name, blocks, shape, parameters, macs, field))
-    classes = (model.head.out_features,)
+    classes = shape[2:] if model.head is None else (model.head.out_features,)
     parameters = count_parameters(model) - sum(row.parameters for row in rows)
     macs = count_macs(model, image_shape) - sum(row.macs for row in rows)
     # The head averages all positions.

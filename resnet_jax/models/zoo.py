@@ -248,6 +248,7 @@ ZOO = {
         50,
         25_549_352,
         "Kolesnikov et al. 2020, §3.2; count of timm",
+        stem="bit",
         activation_order="full_preactivation",
         norm="group",
         norm_groups=32,
@@ -274,7 +275,7 @@ def create(
         IllegalChoiceError: unknown name, or an argument that has no such value.
 
     Example:
-        >>> model = create("resnet50", num_classes=1000, rngs=nnx.Rngs(0), zero_gamma=True)
+        >>> model = create("resnet50", num_classes=1000, rngs=nnx.Rngs(0), branch_init="zero_gamma")
     """
     fields = {**_fields(name), **overrides}
     if num_classes is not None:

@@ -7,11 +7,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.errors import UserError
-from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.inputs import Inputs
 from resnet_jax.training.parallel import Parallel
+from resnet_jax.training.restore import open_checkpoint
 from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.state import Network, TrainState
 from resnet_jax.training.steps import eval_step
@@ -66,20 +65,7 @@ def evaluate_run(
     Raises:
         UserError: nothing was saved, no such checkpoint, or a damaged one.
     """
-    if not run.checkpoints.is_dir():
-        raise UserError("--workdir", str(run.path), "holds no checkpoint yet", "run `train` first")
-    with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
-        named = {"latest": checkpoints.latest(), "best": checkpoints.best()}
-        if which not in named and not which.isdigit():
-            raise UserError("--step", which, "allowed: latest, best, or a number")
-        step = named[which] if which in named else int(which)
-        if step is None:
-            raise UserError(
-                "--workdir",
-                str(run.path),
-                f"holds no checkpoint for --step={which}",
-                "run `train` until it has saved one",
-            )
+    with open_checkpoint(run, which) as (checkpoints, step):
         experiment = make_experiment(config, split)
         state, _ = checkpoints.restore(step, experiment.state_shapes())
     parallel = experiment.parallel

@@ -73,7 +73,7 @@ class Experiment:
     def initial_state(self) -> TrainState:
         """The state at step 0, on the first device."""
         fresh = initial_state(*self._state_arguments())
-        return fresh if self.pretrained is None else self.pretrained.into(fresh)
+        return fresh if self.pretrained is None else self.pretrained.into(fresh, self.network)
 
     def state_shapes(self) -> TrainState:
         """Shapes and types of the state, without computing it."""

@@ -2,14 +2,14 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from resnet_jax.errors import UserError
-from resnet_jax.interop import WeightsError, load_weights
+from resnet_jax.interop import WeightsError, fit_weights, write_arrays
 from resnet_jax.training.state import Network, TrainState, pure_arrays
 
 
@@ -18,22 +18,18 @@ class Pretrained:
     """Weights read from a file.
 
     Attributes:
-        arrays: `{"params", "batch_stats"}` by the names of the network; a `jax.ShapeDtypeStruct` where
-            the file has nothing.
+        values: by the names of the network in the unrolled layout.
         other_classes: of the file's classifier, where it has another number and is not used.
     """
 
-    arrays: dict[str, Any]
+    values: dict[str, np.ndarray]
     other_classes: int | None
 
-    def into(self, fresh: TrainState) -> TrainState:
+    def into(self, fresh: TrainState, network: Network) -> TrainState:
         """A fresh state with the arrays of the file in place of its own."""
-
-        def choose(old: jax.Array, read: Any) -> jax.Array:
-            return old if isinstance(read, jax.ShapeDtypeStruct) else jnp.asarray(read, old.dtype)
-
-        own = {"params": fresh.params, "batch_stats": fresh.batch_stats}
-        arrays = jax.tree.map(choose, own, self.arrays)
+        model = nnx.merge(network.train_graph, fresh.params, fresh.batch_stats)
+        write_arrays(model, self.values)
+        arrays = pure_arrays(model)
         ema = jax.tree.map(jnp.copy, arrays) if fresh.ema else {}
         return dataclasses.replace(fresh, ema=ema, **arrays)
 
@@ -46,7 +42,8 @@ def read_pretrained(source: str, network: Network) -> Pretrained:
     """
     model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
     try:
-        report = load_weights(model, source)
+        values, report = fit_weights(model, source)
     except (WeightsError, OSError, ImportError) as error:
-        raise UserError("model.init_from", source, str(error)) from error
-    return Pretrained(pure_arrays(model), report.other_classes)
+        problem = "; ".join(line.strip(" :") for line in str(error).splitlines())
+        raise UserError("model.init_from", source, problem) from error
+    return Pretrained(values, report.other_classes)

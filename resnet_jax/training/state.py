@@ -11,7 +11,12 @@ import optax
 from flax import nnx
 
 from resnet_jax import random_streams
-from resnet_jax.models import evaluation_view, multi_scale_logits, training_view
+from resnet_jax.models import (
+    compile_for_initialisation,
+    evaluation_view,
+    multi_scale_logits,
+    training_view,
+)
 
 Arrays = dict[str, Any]
 
@@ -98,10 +103,8 @@ def initial_state(
         seed: of the run.
         with_ema: keep averaged weights too.
     """
-    # On CPU nearly all of the time is the compilation of the random generator, one per layer.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     make = partial(_fresh_state, network, optimizer, seed, with_ema)
-    return jax.jit(make, compiler_options=options)()
+    return compile_for_initialisation(make)()
 
 
 def state_shapes(

@@ -191,7 +191,8 @@ def test_shares_of_a_batch_make_up_the_batch():
 
     @jax.jit
     def batch(positions):
-        return data.batch(arrays, window, jnp.int32(1), positions, preprocessing)
+        made = data.batch(arrays, window, jnp.int32(1), positions, preprocessing)
+        return {**made, "key": jax.random.key_data(made["key"])}
 
     whole = batch(jnp.arange(12))
     for shares in (np.arange(12).reshape(3, 4), np.arange(12).reshape(4, 3).T):

@@ -117,7 +117,7 @@ def test_every_variant_has_finite_gradients(options):
         ({"norm_groups": 4}, "norm_groups", "None, for norm 'batch'"),
         ({"norm": "group", "norm_groups": 32}, "norm_groups", "divisor of every width, so of 16"),
         ({"remat": "all"}, "remat", "none, block, stage"),
-        ({"stem": "tall"}, "stem", "cifar, imagenet, deep, patchify"),
+        ({"stem": "tall"}, "stem", "cifar, imagenet, bit, deep, patchify"),
     ],
 )  # fmt: skip
 def test_illegal_combination_says_what_is_legal(options, field, words):
@@ -249,10 +249,28 @@ def test_rematerialised_net_equals_the_plain_one(remat, x64):
     assert_close(loss_and_gradients(again, images), loss_and_gradients(plain, images), 1e-11)
 
 
-def test_depth_decides_on_scanning():
-    for name, scanned in (("resnet110", False), ("resnet1202", True)):
-        model = nnx.eval_shape(lambda name=name: models.create(name, rngs=nnx.Rngs(0)))
-        assert (model.stage1.scanned is not None) == scanned
+@pytest.mark.parametrize(
+    ("name", "scans"), [("resnet50", False), ("resnet110", True), ("preact_resnet1001", True)]
+)
+def test_depth_decides_on_scanning(name, scans):
+    model = nnx.eval_shape(lambda: models.create(name, scan_blocks=None, rngs=nnx.Rngs(0)))
+    assert (model.stage1.scanned is not None) == scans
+
+
+def test_without_classes_the_network_returns_its_pooled_features():
+    model = models.create("resnet8", num_classes=0, rngs=nnx.Rngs(0))
+    features = model.features(IMAGES)
+    assert {name: f.shape[-1] for name, f in features.items()} == model.feature_channels
+    np.testing.assert_allclose(model(IMAGES), features["stage3"].mean((1, 2)), rtol=1e-5)
+    assert models.count_parameters(model) == models.count_parameters(
+        models.create("resnet8", rngs=nnx.Rngs(0))
+    ) - (64 * 10 + 10)
+
+
+def test_compiled_initialisation_is_the_eager_one():
+    build = lambda rngs: models.create("resnet8", rngs=rngs)  # noqa: E731
+    eager, compiled = build(nnx.Rngs(3)), models.initialise(build, 3)
+    assert_close(split(compiled)[1], split(eager)[1], 1e-6)
 
 
 def test_linear_decay_expects_three_quarters_of_the_blocks():

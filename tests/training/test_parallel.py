@@ -36,6 +36,8 @@ def run(config, steps=STEPS, length=1, **overrides):
 @pytest.fixture
 def config(small_config):
     small_config.model.dtype = "float64"
+    small_config.model.dropout = 0.1
+    small_config.model.survival_probability = 0.8
     small_config.data.cutout = 3
     small_config.evaluate.batch_size = 100
     return small_config
@@ -101,7 +103,7 @@ def test_statistics_per_device_differ_from_global_ones_but_replicas_agree(x64, c
     fields = {"parallel__mode": "pmap", "parallel__num_devices": 4}
     synchronised = run(config, steps=2, **fields)
     own = run(config, steps=2, parallel__batch_statistics="per_device", **fields)
-    mean = lambda result: result[1].batch_stats["stage1"]["blocks"][0]["norm1"]["var"]  # noqa: E731
+    mean = lambda result: result[1].batch_stats["stage1"]["blocks"][0]["branch"]["norm1"]["var"]  # noqa: E731
     assert not np.allclose(mean(own), mean(synchronised), rtol=1e-3)
     # The first layer's mean is linear in the images: its average over devices is the global one.
     np.testing.assert_allclose(

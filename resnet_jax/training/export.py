@@ -1,0 +1,52 @@
+"""Files of a run's network, for use without this package."""
+
+from functools import partial
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resnet_jax.config_file import override
+from resnet_jax.errors import UserError, choose
+from resnet_jax.interop import save_weights
+from resnet_jax.interop.export import ExportError, export_onnx, export_stablehlo
+from resnet_jax.training.restore import restore_model
+from resnet_jax.training.run_directory import RunDirectory
+
+WEIGHTS = ".safetensors"
+PROGRAMS = {".stablehlo": export_stablehlo, ".onnx": export_onnx}
+
+
+def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw: bool) -> None:
+    """Write the network of a checkpoint.
+
+    Args:
+        run: its directory.
+        config: of the run (`RunDirectory.load_config`).
+        out: path; its suffix says which format, a key of `PROGRAMS` or `WEIGHTS`.
+        which: `latest`, `best`, or the number of a step.
+        raw: the program takes uint8 images and normalises them itself.
+
+    Raises:
+        UserError: no such format or checkpoint, or one that cannot be exported or written.
+    """
+    path = Path(out)
+    choose("--out", path.suffix, {**PROGRAMS, WEIGHTS: None})
+    if raw and path.suffix == WEIGHTS:
+        raise UserError("--raw", raw, f"{WEIGHTS} holds weights alone", "leave it out")
+    if not path.absolute().parent.is_dir():
+        raise UserError("--out", out, "its directory does not exist", "make it first")
+    fields = {"model.convolution": "native"}
+    if path.suffix == ".onnx":
+        fields["model.dtype"] = "float32"
+    facts = run.read_data()
+    model = restore_model(run, override(config, fields), which)
+    if path.suffix == WEIGHTS:
+        write = partial(save_weights, model, path)
+    else:
+        normalize = (facts["mean"], facts["std"]) if raw else None
+        shape = tuple(facts["image_shape"])
+        write = partial(PROGRAMS[path.suffix], model, shape, path, normalize=normalize)
+    try:
+        write()
+    except (ExportError, OSError) as error:
+        raise UserError("--out", out, str(error)) from error

@@ -1,0 +1,67 @@
+"""The network of a run's checkpoint."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import optax
+from flax import nnx
+from ml_collections import ConfigDict
+
+from resnet_jax import models
+from resnet_jax.errors import UserError
+from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.model import model_builder
+from resnet_jax.training.optimizer import make_optimizer
+from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.state import make_network, state_shapes
+
+
+@contextmanager
+def open_checkpoint(run: RunDirectory, which: str) -> Iterator[tuple[Checkpoints, int]]:
+    """The checkpoints of a run, for reading, and the step of the one that is meant.
+
+    Args:
+        run: its directory.
+        which: `latest`, `best` (by accuracy), or the number of a step.
+
+    Raises:
+        UserError: nothing was saved, or `which` is none of these.
+    """
+    if not run.checkpoints.is_dir():
+        raise UserError("--workdir", str(run.path), "holds no checkpoint yet", "run `train` first")
+    with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
+        named = {"latest": checkpoints.latest(), "best": checkpoints.best()}
+        if which not in named and not which.isdigit():
+            raise UserError("--step", which, "allowed: latest, best, or a number")
+        step = named[which] if which in named else int(which)
+        if step is None:
+            raise UserError(
+                "--workdir",
+                str(run.path),
+                f"holds no checkpoint for --step={which}",
+                "run `train` until it has saved one",
+            )
+        yield checkpoints, step
+
+
+def restore_model(run: RunDirectory, config: ConfigDict, which: str = "latest") -> models.ResNet:
+    """The network that evaluation uses, in eval mode; the data set need not be there.
+
+    Args:
+        run: its directory.
+        config: of the run (`RunDirectory.load_config`); it may compute in another type.
+        which: as of `open_checkpoint`.
+
+    Raises:
+        UserError: as `open_checkpoint`, or the checkpoint is damaged.
+    """
+    facts = run.read_data()
+    channels = facts["image_shape"][-1]
+    network = make_network(model_builder(config, len(facts["class_names"]), channels))
+    # The state of an optimiser has the same shapes whatever its rate.
+    optimizer = make_optimizer(config, optax.constant_schedule(0.0))
+    shapes = state_shapes(network, optimizer, config.seed, config.train.ema_decay is not None)
+    with open_checkpoint(run, which) as (checkpoints, step):
+        state, _ = checkpoints.restore(step, shapes)
+    weights = state.evaluated()
+    return nnx.merge(network.eval_graph, weights["params"], weights["batch_stats"])
