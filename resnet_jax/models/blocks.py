@@ -8,7 +8,7 @@ from resnet_jax.models.choices import IllegalChoiceError, pick
 from resnet_jax.models.convolution import convolution
 from resnet_jax.models.normalization import BatchNorm, NoNorm
 from resnet_jax.models.residual import Residual
-from resnet_jax.models.shortcuts import PROJECTIONS
+from resnet_jax.models.shortcuts import ProjectionShortcut
 from resnet_jax.models.shortcuts import shortcut as make_shortcut
 from resnet_jax.models.stochastic import StochasticDepth
 
@@ -128,7 +128,7 @@ class ResidualBlock(Residual):
             activation=order.activation,
             make_norm=norm,
             shortcut=skip,
-            activate_shortcut=before and (first or isinstance(skip, PROJECTIONS)),
+            activate_shortcut=before and (first or isinstance(skip, ProjectionShortcut)),
             scale=init.scale(self.out_channels),
             drop_path=(
                 StochasticDepth(survival_probability, stochastic_depth_scaling)

@@ -1,6 +1,7 @@
 """Keys for the parameters of one network."""
 
 import jax
+import jax.numpy as jnp
 
 
 class KeyStream:
@@ -21,3 +22,10 @@ class KeyStream:
         """The next key."""
         self._count += 1
         return jax.random.fold_in(self._key, self._count)
+
+    def several(self, number: int) -> jax.Array:
+        """The next keys, [number], in one operation."""
+        first = self._count + 1
+        self._count += number
+        numbers = jnp.arange(first, first + number)
+        return jax.vmap(jax.random.fold_in, (None, 0))(self._key, numbers)

@@ -76,6 +76,8 @@ class ProjectionShortcut(nnx.Module):
     is low-pass filtered (Zhang 2019).
     """
 
+    averages = False
+
     def __init__(
         self,
         in_channels: int,
@@ -87,37 +89,21 @@ class ProjectionShortcut(nnx.Module):
         rngs: nnx.Rngs,
         blur: bool = False,
     ) -> None:
-        self.blur_stride = stride if blur else 1
-        self.conv = conv(in_channels, out_channels, 1, stride=1 if blur else stride, rngs=rngs)
+        pools = blur or self.averages
+        self.pool_stride = stride if pools else 1
+        self.conv = conv(in_channels, out_channels, 1, stride=1 if pools else stride, rngs=rngs)
         self.norm = norm(out_channels, rngs=rngs)
 
     def __call__(self, x: jax.Array, branch: jax.Array, key: Any = None) -> jax.Array:
         del key
-        return branch + self.norm(self.conv(blur_pool(x, self.blur_stride)))
+        pool = average_pool if self.averages else blur_pool
+        return branch + self.norm(self.conv(pool(x, self.pool_stride)))
 
 
-class AveragePoolProjection(nnx.Module):
+class AveragePoolProjection(ProjectionShortcut):
     """`D` where shape changes: y = F(x) + BN(W_s pool(x)), with a 2×2 mean (He 2019, "Bag of Tricks", Fig. 2c)."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int,
-        *,
-        conv: Make = convolution,
-        norm: Make = BatchNorm,
-        rngs: nnx.Rngs,
-        blur: bool = False,
-    ) -> None:
-        del blur  # The mean is a low-pass filter already.
-        self.stride = stride
-        self.conv = conv(in_channels, out_channels, 1, rngs=rngs)
-        self.norm = norm(out_channels, rngs=rngs)
-
-    def __call__(self, x: jax.Array, branch: jax.Array, key: Any = None) -> jax.Array:
-        del key
-        return branch + self.norm(self.conv(average_pool(x, self.stride)))
+    averages = True
 
 
 class ConstantScaling(ZeroPadShortcut):
@@ -245,7 +231,6 @@ SHORTCUTS: dict[str, Make] = {
     "dropout": DropoutShortcut,
     "highway": Highway,
 }
-PROJECTIONS = (ProjectionShortcut, AveragePoolProjection)
 _GATED = ("exclusive_gating", "shortcut_only_gating", "highway")
 _OPTIONS = {
     "gate_bias": _GATED,

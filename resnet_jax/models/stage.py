@@ -54,11 +54,11 @@ class Stage(nnx.Module):
         survival: tuple[float, ...],
         scan: bool,
         remat: str,
-        rngs: Any,
+        rngs: KeyStream,
     ) -> None:
         self.remat = pick("remat", remat, REMAT)
         self.survival = survival
-        keys = [rngs.params() for _ in survival]
+        keys = rngs.several(len(survival))
 
         def other(key: jax.Array, probability: float = survival[-1]) -> nnx.Module:
             return make_block(
@@ -75,9 +75,7 @@ class Stage(nnx.Module):
         self.out_channels = block.out_channels
         unrolled = [] if scan else list(map(other, keys[1:], survival[1:]))
         self.blocks = nnx.List([block, *unrolled])
-        self.scanned = nnx.data(
-            _stacked(other, jnp.stack(keys[1:])) if scan and len(keys) > 1 else None
-        )
+        self.scanned = nnx.data(_stacked(other, keys[1:]) if scan and len(keys) > 1 else None)
 
     def windows(self) -> list[tuple[int, int]]:
         """(size, stride) of every sliding window on the path through all branches, in order."""

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from resnet_jax import models
+from resnet_jax.config import default_config
 from resnet_jax.training.experiment import Experiment
 
 REFRESH_SECONDS = 0.2
@@ -58,16 +59,9 @@ def describe(experiment: Experiment) -> dict[str, str]:
     shortcut = model.shortcut or models.FAMILIES[model.family].shortcut
     device = jax.devices()[0]
     total, epochs = experiment.total_steps, _epochs(experiment, experiment.total_steps)
-    start = {}
-    if experiment.pretrained is not None:
-        classes = experiment.pretrained.other_classes
-        but = "" if classes is None else f", without its classifier of {classes} classes"
-        start["starts from"] = model.init_from + but
-    if model.freeze:
-        start["frozen"] = ", ".join(model.freeze)
     return {
         "model": f"{model.family} resnet, depth {model.depth}, shortcut {shortcut}, {model.dtype}",
-        **start,
+        **_special_rows(experiment),
         "parameters": f"{experiment.parameters:,}" + (" trainable" if model.freeze else ""),
         "multiply-adds": f"{experiment.macs / 1e6:,.1f} million an image",
         "data": f"{facts['name']}: {facts['train_examples']:,} train, {facts['eval_examples']:,} "
@@ -77,6 +71,22 @@ def describe(experiment: Experiment) -> dict[str, str]:
         "batch": f"{batch_size} ({batch_size // devices} a device)",
         "duration": f"{total:,} steps, {epochs:.4g} epochs",
     }
+
+
+def _special_rows(experiment: Experiment) -> dict[str, str]:
+    """Rows for what few runs have: further choices, weights to start from, frozen parts."""
+    model, defaults, rows = experiment.config.model, default_config().model, {}
+    shown = ("family", "depth", "shortcut", "dtype", "init_from", "freeze")
+    others = {n: v for n, v in model.items() if v != defaults[n] and n not in shown}
+    if others:
+        rows["with"] = ", ".join(f"{name} {value}" for name, value in others.items())
+    if experiment.pretrained is not None:
+        classes = experiment.pretrained.other_classes
+        but = "" if classes is None else f", without its classifier of {classes} classes"
+        rows["starts from"] = model.init_from + but
+    if model.freeze:
+        rows["frozen"] = ", ".join(model.freeze)
+    return rows
 
 
 def _epochs(experiment: Experiment, step: int) -> float:

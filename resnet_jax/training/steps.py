@@ -92,7 +92,9 @@ def train_step(
     ema = state.ema
     if options.ema_decay is not None:
         new = {"params": params, "batch_stats": batch_stats}
-        ema = optax.incremental_update(new, state.ema, 1 - options.ema_decay)
+        step_size = 1 - options.ema_decay
+        # In this form the average of what does not change, a frozen part, is exactly that.
+        ema = jax.tree.map(lambda old, new: old + step_size * (new - old), state.ema, new)
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
 
