@@ -169,7 +169,7 @@ def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from resnet_jax.training.run_directory import RunDirectory
 
     run = RunDirectory(arguments.workdir)
-    experiment = make_experiment(config, starts=not run.checkpoints.is_dir())
+    experiment = make_experiment(config, starts=not run.has_checkpoint())
     run.create(config.to_dict())
     run.write_data(experiment.facts)
     reporter = Reporter()

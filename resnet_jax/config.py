@@ -110,12 +110,18 @@ SCHEMA: dict[str, Any] = {
         "stochastic_depth_scaling": Field(
             "str", "test", "test: scale branches in evaluation, as the paper; train: in training"
         ),
-        "antialias": Field("bool", False, "low-pass filter before every stride"),
+        "antialias": Field(
+            "bool", False, "low-pass filter where branches, skip paths and max pools stride"
+        ),
         "norm": Field("str", "batch", "batch, frozen_batch, group, layer or none"),
         "norm_momentum": Field("float", 0.9, "weight of old batch statistics", FRACTION),
         "norm_epsilon": Field("float", 1e-5, "added to the variance", POSITIVE),
         "norm_groups": Field(
-            "int", None, "of norm group; None: channels / 4, at most 32", POSITIVE, optional=True
+            "int",
+            None,
+            "of norm group; None: 32, or fewer so that a group has 4 channels",
+            POSITIVE,
+            optional=True,
         ),
         "weight_standardization": Field("bool", False, "convolve with standardised filters"),
         "init_from": Field(

@@ -10,7 +10,7 @@ from resnet_jax.models.normalization import BatchNorm, NoNorm
 from resnet_jax.models.residual import Residual
 from resnet_jax.models.shortcuts import ProjectionShortcut
 from resnet_jax.models.shortcuts import shortcut as make_shortcut
-from resnet_jax.models.stochastic import StochasticDepth
+from resnet_jax.models.stochastic import SCALINGS, StochasticDepth
 
 Make = Callable[..., Any]
 
@@ -119,7 +119,8 @@ class ResidualBlock(Residual):
             **(shortcut_options or {}),
         )
         before = order.activation == "pre"
-        stochastic = survival_probability < 1
+        pick("stochastic_depth_scaling", stochastic_depth_scaling, SCALINGS)
+        stochastic = survival_probability != 1
         super().__init__(
             branch,
             in_channels if order.norm == "pre" else self.out_channels,

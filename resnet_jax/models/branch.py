@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from resnet_jax.models.choices import IllegalChoiceError, pick
+from resnet_jax.models.choices import IllegalChoiceError, member
 from resnet_jax.models.normalization import ScalarAffine, ScalarBias
 from resnet_jax.models.pooling import blur_pool
 from resnet_jax.models.residual import BranchScale
@@ -60,7 +60,7 @@ class BranchInit:
     Attributes:
         kind: `he`; `zero_gamma`: the last norm at γ = 0 (Goyal 2017, §5.1); `fixup`: no norms but
             scalar biases, weights scaled by the depth (Zhang 2019, §3); `skipinit`, `rezero`: a
-            learned scalar, at 1/√L or 0; `layerscale`: one a channel, at 1e-4.
+            learned scalar, at 1/√L or 0; `layerscale`: one a channel, at 1e-4 (our default).
         num_blocks: L, of the whole network.
         initial_scale: start of the learned scale; None: as said.
     """
@@ -85,27 +85,35 @@ class BranchInit:
         start = starts[self.kind] if self.initial_scale is None else self.initial_scale
         return BranchScale(start, features if self.kind == "layerscale" else None)
 
-    def check(self, order: str, shortcut: str, norm: str) -> None:
+    def check(
+        self, order: str, shortcut: str, norm: str, weight_standardization: bool = False
+    ) -> None:
         """Refuse what contradicts the rest of the network.
 
         Raises:
             IllegalChoiceError: names the field and what it allows.
         """
-        pick("branch_init", self.kind, dict.fromkeys(BRANCH_INITS))
+        member("branch_init", self.kind, BRANCH_INITS)
         if self.kind != "he" and shortcut == "none":
             allowed = (
                 "he, for shortcut 'none': a plain net passes nothing on where its branch is small"
             )
             raise IllegalChoiceError("branch_init", self.kind, allowed)
-        if self.kind == "zero_gamma" and (not ORDERS[order].branch_norm or norm == "none"):
+        normalises = norm not in ("none", "frozen_batch")
+        if self.kind == "zero_gamma" and not (ORDERS[order].branch_norm and normalises):
             with_norm = ", ".join(name for name, o in ORDERS.items() if o.branch_norm)
             allowed = (
                 f"zero_gamma needs a norm at the end of the branch: activation_order {with_norm}"
             )
-            raise IllegalChoiceError("branch_init", self.kind, f"{allowed}, and norm not 'none'")
+            raise IllegalChoiceError(
+                "branch_init", self.kind, f"{allowed}, and norm not 'none' or 'frozen_batch'"
+            )
         if self.kind == "fixup" and (norm != "none" or order != "original"):
             allowed = "fixup needs norm 'none' and activation_order 'original'"
             raise IllegalChoiceError("branch_init", self.kind, allowed)
+        if self.kind == "fixup" and weight_standardization:
+            allowed = "False, for branch_init 'fixup': it would undo the scale of the weights"
+            raise IllegalChoiceError("weight_standardization", True, allowed)
         if self.initial_scale is not None and self.kind not in ("skipinit", "layerscale"):
             allowed = f"None, for branch_init {self.kind!r}; it belongs to skipinit, layerscale"
             raise IllegalChoiceError("initial_scale", self.initial_scale, allowed)
@@ -123,8 +131,10 @@ class SqueezeExcite(nnx.Module):
 
     def __init__(self, channels: int, reduction: int, *, conv: Make, rngs: Any) -> None:
         hidden = max(8, channels // reduction)
-        self.reduce = conv(channels, hidden, 1, use_bias=True, rngs=rngs)
-        self.expand = conv(hidden, channels, 1, use_bias=True, rngs=rngs)
+        # Gates are not followed by a norm, so their weights are never standardised.
+        options = {"use_bias": True, "weight_standardization": False, "rngs": rngs}
+        self.reduce = conv(channels, hidden, 1, **options)
+        self.expand = conv(hidden, channels, 1, **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x: float[batch, height, width, channels]."""

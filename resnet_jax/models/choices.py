@@ -1,6 +1,6 @@
 """The one error of this package: a choice that does not exist or that does not fit the others."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -26,6 +26,15 @@ def pick(field: str, value: Any, table: Mapping[str, T]) -> T:
     Raises:
         IllegalChoiceError: `value` is no key of `table`.
     """
-    if value not in table:
-        raise IllegalChoiceError(field, value, ", ".join(table))
-    return table[value]
+    return table[member(field, value, table)]
+
+
+def member(field: str, value: Any, allowed: Collection[str]) -> Any:
+    """`value`, if it is one of those allowed.
+
+    Raises:
+        IllegalChoiceError: it is not.
+    """
+    if value not in allowed:
+        raise IllegalChoiceError(field, value, ", ".join(allowed))
+    return value

@@ -8,7 +8,7 @@ Hessian-vector products need the native one.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -130,6 +130,7 @@ def automatic_implementation(backend: str) -> str:
     return "loop_safe" if backend == "cpu" else "native"
 
 
+@cache  # The same function every time, so that equal networks have equal graphs.
 def _standardised(convolve: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """`convolve` with every filter of the kernel shifted and scaled to mean 0 and deviation 1."""
 

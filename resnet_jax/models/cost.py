@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend import core
 
+from resnet_jax.models.modes import evaluation_view
+
 
 def count_parameters(model: nnx.Module) -> int:
     """Number of trainable parameters (`nnx.Param`); batch statistics do not count."""
@@ -25,7 +27,7 @@ def count_macs(model: nnx.Module, image_shape: tuple[int, int, int]) -> int:
         model: maps float[batch, height, width, channels] to logits.
         image_shape: (height, width, channels).
     """
-    graphdef, state = nnx.split(model)
+    graphdef, state = nnx.split(evaluation_view(model))
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     jaxpr = jax.make_jaxpr(lambda s, x: nnx.merge(graphdef, s)(x))(state, image)
     return sum(times * _macs(equation) for equation, times in _equations(jaxpr.jaxpr))

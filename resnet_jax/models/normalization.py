@@ -1,5 +1,6 @@
 """Normalisation layers, and what stands in their place in nets without any."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -140,7 +141,8 @@ def _group_norm(
     initial_scale: float = 1.0,
     rngs: nnx.Rngs,
 ) -> nnx.GroupNorm:
-    groups = min(32, max(1, num_features // 4)) if num_groups is None else num_groups
+    default = math.gcd(32, num_features // 4, num_features)
+    groups = default if num_groups is None else num_groups
     if num_features % groups:
         allowed = f"a divisor of every width, so of {num_features} too"
         raise IllegalChoiceError("norm_groups", num_groups, allowed)
@@ -196,7 +198,7 @@ def norm_factory(
             `group` (Wu & He 2018, eq. 7); `layer` (over height, width and channels, which is one
             group: Wu & He 2018, §3); `none`.
         momentum, epsilon, axis_name: see `BatchNorm`.
-        num_groups: of `group`; None: a quarter of the channels, at most 32.
+        num_groups: of `group`; None: 32, or fewer so that a group has at least four channels.
         dtype: type of the output.
 
     Raises:

@@ -25,10 +25,7 @@ def average_pool(x: jax.Array, stride: int) -> jax.Array:
 
 
 def blur_pool(x: jax.Array, stride: int) -> jax.Array:
-    """Low-pass filter [1 2 1]ᵀ[1 2 1] / 16, then every `stride`-th pixel (Zhang 2019, §3).
-
-    Edges are reflected, so both sides must be at least 2.
-    """
+    """Low-pass filter [1 2 1]ᵀ[1 2 1] / 16, edges reflected, then every `stride`-th pixel (Zhang 2019, §3)."""
     if stride == 1:
         return x
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")

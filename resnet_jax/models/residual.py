@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from resnet_jax.models.choices import pick
+from resnet_jax.models.choices import member
 from resnet_jax.models.stochastic import StochasticDepth, example_keys, fold
 
-POSITIONS = {"pre": "pre", "post": "post", "none": "none"}
+POSITIONS = ("pre", "post", "none")
 _DROP_PATH, _SHORTCUT, _BRANCH = 0, 1, 2
 
 
@@ -31,7 +31,7 @@ class BranchScale(nnx.Module):
 
     def __call__(self, branch: jax.Array) -> jax.Array:
         """branch: float[..., features]."""
-        return branch * self.value.get_value().astype(branch.dtype)
+        return (branch * self.value.get_value()).astype(branch.dtype)
 
 
 class Residual(nnx.Module):
@@ -72,8 +72,8 @@ class Residual(nnx.Module):
         drop_path: StochasticDepth | float = 0.0,
         rngs: Any = None,
     ) -> None:
-        self.norm_position = pick("norm", norm, POSITIONS)
-        self.activation_position = pick("activation", activation, POSITIONS)
+        self.norm_position = member("norm", norm, POSITIONS)
+        self.activation_position = member("activation", activation, POSITIONS)
         if norm != "none" and features is None:
             raise ValueError(f"features: norm={norm!r} needs the size of the last axis")
         self.branch = branch

@@ -111,7 +111,7 @@ class ResNet(nnx.Module):
             allowed = "1, for shortcut 'none': nothing is left of a plain block that is dropped"
             raise IllegalChoiceError("survival_probability", survival_probability, allowed)
         init = BranchInit(branch_init, sum(stage_sizes), initial_scale)
-        init.check(activation_order, shortcut, norm)
+        init.check(activation_order, shortcut, norm, weight_standardization)
         conv = partial(
             make_convolution,
             weight_standardization=weight_standardization,

@@ -33,13 +33,6 @@ class NoShortcut(nnx.Module):
         return branch
 
 
-def zero_pad(x: jax.Array, out_channels: int, stride: int) -> jax.Array:
-    """Every `stride`-th pixel, and zeros for the channels that x lacks, half before and half behind."""
-    x = x[:, ::stride, ::stride, :]
-    extra = out_channels - x.shape[-1]
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2)))
-
-
 class ZeroPadShortcut(nnx.Module):
     """`A`: y = F(x) + pad(x[::stride, ::stride]), without parameters (He 2015, §3.3, option A).
 
@@ -52,17 +45,23 @@ class ZeroPadShortcut(nnx.Module):
 
     kind = "A"
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, **layers: Any) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, *, blur: bool = False, **layers: Any
+    ) -> None:
         del layers
         if out_channels < in_channels:
             allowed = f"B or C, where channels shrink ({in_channels} to {out_channels})"
             raise IllegalChoiceError("shortcut", self.kind, allowed)
-        self.out_channels = out_channels
+        self.extra_channels = out_channels - in_channels
         self.stride = stride
+        self.blur = blur
 
     def skip(self, x: jax.Array) -> jax.Array:
         """x in the shape of the branch."""
-        return zero_pad(x, self.out_channels, self.stride)
+        stride = self.stride
+        x = blur_pool(x, stride) if self.blur else x[:, ::stride, ::stride, :]
+        before = self.extra_channels // 2
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (before, self.extra_channels - before)))
 
     def __call__(self, x: jax.Array, branch: jax.Array, key: Any = None) -> jax.Array:
         del key
@@ -154,14 +153,24 @@ class ShortcutOnlyGating(ZeroPadShortcut):
         rngs: nnx.Rngs,
         **layers: Any,
     ) -> None:
-        super().__init__(in_channels, out_channels, stride)
+        super().__init__(in_channels, out_channels, stride, **layers)
         self.gate = conv(
-            in_channels, out_channels, self.gate_size, stride=stride, use_bias=True, rngs=rngs
+            in_channels,
+            out_channels,
+            self.gate_size,
+            stride=stride,
+            use_bias=True,
+            weight_standardization=False,  # No norm follows.
+            rngs=rngs,
         )
         self.gate.bias.set_value(jnp.full(out_channels, gate_bias, jnp.float32))
 
     def __call__(self, x: jax.Array, branch: jax.Array, key: Any = None) -> jax.Array:
-        return (1 - nnx.sigmoid(self.gate(x))) * self.skip(x) + branch
+        return ((1 - self._gate(x)) * self.skip(x) + branch).astype(branch.dtype)
+
+    def _gate(self, x: jax.Array) -> jax.Array:
+        # In bfloat16 a gate of σ(6) would be 1.
+        return nnx.sigmoid(self.gate(x).astype(jnp.promote_types(jnp.float32, x.dtype)))
 
 
 class ExclusiveGating(ShortcutOnlyGating):
@@ -170,13 +179,13 @@ class ExclusiveGating(ShortcutOnlyGating):
     kind = "exclusive_gating"
 
     def __call__(self, x: jax.Array, branch: jax.Array, key: Any = None) -> jax.Array:
-        gate = nnx.sigmoid(self.gate(x))
-        return (1 - gate) * self.skip(x) + gate * branch
+        gate = self._gate(x)
+        return ((1 - gate) * self.skip(x) + gate * branch).astype(branch.dtype)
 
 
 class Highway(ExclusiveGating):
-    """`highway`: as `exclusive_gating`, but the gate sees what the branch sees: T is a 3×3 convolution
-    (Srivastava et al. 2015, "Training Very Deep Networks", eq. 3)."""
+    """`highway`: as `exclusive_gating`, but T is a 3×3 convolution (Srivastava et al. 2015, "Training Very
+    Deep Networks", eq. 3)."""
 
     kind = "highway"
     gate_size = 3

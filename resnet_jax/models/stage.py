@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from resnet_jax.models.choices import pick
+from resnet_jax.models.choices import member
 from resnet_jax.models.key_stream import KeyStream
 from resnet_jax.models.stochastic import fold
 
 Arrays = dict[Any, Any]
 # From here on a scanned net is initialised, traced and compiled faster (docs/performance.md).
 SCAN_FROM = 9
-REMAT = {"none": "none", "block": "block", "stage": "stage"}
+REMAT = ("none", "block", "stage")
 
 
 class Stage(nnx.Module):
@@ -56,7 +56,7 @@ class Stage(nnx.Module):
         remat: str,
         rngs: KeyStream,
     ) -> None:
-        self.remat = pick("remat", remat, REMAT)
+        self.remat = member("remat", remat, REMAT)
         self.survival = survival
         keys = rngs.several(len(survival))
 
@@ -117,11 +117,11 @@ class Stage(nnx.Module):
             arrays, number, probability = block_arguments
             block: Any = nnx.merge(graphdef, arrays)
             y = self._run_block(block, x, fold(keys, number), probability, in_loop=True)
-            return y, _statistics(block)
+            return y, _new_statistics(block, arrays)
 
         xs = (nnx.to_pure_dict(arrays), numbers, probabilities)
         x, statistics = lax.scan(body, x, xs)
-        nnx.update(self.scanned, statistics)
+        _set_statistics(self.scanned, statistics)
         return x
 
 
@@ -129,8 +129,28 @@ def _call(block: Any, x: jax.Array, keys: Any, probability: Any) -> jax.Array:
     return block(x, key=keys, survival_probability=probability)
 
 
-def _statistics(module: nnx.Module) -> Arrays:
-    return nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+def _new_statistics(module: nnx.Module, before: Arrays) -> Arrays:
+    """Those that are not the arrays the module was merged from: none in evaluation or where frozen."""
+    after = nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+    return _changed(after, before)
+
+
+def _changed(after: Arrays, before: Arrays) -> Arrays:
+    new = {}
+    for name, value in after.items():
+        if isinstance(value, dict):
+            value = _changed(value, before[name])
+            if value:
+                new[name] = value
+        elif value is not before[name]:
+            new[name] = value
+    return new
+
+
+def _set_statistics(module: Any, statistics: Arrays) -> None:
+    # Even an update by nothing new may be forbidden, where another trace owns the module.
+    if statistics:
+        nnx.update(module, statistics)
 
 
 def _stacked(make: Callable[[jax.Array], nnx.Module], keys: jax.Array) -> nnx.Module:
@@ -149,10 +169,10 @@ def _rematerialised(
     @partial(jax.checkpoint, prevent_cse=not in_loop)
     def run(arrays: Arrays, *arguments: Any):
         merged = nnx.merge(graphdef, arrays)
-        return call(merged, *arguments), _statistics(merged)
+        return call(merged, *arguments), _new_statistics(merged, arrays)
 
     result, statistics = run(nnx.to_pure_dict(arrays), *arguments)
-    nnx.update(module, statistics)
+    _set_statistics(module, statistics)
     return result
 
 
@@ -179,18 +199,22 @@ def _is_stage(tree: Any) -> bool:
 
 
 def _stack(stage: Arrays) -> Arrays:
-    blocks = stage["blocks"]
-    others = [blocks[number] for number in sorted(blocks) if number != 0]
-    if not others:
+    # Numbers may have become text where the tree was saved and read.
+    first, *others = sorted(stage["blocks"], key=int)
+    blocks = [stage["blocks"][number] for number in others]
+    if not blocks:
         return stage
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *others)
-    return {"blocks": {0: blocks[0]}, "scanned": stacked}
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+    return {"blocks": {first: stage["blocks"][first]}, "scanned": stacked}
 
 
 def _unstack(stage: Arrays) -> Arrays:
     if "scanned" not in stage:
         return stage
     stacked = stage["scanned"]
-    count = jax.tree.leaves(stacked)[0].shape[0]
-    others = {i + 1: jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)}
-    return {"blocks": {0: stage["blocks"][0], **others}}
+    ((first, block),) = stage["blocks"].items()
+    blocks = {first: block}
+    for index in range(jax.tree.leaves(stacked)[0].shape[0]):
+        number = type(first)(index + 1)
+        blocks[number] = jax.tree.map(lambda leaf, index=index: leaf[index], stacked)
+    return {"blocks": blocks}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from resnet_jax.models.choices import pick
+from resnet_jax.models.choices import IllegalChoiceError, pick
 
 
 def example_keys(key: jax.Array | None, batch_size: int) -> jax.Array | None:
@@ -29,7 +29,7 @@ def fold(keys: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
 
 
 class _Stochastic(nnx.Module):
-    deterministic = False
+    deterministic: bool
 
     def set_view(self, deterministic: bool | None = None, **others) -> dict:
         """Set the mode through `nnx.view`.
@@ -56,9 +56,14 @@ class Dropout(_Stochastic):
 
     Args:
         rate: probability of zero, below 1.
+
+    Raises:
+        IllegalChoiceError: another rate.
     """
 
     def __init__(self, rate: float) -> None:
+        if not 0 <= rate < 1:
+            raise IllegalChoiceError("dropout", rate, "from 0 to 1, without 1")
         self.rate = rate
         self.deterministic = False
 
@@ -86,10 +91,13 @@ class StochasticDepth(_Stochastic):
             1 / p in training instead ("drop path").
 
     Raises:
-        IllegalChoiceError: no such scaling.
+        IllegalChoiceError: no such scaling or probability.
     """
 
     def __init__(self, survival_probability: float, scaling: str = "test") -> None:
+        if not 0 < survival_probability <= 1:
+            allowed = "greater than 0, at most 1"
+            raise IllegalChoiceError("survival_probability", survival_probability, allowed)
         self.survival_probability = survival_probability
         self.scales_in_training = pick("stochastic_depth_scaling", scaling, SCALINGS)
         self.deterministic = False
@@ -110,10 +118,10 @@ class StochasticDepth(_Stochastic):
         p = self.survival_probability if survival_probability is None else survival_probability
         p = jnp.asarray(p, jnp.float32)
         if self.deterministic:
-            return branch if self.scales_in_training else branch * p.astype(branch.dtype)
+            return branch if self.scales_in_training else (branch * p).astype(branch.dtype)
         keys = self._needed(key, branch.shape[0])
         keep = jax.vmap(lambda k: jax.random.bernoulli(k, p))(keys)
         keep = keep.reshape(-1, *[1] * (branch.ndim - 1))
         if self.scales_in_training:
-            branch = branch / p.astype(branch.dtype)
+            branch = (branch / p).astype(branch.dtype)
         return jnp.where(keep, branch, 0)

@@ -33,6 +33,20 @@ class Part:
     receptive_field: int
 
 
+def feature_shapes(
+    model: ResNet, image_shape: tuple[int, int, int]
+) -> dict[str, tuple[int, int, int]]:
+    """(height, width, channels) of what `stem`, `stage1`, … put out, in this order; nothing is computed.
+
+    Args:
+        model, image_shape: as of `summarize`.
+    """
+    graphdef, state = nnx.split(evaluation_view(model))
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    outputs = jax.eval_shape(lambda s, x: nnx.merge(graphdef, s).features(x), state, images)
+    return {name: outputs[name].shape[1:] for name in model.feature_channels}
+
+
 def summarize(model: ResNet, image_shape: tuple[int, int, int]) -> list[Part]:
     """The parts of a network, in order; nothing is computed.
 
@@ -43,20 +57,16 @@ def summarize(model: ResNet, image_shape: tuple[int, int, int]) -> list[Part]:
     Returns:
         Rows whose parameters and MACs add up to the network's.
     """
-    model = evaluation_view(model)
-    graphdef, state = nnx.split(model)
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    outputs = jax.eval_shape(lambda s, x: nnx.merge(graphdef, s).features(x), state, images)
     rows: list[Part] = []
     shape, field, jump = image_shape, 1, 1
-    for name in ("stem", *(f"stage{n}" for n in range(1, model.num_stages + 1))):
+    for name, output_shape in feature_shapes(model, image_shape).items():
         part = getattr(model, name)
         for size, stride in part.windows():
             field += (size - 1) * jump
             jump *= stride
         macs, parameters = count_macs(part, shape), count_parameters(part)
         blocks = 0 if name == "stem" else len(part.survival)
-        shape = outputs[name].shape[1:]
+        shape = output_shape
         rows.append(Part(name, blocks, shape, parameters, macs, field))
     classes = shape[2:] if model.head is None else (model.head.out_features,)
     parameters = count_parameters(model) - sum(row.parameters for row in rows)

@@ -6,7 +6,7 @@ from typing import Any
 
 from flax import nnx
 
-from resnet_jax.models.choices import IllegalChoiceError, pick
+from resnet_jax.models.choices import IllegalChoiceError, member, pick
 from resnet_jax.models.resnet import ResNet
 
 
@@ -43,6 +43,7 @@ class Family:
             IllegalChoiceError: the family has no network of this depth with this block.
         """
         if self.stage_sizes:
+            member("block", block or "basic", ("basic", "bottleneck"))
             of_block = {d: s for d, s in self.stage_sizes.items() if block in (None, s[0])}
             if depth not in of_block:
                 known = ", ".join(str(d) for d in of_block) or "none"
@@ -155,9 +156,14 @@ class Entry:
     source: str
 
 
-def _cifar(depth: int, parameters: int, **fields: Any) -> Entry:
-    fields = {"family": "cifar", "depth": depth, "shortcut": "A", **fields}
+def _cifar(depth: int, parameters: int) -> Entry:
+    fields = {"family": "cifar", "depth": depth, "shortcut": "A"}
     return Entry(fields, parameters, "He 2015, §4.2 and Table 6")
+
+
+def _plain(depth: int, parameters: int) -> Entry:
+    fields = {"family": "cifar", "depth": depth, "shortcut": "none"}
+    return Entry(fields, parameters, "He 2015, §4.2; derived: shortcut A has no parameters")
 
 
 def _preactivation(depth: int, parameters: int, **fields: Any) -> Entry:
@@ -182,7 +188,8 @@ def _imagenet(
 
 _RESNEXT = "Xie et al. 2017; count of torchvision"
 _WIDE = "Zagoruyko & Komodakis 2016, Table 8; count of torchvision"
-_OWN_GATES = "count of the 110-layer net and a gate a block"
+_PLAIN = "He 2015, Fig. 3; derived: the residual net without its three projections, 173,824"
+_OWN_GATES = "derived: count of the 110-layer net and a gate a block"
 
 ZOO = {
     "resnet20": _cifar(20, 269_722),
@@ -191,12 +198,11 @@ ZOO = {
     "resnet56": _cifar(56, 853_018),
     "resnet110": _cifar(110, 1_727_962),
     "resnet1202": _cifar(1202, 19_421_274),
-    # Option A has no parameters, so the plain nets have as many.
-    "plain20": _cifar(20, 269_722, shortcut="none"),
-    "plain32": _cifar(32, 464_154, shortcut="none"),
-    "plain44": _cifar(44, 658_586, shortcut="none"),
-    "plain56": _cifar(56, 853_018, shortcut="none"),
-    "plain110": _cifar(110, 1_727_962, shortcut="none"),
+    "plain20": _plain(20, 269_722),
+    "plain32": _plain(32, 464_154),
+    "plain44": _plain(44, 658_586),
+    "plain56": _plain(56, 853_018),
+    "plain110": _plain(110, 1_727_962),
     "preact_resnet110": _preactivation(110, 1_727_962),
     "preact_resnet164": _preactivation(164, 1_703_258, block="bottleneck", shortcut="B"),
     "preact_resnet1001": _preactivation(1001, 10_327_706, block="bottleneck", shortcut="B"),
@@ -230,9 +236,8 @@ ZOO = {
     "resnet101": _imagenet(101, 44_549_160),
     "resnet152": _imagenet(152, 60_192_808),
     "resnet200": _imagenet(200, 64_673_832, "He 2016, Table 5; count of timm"),
-    # The residual net's count without its three projections: 173,824.
-    "plain18": _imagenet(18, 11_515_688, shortcut="none"),
-    "plain34": _imagenet(34, 21_623_848, shortcut="none"),
+    "plain18": _imagenet(18, 11_515_688, _PLAIN, shortcut="none"),
+    "plain34": _imagenet(34, 21_623_848, _PLAIN, shortcut="none"),
     "resnext50_32x4d": _imagenet(50, 25_028_904, _RESNEXT, groups=32, bottleneck_width=2),
     "resnext101_32x8d": _imagenet(101, 88_791_336, _RESNEXT, groups=32, bottleneck_width=4),
     "resnext101_64x4d": _imagenet(101, 83_455_272, _RESNEXT, groups=64, bottleneck_width=4),

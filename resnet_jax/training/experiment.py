@@ -14,7 +14,7 @@ from resnet_jax.data import cache
 from resnet_jax.data.sources import Source, open_source
 from resnet_jax.errors import UserError
 from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
-from resnet_jax.training.model import model_builder
+from resnet_jax.training.model import check_model, model_builder
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.parallel import Parallel, make_parallel
 from resnet_jax.training.pretrained import Pretrained, read_pretrained
@@ -72,6 +72,8 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """The state at step 0, on the first device."""
+        if self.config.model.init_from is not None and self.pretrained is None:
+            raise AssertionError("made with starts=False: model.init_from was not read")
         fresh = initial_state(*self._state_arguments())
         return fresh if self.pretrained is None else self.pretrained.into(fresh, self.network)
 
@@ -112,6 +114,7 @@ def make_experiment(
     build = model_builder(config, source.num_classes, shape[-1], axis_name)
     network = make_network(build, config.evaluate.scales)
     model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
+    check_model(config, model, shape)
     reads = starts and config.model.init_from is not None
     pretrained = read_pretrained(config.model.init_from, network) if reads else None
     eval_split = eval_split or source.eval_split(data.eval_split)
@@ -144,7 +147,7 @@ def make_experiment(
         log_every=steps("log.every"),
         facts=_facts(config, source, inputs, eval_split),
         parameters=models.count_parameters(model),
-        macs=models.count_macs(models.evaluation_view(model), shape),
+        macs=models.count_macs(model, shape),
         pretrained=pretrained,
     )
 

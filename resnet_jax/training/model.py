@@ -13,6 +13,32 @@ from resnet_jax.errors import UserError, choose
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
+def check_model(
+    config: ConfigDict, model: models.ResNet, image_shape: tuple[int, int, int]
+) -> None:
+    """Refuse a network that has nothing to train or whose stages have no pixels.
+
+    Args:
+        config: the whole config.
+        model: what it builds; may be abstract.
+        image_shape: (height, width, channels).
+
+    Raises:
+        UserError: names the field.
+    """
+    if not models.count_parameters(model):
+        raise UserError("model.freeze", config.model.freeze, "leaves nothing to train")
+    height, width, channels = image_shape
+    sizes = [("data.image_size", config.data.image_size, 1.0)]
+    sizes += [("evaluate.scales", s, s / min(height, width)) for s in config.evaluate.scales]
+    for field, value, scale in sizes:
+        shape = (round(height * scale), round(width * scale), channels)
+        for part, (rows, columns, _) in models.feature_shapes(model, shape).items():
+            if not rows * columns:
+                small = f"images of {shape[0]}×{shape[1]} leave no pixels in the {part}"
+                raise UserError(field, value, small, "take larger ones or another model.stem")
+
+
 def model_builder(
     config: ConfigDict, num_classes: int, in_channels: int, norm_axis_name: str | None = None
 ) -> Callable[[nnx.Rngs], models.ResNet]:

@@ -113,6 +113,10 @@ class RunDirectory:
                 raise UserError(f"--config.{name}", overrides[name], problem)
         return override(ConfigDict(self.read_config(), type_safe=False), overrides)
 
+    def has_checkpoint(self) -> bool:
+        """Whether a complete checkpoint is there; Orbax names one that is not otherwise."""
+        return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
+
     def read_data(self) -> dict[str, Any]:
         """Facts about the data, written by `write_data`."""
         return self._read_json("data.json")

@@ -84,8 +84,12 @@ def train_step(
     """
     gradient, batch_stats, metrics = _gradient(state, batch, network, options)
     if options.axis_name is not None:
+        gradient = lax.pmean(gradient, options.axis_name)
         # Running statistics may differ where batch statistics are per device; replicas stay equal.
-        gradient, batch_stats = lax.pmean((gradient, batch_stats), options.axis_name)
+        # The mean is that of their changes, so that what does not change stays exactly as it is.
+        changes = jax.tree.map(jnp.subtract, batch_stats, state.batch_stats)
+        changes = lax.pmean(changes, options.axis_name)
+        batch_stats = jax.tree.map(jnp.add, state.batch_stats, changes)
         metrics = lax.psum(metrics, options.axis_name)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

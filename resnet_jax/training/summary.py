@@ -10,7 +10,7 @@ from resnet_jax import models
 from resnet_jax.data import cache
 from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
-from resnet_jax.training.model import model_builder
+from resnet_jax.training.model import check_model, model_builder
 
 
 def summarize_config(config: ConfigDict) -> dict[str, Any]:
@@ -25,7 +25,9 @@ def summarize_config(config: ConfigDict) -> dict[str, Any]:
     """
     num_classes, shape = _classes_and_shape(config)
     build = model_builder(config, num_classes, shape[-1])
-    parts = models.summarize(nnx.eval_shape(lambda: build(nnx.Rngs(0))), shape)
+    model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    check_model(config, model, shape)
+    parts = models.summarize(model, shape)
     return {
         "image_shape": list(shape),
         "parts": [dataclasses.asdict(part) for part in parts],

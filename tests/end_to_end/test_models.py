@@ -1,12 +1,13 @@
 """Weights in, frozen parts, weights and programs out, summaries: by the command line."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from commands import ROOT, launch
+from commands import ROOT, assert_same_run, launch
 from safetensors.numpy import load_file, save_file
 
 from resnet_jax import models
@@ -57,6 +58,14 @@ def test_a_resumed_run_does_not_read_the_weights_again(weights, tmp_path):
     options = [f"--config.model.init_from={copy}"]
     workdir = tmp_path / "run"
     assert launch("train", workdir, *options, train__duration="5 steps").returncode == 0
+    # A run that was stopped before its first checkpoint begins again, and does read them.
+    unsaved = tmp_path / "unsaved"
+    shutil.copytree(workdir, unsaved)
+    shutil.rmtree(unsaved / "checkpoints")
+    (unsaved / "checkpoints").mkdir()
+    done = launch("train", unsaved, *options, train__duration="5 steps")
+    assert "starts from" in done.stdout
+    assert_same_run(unsaved, workdir, 5)
     copy.unlink()
     done = launch("train", workdir, *options, train__duration="5 steps")
     assert done.returncode == 0, done.stderr

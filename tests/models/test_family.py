@@ -22,9 +22,9 @@ def split(model):
     return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
-def loss_and_gradients(model, images=IMAGES, labels=LABELS, key=0):
-    """Loss, gradients by parameter and the new statistics, in train mode."""
-    graph, params, stats = split(model)
+def loss_function(model, images=IMAGES, labels=LABELS, key=0):
+    """Parameters → (loss, new statistics), gradients, in train mode."""
+    graph, _, stats = split(model)
 
     def loss(params):
         merged = nnx.merge(graph, params, stats)
@@ -32,7 +32,11 @@ def loss_and_gradients(model, images=IMAGES, labels=LABELS, key=0):
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean(), nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
 
-    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def loss_and_gradients(model, images=IMAGES):
+    return loss_function(model, images)(split(model)[1])
 
 
 def assert_close(actual, expected, tolerance):
@@ -53,13 +57,16 @@ def test_every_shortcut_trains_in_every_order(shortcut, order):
     model = models.resnet(
         "cifar", depth, block=block, shortcut=shortcut, activation_order=order, rngs=nnx.Rngs(0)
     )
-    (loss, _), gradients = loss_and_gradients(model)
-    assert np.isfinite(loss)
+    params, step = split(model)[1], loss_function(model)
+    (loss, _), gradients = step(params)
     for path, gradient in jax.tree.leaves_with_path(gradients):
         assert np.isfinite(gradient).all(), path
         assert np.any(gradient != 0), path
-    updated = jax.tree.map(lambda p, g: p - 0.1 * g, split(model)[1], gradients)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updated))
+    # A short step against the gradient lowers the loss, by about its square.
+    rate = 1e-3 / optax.global_norm(gradients)
+    (after, _), _ = step(jax.tree.map(lambda p, g: p - rate * g, params, gradients))
+    expected = 1e-3 * float(optax.global_norm(gradients))
+    assert 0 < float(loss - after) < 2 * expected
 
 
 @pytest.mark.parametrize(
@@ -106,10 +113,15 @@ def test_every_variant_has_finite_gradients(options):
             "original, relu_before_addition, relu_only_preactivation",
         ),
         ({"branch_init": "fixup"}, "branch_init", "norm 'none'"),
+        (
+            {"branch_init": "fixup", "norm": "none", "weight_standardization": True},
+            "weight_standardization",
+            "False, for branch_init 'fixup'",
+        ),
+        ({"branch_init": "zero_gamma", "norm": "frozen_batch"}, "branch_init", "not 'none' or"),
         ({"initial_scale": 0.1}, "initial_scale", "skipinit, layerscale"),
         ({"survival_probability": 0.5, "shortcut": "none"}, "survival_probability", "1"),
-        ({"stochastic_depth_scaling": "both", "survival_probability": 0.5},
-         "stochastic_depth_scaling", "test, train"),
+        ({"stochastic_depth_scaling": "both"}, "stochastic_depth_scaling", "test, train"),
         ({"groups": 2}, "groups", "1, for block 'basic'"),
         ({"bottleneck_width": 2}, "bottleneck_width", "1, for block 'basic'"),
         ({"block": "bottleneck", "depth": 11, "groups": 3}, "groups", "divisor"),
@@ -162,6 +174,15 @@ def test_gate_is_the_sigmoid_of_its_convolution():
     gate = 1 / (1 + np.exp(-(np.asarray(X) @ kernel - 1.0)))
     expected = np.maximum((1 - gate) * X + made.branch(X), 0)
     np.testing.assert_allclose(made(X), expected, atol=1e-5)
+
+
+def test_gates_are_not_standardised():
+    options = {"shortcut": "highway", "squeeze_reduction": 4, "weight_standardization": True}
+    model = nnx.eval_shape(lambda: models.create("resnet8", **options, rngs=nnx.Rngs(0)))
+    made = model.stage1.blocks[0]
+    plain = made.branch.squeeze_excite.reduce.conv_general_dilated
+    assert made.shortcut.gate.conv_general_dilated is plain
+    assert made.branch.conv1.conv_general_dilated is not plain
 
 
 @pytest.mark.parametrize(("scale", "same"), [(1.0, "A"), (0.0, "none")])
@@ -285,11 +306,58 @@ def test_linear_decay_expects_three_quarters_of_the_blocks():
     assert survival == sorted(survival, reverse=True)
 
 
-def test_survival_of_one_is_no_stochastic_depth():
-    options = {"rngs": nnx.Rngs(0)}
-    plain = models.create("resnet8", **options)
-    options = {"survival_probability": 1.0, "rngs": nnx.Rngs(0)}
-    np.testing.assert_array_equal(models.create("resnet8", **options)(IMAGES), plain(IMAGES))
+@pytest.mark.parametrize("scaling", ["test", "train"])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_survival_of_one_is_no_stochastic_depth(scaling, deterministic):
+    layer = nnx.view(models.StochasticDepth(1.0, scaling), deterministic=deterministic)
+    np.testing.assert_array_equal(layer(X, jax.random.key(0)), X)
+
+
+@pytest.mark.parametrize("scaling", ["test", "train"])
+def test_stochastic_depth_has_one_mean_in_training_and_evaluation(scaling):
+    layer = models.StochasticDepth(0.7, scaling)
+    ones = jnp.ones((4000, 1))
+    drawn = layer(ones, jax.random.key(0))
+    assert len(np.unique(drawn)) == 2
+    expected = nnx.view(layer, deterministic=True)(ones)
+    assert expected[0, 0] == pytest.approx(0.7 if scaling == "test" else 1.0)
+    assert drawn.mean() == pytest.approx(float(expected[0, 0]), abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: models.Dropout(1.0),
+        lambda: models.Dropout(-0.1),
+        lambda: models.StochasticDepth(0.0),
+        lambda: models.StochasticDepth(1.5),
+        lambda: models.Residual(nnx.relu, norm="none", drop_path=1.0),
+    ],
+)
+def test_probabilities_that_cannot_be_are_refused(make):
+    with pytest.raises(models.IllegalChoiceError):
+        make()
+
+
+@pytest.mark.parametrize(
+    "layout", [{"scan_blocks": True}, {"remat": "block"}, {"remat": "stage"},
+               {"scan_blocks": True, "remat": "stage"}],
+)  # fmt: skip
+def test_a_network_in_eval_mode_may_be_closed_over(layout, x64):
+    """Nothing is written there, so any transformation may own the network."""
+    images = jnp.asarray(IMAGES[:, :8, :8], jnp.float64)
+
+    def gradient(model):
+        model.eval()
+        return jax.jit(jax.grad(lambda x: model(x).sum()))(images)
+
+    np.testing.assert_allclose(gradient(tiny(**layout)), gradient(tiny()), rtol=1e-9)
+
+
+def test_equal_networks_have_equal_graphs():
+    """So that a compiled function that takes the graph is found again."""
+    build = lambda: models.create("resnet8", weight_standardization=True, rngs=nnx.Rngs(0))  # noqa: E731
+    assert nnx.graphdef(nnx.eval_shape(build)) == nnx.graphdef(nnx.eval_shape(build))
 
 
 @pytest.mark.parametrize("branch_init", ["rezero", "fixup"])
