@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resnet_jax import __version__
@@ -26,93 +26,97 @@ FIELDS_TITLE = (
     "config fields (also --config.FIELD=VALUE; durations are '64000 steps' or '90 epochs'):"
 )
 
+CONFIG = "e.g. configs/cifar10.py"
+WORKDIR = "the run directory"
+STEP = "latest, best, or the number of a checkpoint"
+JSON = "print one JSON object"
+Run = Callable[[argparse.Namespace, dict[str, str]], int]
+Add = Callable[..., argparse.Action]
+
 
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="resnet-jax",
         description=DESCRIPTION,
         epilog=EXIT_CODES,
-        formatter_class=raw,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    train = commands.add_parser(
+    def add(name: str, run: Run, help_line: str, description: str, epilog: str = "") -> Add:
+        command = commands.add_parser(
+            name,
+            help=help_line,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.set_defaults(run=run)
+        return command.add_argument
+
+    option = add(
         "train",
-        help="train, or go on with a run that was stopped",
-        formatter_class=raw,
-        description="Train the experiment of a config file. The same command again goes on with a "
-        "run that was stopped.",
-        epilog=f"{FIELDS_TITLE}\n{describe_fields()}",
-        allow_abbrev=False,
+        _train,
+        "train, or go on with a run that was stopped",
+        "Train the experiment of a config file. The same command again goes on with a run that\n"
+        "was stopped.",
+        f"{FIELDS_TITLE}\n{describe_fields()}",
     )
-    train.add_argument("--config", metavar="FILE", required=True, help="e.g. configs/cifar10.py")
-    train.add_argument("--workdir", metavar="DIR", required=True, help="the run directory")
-    train.set_defaults(run=_train)
+    option("--config", metavar="FILE", required=True, help=CONFIG)
+    option("--workdir", metavar="DIR", required=True, help=WORKDIR)
 
-    evaluate = commands.add_parser(
+    option = add(
         "evaluate",
-        help="evaluate a checkpoint of a run on a whole split",
-        formatter_class=raw,
-        description="Evaluate a checkpoint of a run: every example of a split, once. "
-        "--config.FIELD=VALUE may change where it runs (data.data_dir, parallel.num_devices, …).",
-        allow_abbrev=False,
+        _evaluate,
+        "evaluate a checkpoint of a run on a whole split",
+        "Evaluate a checkpoint of a run: every example of a split, once. --config.FIELD=VALUE may\n"
+        "change where and how (data.data_dir, parallel.num_devices, evaluate.scales, …).",
     )
-    evaluate.add_argument("--workdir", metavar="DIR", required=True, help="the run directory")
-    evaluate.add_argument("--split", help="e.g. train; default: the one of the training")
-    evaluate.add_argument(
-        "--step", default="latest", help="latest, best, or the number of a checkpoint"
-    )
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
-    evaluate.set_defaults(run=_evaluate)
+    option("--workdir", metavar="DIR", required=True, help=WORKDIR)
+    option("--split", help="e.g. train; default: the one of the training")
+    option("--step", default="latest", help=STEP)
+    option("--json", action="store_true", help=JSON)
 
-    export = commands.add_parser(
+    option = add(
         "export",
-        help="write the network of a run as StableHLO, ONNX or PyTorch weights",
-        formatter_class=raw,
-        description="Write the network of a checkpoint to a file, for any batch size:\n"
+        _export,
+        "write the network of a run as StableHLO, ONNX or PyTorch weights",
+        "Write the network of a checkpoint to a file, for any batch size:\n"
         "  .stablehlo    runs wherever jax and flatbuffers are, without this package\n"
         "  .onnx         runs in onnxruntime and others (pip install 'resnet-jax[onnx]')\n"
         "  .safetensors  weights for PyTorch, named as in torchvision or timm\n"
         "The first two take normalised float32 images [batch, height, width, channels], or, with\n"
         "--raw, uint8 ones, and put out logits.",
-        allow_abbrev=False,
     )
-    export.add_argument("--workdir", metavar="DIR", required=True, help="the run directory")
-    export.add_argument("--out", metavar="FILE", required=True, help="its suffix says what it is")
-    export.add_argument(
-        "--step", default="latest", help="latest, best, or the number of a checkpoint"
-    )
-    export.add_argument("--raw", action="store_true", help="take uint8 images and normalise them")
-    export.set_defaults(run=_export)
+    option("--workdir", metavar="DIR", required=True, help=WORKDIR)
+    option("--out", metavar="FILE", required=True, help="its suffix says what it is")
+    option("--step", default="latest", help=STEP)
+    option("--raw", action="store_true", help="take uint8 images and normalise them")
 
-    summary = commands.add_parser(
+    option = add(
         "summary",
-        help="what each part of a network puts out, costs and sees",
-        formatter_class=raw,
-        description="Output shape, parameters, multiply-adds and receptive field by stage; nothing "
-        "is trained. The data set need not be there if --config.model.num_classes and "
-        "--config.data.image_size are given.",
-        allow_abbrev=False,
+        _summary,
+        "what each part of a network puts out, costs and sees",
+        "Output shape, parameters, multiply-adds and receptive field by stage; nothing is trained.\n"
+        "The data set need not be there if --config.model.num_classes and --config.data.image_size\n"
+        "are given.",
     )
-    summary.add_argument("--config", metavar="FILE", required=True, help="e.g. configs/cifar10.py")
-    summary.add_argument("--json", action="store_true", help="print one JSON object")
-    summary.set_defaults(run=_summary)
+    option("--config", metavar="FILE", required=True, help=CONFIG)
+    option("--json", action="store_true", help=JSON)
 
-    prepare = commands.add_parser(
+    option = add(
         "prepare",
-        help="prepare a TFDS data set on disk",
-        formatter_class=raw,
-        description="Download and prepare a TFDS data set as ArrayRecord files, by TFDS itself. "
+        _prepare,
+        "prepare a TFDS data set on disk",
+        "Download and prepare a TFDS data set as ArrayRecord files, by TFDS itself.\n"
         "fashion_mnist needs no TensorFlow here: give its four .gz files by --manual_dir.",
-        allow_abbrev=False,
     )
-    prepare.add_argument("name", help="TFDS name, e.g. cifar10 or imagenette/320px-v2")
-    prepare.add_argument("--data_dir", help="where to; default: $TFDS_DATA_DIR or TFDS's own")
-    prepare.add_argument("--manual_dir", help="directory of files that you downloaded")
-    prepare.set_defaults(run=_prepare)
+    option("name", help="TFDS name, e.g. cifar10 or imagenette/320px-v2")
+    option("--data_dir", help="where to; default: $TFDS_DATA_DIR or TFDS's own")
+    option("--manual_dir", help="directory of files that you downloaded")
     return parser
 
 

@@ -45,7 +45,7 @@ SCHEMA: dict[str, Any] = {
     "seed": Field(
         "int",
         0,
-        "seed of initialisation, order and augmentation",
+        "seed of initialisation, order, augmentation and dropout",
         ("from 0 to 4294967295", lambda v: 0 <= v < 2**32),
     ),
     "model": {
