@@ -19,7 +19,7 @@ from resnet_jax.models.shortcuts import SHORTCUTS
 from resnet_jax.models.stage import stack_blocks, unstack_blocks
 from resnet_jax.models.stem import STEMS
 from resnet_jax.models.stochastic import Dropout, StochasticDepth
-from resnet_jax.models.summary import Part, feature_shapes, summarize
+from resnet_jax.models.summary import Part, summarize
 from resnet_jax.models.zoo import FAMILIES, ZOO, create, resnet
 
 __all__ = [
@@ -49,7 +49,6 @@ __all__ = [
     "count_parameters",
     "create",
     "evaluation_view",
-    "feature_shapes",
     "freeze",
     "initialise",
     "loop_safe_convolution",

@@ -50,7 +50,6 @@ ORDERS = {
 }
 
 BRANCH_INITS = ("he", "zero_gamma", "fixup", "skipinit", "rezero", "layerscale")
-_LEARNED_SCALES = ("skipinit", "rezero", "layerscale")
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,11 @@ class Stem(nnx.Module):
         """The convolutions, before the last norm."""
         return self.conv(x)
 
+    @property
+    def smallest_image(self) -> int:
+        """Least height and width, in pixels, of which anything is left; all behind it keep a pixel."""
+        return self.size - 2 * self.padding
+
     def windows(self) -> list[tuple[int, int]]:
         """(size, stride) of every sliding window, in order."""
         pools = [(3, 1), (3, 2)] if self.antialias else [(3, 2)]

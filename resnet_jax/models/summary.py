@@ -33,14 +33,10 @@ class Part:
     receptive_field: int
 
 
-def feature_shapes(
+def _feature_shapes(
     model: ResNet, image_shape: tuple[int, int, int]
 ) -> dict[str, tuple[int, int, int]]:
-    """(height, width, channels) of what `stem`, `stage1`, … put out, in this order; nothing is computed.
-
-    Args:
-        model, image_shape: as of `summarize`.
-    """
+    """(height, width, channels) of what `stem`, `stage1`, … put out, in this order."""
     graphdef, state = nnx.split(evaluation_view(model))
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     outputs = jax.eval_shape(lambda s, x: nnx.merge(graphdef, s).features(x), state, images)
@@ -59,7 +55,7 @@ def summarize(model: ResNet, image_shape: tuple[int, int, int]) -> list[Part]:
     """
     rows: list[Part] = []
     shape, field, jump = image_shape, 1, 1
-    for name, output_shape in feature_shapes(model, image_shape).items():
+    for name, output_shape in _feature_shapes(model, image_shape).items():
         part = getattr(model, name)
         for size, stride in part.windows():
             field += (size - 1) * jump

@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from resnet_jax.config_file import override
-from resnet_jax.errors import UserError, choose
+from resnet_jax.errors import UserError
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.export import ExportError, export_onnx, export_stablehlo
 from resnet_jax.training.restore import restore_model
@@ -30,7 +30,11 @@ def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw:
         UserError: no such format or checkpoint, or one that cannot be exported or written.
     """
     path = Path(out)
-    choose("--out", path.suffix, {**PROGRAMS, WEIGHTS: None})
+    formats = (*PROGRAMS, WEIGHTS)
+    if path.suffix not in formats:
+        raise UserError("--out", out, f"its suffix is the format; allowed: {', '.join(formats)}")
+    if path.is_dir():
+        raise UserError("--out", out, "is a directory", "name a file")
     if raw and path.suffix == WEIGHTS:
         raise UserError("--raw", raw, f"{WEIGHTS} holds weights alone", "leave it out")
     if not path.absolute().parent.is_dir():

@@ -16,7 +16,7 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 def check_model(
     config: ConfigDict, model: models.ResNet, image_shape: tuple[int, int, int]
 ) -> None:
-    """Refuse a network that has nothing to train or whose stages have no pixels.
+    """Refuse a network that has nothing to train, or images of which its stem leaves nothing.
 
     Args:
         config: the whole config.
@@ -28,15 +28,13 @@ def check_model(
     """
     if not models.count_parameters(model):
         raise UserError("model.freeze", config.model.freeze, "leaves nothing to train")
-    height, width, channels = image_shape
-    sizes = [("data.image_size", config.data.image_size, 1.0)]
-    sizes += [("evaluate.scales", s, s / min(height, width)) for s in config.evaluate.scales]
-    for field, value, scale in sizes:
-        shape = (round(height * scale), round(width * scale), channels)
-        for part, (rows, columns, _) in models.feature_shapes(model, shape).items():
-            if not rows * columns:
-                small = f"images of {shape[0]}×{shape[1]} leave no pixels in the {part}"
-                raise UserError(field, value, small, "take larger ones or another model.stem")
+    smallest = model.stem.smallest_image
+    sides = [("data.image_size", config.data.image_size, min(image_shape[:2]))]
+    sides += [("evaluate.scales", scale, scale) for scale in config.evaluate.scales]
+    for field, value, side in sides:
+        if side < smallest:
+            small = f"images of {side} pixels are too small for the stem, which needs {smallest}"
+            raise UserError(field, value, small, "take larger ones or another model.stem")
 
 
 def model_builder(

@@ -33,7 +33,10 @@ def refused(capsys, *words):
         ("--config.model.init_from=nowhere.safetensors", "no file of weights"),
         ("--config.model.init_from=README.md", "must end with .safetensors"),
         ("--config.evaluate.scales=0", "must be greater than 0"),
-        ("--config.evaluate.scales=3 --config.model.stem=patchify", "no pixels in the stem"),
+        (
+            "--config.evaluate.scales=3 --config.model.stem=patchify",
+            "evaluate.scales = 3: images of 3 pixels are too small",
+        ),
         ("--config.model.freeze=stem,stage1,stage2,stage3,head", "leaves nothing to train"),
         ("--config.data.name=cifar01", "did you mean 'cifar10'"),
         ("--config.data.data_dir=nowhere --config.data.name=cifar10", "launch.py prepare cifar10"),

@@ -91,6 +91,7 @@ def test_exported_program_needs_no_package(fine_tuned, tmp_path):
     ("options", "words"),
     [
         (["--out=net.tflite"], "allowed: .stablehlo, .onnx, .safetensors"),
+        (["--out=weights"], "--out = 'weights': its suffix"),
         (["--out=net.safetensors", "--raw"], "weights alone"),
         (["--out=nowhere/net.safetensors"], "does not exist"),
         (["--out=net.safetensors", "--step=3"], "has 5, 10"),

@@ -49,8 +49,7 @@ def random_images(count=5, shape=SHAPE):
 
 
 def evaluate(model, images):
-    view = nnx.view(model, use_running_average=True, deterministic=True, raise_if_not_found=False)
-    graphdef, arrays = nnx.split(view)
+    graphdef, arrays = nnx.split(models.evaluation_view(model))
     return np.asarray(jax.jit(lambda a, x: nnx.merge(graphdef, a)(x))(arrays, images))
 
 
