@@ -129,7 +129,7 @@ def test_a_missing_extra_is_named(model, tmp_path, monkeypatch, module, source, 
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
     """The hub's cache with one repository, `owner/name`, at revisions `main` and `v1`; offline."""
-    hub = pytest.importorskip("huggingface_hub")
+    constants = pytest.importorskip("huggingface_hub.constants")
     repository = tmp_path / "hub" / "models--owner--name"
     for revision, commit, seed in (("main", COMMIT, 1), ("v1", COMMIT[::-1], 3)):
         blob = repository / "blobs" / f"{seed:064x}"
@@ -140,8 +140,8 @@ def hub_cache(tmp_path, monkeypatch):
         (tmp_path / "net.safetensors").replace(blob)
         snapshot.symlink_to(os.path.relpath(blob, snapshot.parent))
         (repository / "refs" / revision).write_text(commit)
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.mark.parametrize(
