@@ -22,6 +22,10 @@ class UserError(Exception):
         message = f"{field} = {value!r}: {problem}" + (f"; {fix}" if fix else "")
         super().__init__(" ".join(message.split()))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Processes hand it on to each other.
+        return UserError, (self.field, self.value, self.problem, self.fix)
+
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'X'?` for the known word most like `word`, or the empty string."""

@@ -1,0 +1,57 @@
+"""Studies as lists of overrides: `product`, `zip_` and `chain` of fields and their values.
+
+A part of a study is a mapping of dotted fields to the values that each takes, or a list of overrides.
+
+    product({"model.depth": (8, 20), "model.shortcut": ("none", "A")}, {"seed": range(3)})
+
+is twelve runs.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from resnet_jax.errors import UserError
+
+Overrides = dict[str, Any]
+Part = Mapping[str, Iterable[Any]] | Iterable[Mapping[str, Any]]
+
+
+def product(*parts: Part) -> list[Overrides]:
+    """Every combination of all parts; the last one varies fastest. Later fields replace earlier."""
+    lists = [_overrides(part) for part in parts]
+    return [_merge(combination) for combination in itertools.product(*lists)]
+
+
+def zip_(*parts: Part) -> list[Overrides]:
+    """The first of each with the first of the others, the second with the second, and so on.
+
+    Raises:
+        UserError: they have different lengths.
+    """
+    lists: list[list[Overrides]] = []
+    for part in parts:
+        if isinstance(part, Mapping):
+            lists += [[{field: value} for value in values] for field, values in part.items()]
+        else:
+            lists.append(_overrides(part))
+    lengths = [len(overrides) for overrides in lists]
+    if len(set(lengths)) > 1:
+        raise UserError("zip_", lengths, "all parts must have the same number of values")
+    return [_merge(combination) for combination in zip(*lists, strict=True)]
+
+
+def chain(*parts: Part) -> list[Overrides]:
+    """The runs of one part after those of the other."""
+    return [overrides for part in parts for overrides in _overrides(part)]
+
+
+def _overrides(part: Part) -> list[Overrides]:
+    if not isinstance(part, Mapping):
+        return [dict(overrides) for overrides in part]
+    axes = [[{field: value} for value in values] for field, values in part.items()]
+    return [_merge(combination) for combination in itertools.product(*axes)]
+
+
+def _merge(combination: Iterable[Mapping[str, Any]]) -> Overrides:
+    return {field: value for overrides in combination for field, value in overrides.items()}
