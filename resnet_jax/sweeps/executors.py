@@ -1,0 +1,158 @@
+"""The jobs of a sweep on this machine: started, watched, stopped together, and never left alone.
+
+This module imports no JAX, so that the process that starts workers holds no device.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from resnet_jax.errors import UserError
+from resnet_jax.sweeps.jobs import STOP_WITH_PARENT, Command, Job, Worker, forget_dead, start_worker
+from resnet_jax.sweeps.sweep_directory import SweepDirectory
+from resnet_jax.training.interruption import SIGNALS, StopRequest
+
+POLL_SECONDS = 0.1
+
+
+@contextlib.contextmanager
+def hold(directory: SweepDirectory, say: Callable[[str], None] = print) -> Iterator[int]:
+    """Keep other sweeps out of the directory; wait for the workers of one that was killed.
+
+    Yields:
+        A file descriptor for `run_locally`: its workers keep it open.
+
+    Raises:
+        UserError: another sweep is at work there, or it cannot be written.
+    """
+    path = str(directory.path)
+    with contextlib.ExitStack() as stack:
+        try:
+            directory.path.mkdir(parents=True, exist_ok=True)
+            sweep = stack.enter_context((directory.path / ".sweep.lock").open("w"))
+            workers = stack.enter_context((directory.path / ".workers.lock").open("w"))
+            if not _lock(sweep.fileno()):
+                problem = "another sweep is at work there"
+                raise UserError("--workdir", path, problem, "wait until it has ended, or stop it")
+            if not _lock(workers.fileno()):
+                say(f"waiting for the workers of a killed sweep in {path} to save and stop")
+                fcntl.flock(workers, fcntl.LOCK_EX)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            problem = f"cannot be written and locked ({reason})"
+            raise UserError("--workdir", path, problem, "use another directory") from error
+        yield workers.fileno()
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def stop_with_parent() -> None:
+    """Stop by SIGTERM when the process that started this one is gone. For workers, at their start."""
+    if os.environ.pop(STOP_WITH_PARENT, None):
+        threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    # The parent holds the other end of this pipe and never writes.
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def find_devices() -> list[str]:
+    """Names of the NVIDIA GPUs that may be used here, for CUDA_VISIBLE_DEVICES."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
+    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return [str(index) for index in range(count)]
+
+
+def run_locally(
+    jobs: Sequence[Job],
+    command: Command,
+    directory: SweepDirectory,
+    lock: int,
+    *,
+    max_parallel: int = 1,
+    devices: Sequence[str] = (),
+    tick: Callable[[], None] = lambda: None,
+) -> int:
+    """Run every job in a process of its own; one that crashes does not stop the others.
+
+    SIGINT or SIGTERM makes all of them save and stop; a second Ctrl-C kills them.
+
+    Args:
+        command: job → words of its worker's command line.
+        lock: what `hold` yields.
+        max_parallel: processes at once.
+        devices: CUDA_VISIBLE_DEVICES of each process that runs at once; nothing is set if fewer than 2.
+        tick: called several times a second.
+
+    Returns:
+        Exit code: 0 all jobs have ended, 130 or 143 stopped by SIGINT or SIGTERM.
+    """
+    waiting, workers = deque(jobs), dict[int, Worker]()
+    forget_dead(directory, [run for job in jobs for run in job.runs])
+    told = False
+    with StopRequest() as stop:
+        try:
+            while workers or (waiting and stop.signal is None):
+                for slot in range(max_parallel):
+                    if waiting and slot not in workers and stop.signal is None:
+                        workers[slot] = start_worker(
+                            waiting.popleft(),
+                            command,
+                            directory,
+                            environment=_device(slot, devices),
+                            pass_fds=(lock,),
+                            # Ctrl-C on the terminal is for this process alone, which passes it on.
+                            start_new_session=True,
+                        )
+                time.sleep(POLL_SECONDS)
+                if stop.signal is not None and not told:
+                    told = True
+                    for worker in workers.values():
+                        worker.process.terminate()
+                waiting.extend(_settle_ended(workers, directory))
+                tick()
+        except KeyboardInterrupt:
+            _kill(workers, directory)
+        finally:
+            # After an error here, those left find their parent gone, save and stop.
+            for worker in workers.values():
+                worker.forsake()
+    return 0 if stop.signal is None else SIGNALS[stop.signal][0]
+
+
+def _device(slot: int, devices: Sequence[str]) -> dict[str, str]:
+    return {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if len(devices) > 1 else {}
+
+
+def _settle_ended(workers: dict[int, Worker], directory: SweepDirectory) -> list[Job]:
+    ended = [slot for slot, worker in workers.items() if worker.process.poll() is not None]
+    rests = [workers.pop(slot).settle(directory) for slot in ended]
+    return [rest for rest in rests if rest is not None]
+
+
+def _kill(workers: dict[int, Worker], directory: SweepDirectory) -> None:
+    for worker in workers.values():
+        worker.process.kill()
+        worker.process.wait()
+        forget_dead(directory, worker.job.runs)
+    workers.clear()
