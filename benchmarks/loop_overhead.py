@@ -20,9 +20,12 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from resnet_jax.config_file import load_config, override
+from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.loop import Loop
+from resnet_jax.training.programs import Programs
 from resnet_jax.training.progress import Reporter
+from resnet_jax.training.record import Record
 from resnet_jax.training.run_directory import RunDirectory
 
 
@@ -48,12 +51,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory(Path(directory) / "run")
         run.create(config.to_dict())
-        loop = Loop(experiment, run, Reporter(Console(file=io.StringIO())))
-        with loop.checkpoints:
+        record, programs = Record(experiment, run), Programs(experiment)
+        loop = Loop([record], Reporter(Console(file=io.StringIO())), programs)
+        with record.checkpoints:
             loop.begin()
             loop.advance()
-            step, inputs = loop.calls[1], experiment.inputs.train(0)
-            state = experiment.parallel.replicate(experiment.initial_state())
+            step, inputs = programs.training(1), experiment.inputs.train(0, loop.seeds)
+            state = experiment.parallel.stack([programs.initialise(run_key(config.seed))])
 
             ratios = []
             for _ in range(arguments.repeats):
@@ -65,7 +69,7 @@ def main() -> None:
                 bare = 0.0
                 for _ in range(steps):
                     start = time.perf_counter()
-                    state, _ = jax.block_until_ready(step(state, inputs))
+                    state, _ = jax.block_until_ready(step(state, loop.numbers, *inputs))
                     bare += time.perf_counter() - start
                 ratios.append(in_loop / bare)
     result = {

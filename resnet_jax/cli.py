@@ -177,7 +177,7 @@ def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     run.create(config.to_dict())
     run.write_data(experiment.facts)
     reporter = Reporter()
-    exit_code = train(experiment, run, reporter)
+    exit_code = train([experiment], [run], reporter)
     status = run.read_status()
     reporter.console.print(table(f"Result of {arguments.workdir}", result_rows(status)))
     if "error" in status:

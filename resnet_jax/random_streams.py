@@ -12,12 +12,20 @@ AUGMENT = 2
 DROPOUT = 3
 
 
-def stream_key(seed: int, stream: int, step: int | jax.Array) -> jax.Array:
-    """The key of one step of one stream: `fold_in(fold_in(key(seed), stream), step)`.
+def run_key(seed: int) -> jax.Array:
+    """The key of a run, from 0 ≤ seed < 2**32.
+
+    It, and not the seed, enters compiled functions: these would refuse a seed of 2**31 or more.
+    """
+    return jax.random.key(seed)
+
+
+def stream_key(key: jax.Array, stream: int, step: int | jax.Array) -> jax.Array:
+    """The key of one step of one stream: `fold_in(fold_in(run_key(seed), stream), step)`.
 
     Args:
-        seed: of the run.
+        key: of the run, `run_key(seed)`.
         stream: a constant of this module.
         step: optimiser step, epoch, or whatever counts the stream.
     """
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), step)
+    return jax.random.fold_in(jax.random.fold_in(key, stream), step)

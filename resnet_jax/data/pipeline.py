@@ -46,7 +46,7 @@ class Preprocessing:
         self,
         images: jax.Array,
         labels: jax.Array,
-        seed: int,
+        key: jax.Array,
         step: jax.Array,
         batch_size: int,
         positions: jax.Array,
@@ -56,15 +56,15 @@ class Preprocessing:
         Args:
             images: uint8[share, height, width, channels].
             labels: int32[share].
-            seed: of the run.
+            key: of the run (`random_streams.run_key`).
             step: int32 scalar.
             batch_size: of the whole batch.
             positions: int32[share], place of each example in the whole batch.
         """
 
         def keys(stream: int) -> jax.Array:
-            key = random_streams.stream_key(seed, stream, step)
-            return jax.random.split(key, batch_size)[positions]
+            of_step = random_streams.stream_key(key, stream, step)
+            return jax.random.split(of_step, batch_size)[positions]
 
         return {
             "image": self.augmentation(keys(random_streams.AUGMENT), self.normalise(images)),
@@ -85,15 +85,14 @@ class DeviceData:
 
     Args:
         examples: the decoded split.
-        seed: of the run.
         batch_size: of the whole batch.
         steps_per_call: steps that one window of the order must reach.
     """
 
     def __init__(
-        self, examples: ArrayExamples, *, seed: int, batch_size: int, steps_per_call: int = 1
+        self, examples: ArrayExamples, *, batch_size: int, steps_per_call: int = 1
     ) -> None:
-        self.examples, self.seed, self.batch_size = examples, seed, batch_size
+        self.examples, self.batch_size = examples, batch_size
         self.num_examples = len(examples)
         # A call that starts anywhere in the first epoch of a window must end inside the window.
         self.epochs_per_window = 1 + -(-steps_per_call * batch_size // self.num_examples)
@@ -102,8 +101,12 @@ class DeviceData:
         """The epoch in which `step` begins; the order changes with it."""
         return step * self.batch_size // self.num_examples
 
-    def window(self, step: int) -> dict[str, Any]:
-        """The order of examples from the epoch of `step` on, for `batch`.
+    def window(self, step: int, seed: int) -> dict[str, Any]:
+        """The order of examples of a run from the epoch of `step` on, for `batch`.
+
+        Args:
+            step: of the run.
+            seed: of the run.
 
         Returns:
             `indices`: int32[epochs_per_window * examples]; `step`: the step it was made at;
@@ -111,8 +114,8 @@ class DeviceData:
         """
         epoch = self.window_number(step)
         epochs = epoch + jnp.arange(self.epochs_per_window)
-        # The seed is no argument of a compiled function: that would refuse one of 2**31 or more.
-        keys = jax.vmap(partial(random_streams.stream_key, self.seed, random_streams.ORDER))(epochs)
+        key = random_streams.run_key(seed)
+        keys = jax.vmap(partial(random_streams.stream_key, key, random_streams.ORDER))(epochs)
         indices = _orders(keys, self.num_examples)
         offset = step * self.batch_size - epoch * self.num_examples
         return {"indices": indices, "step": np.int32(step), "offset": np.int32(offset)}
@@ -121,6 +124,7 @@ class DeviceData:
         self,
         arrays: Batch,
         window: Batch,
+        key: jax.Array,
         step: jax.Array,
         positions: jax.Array,
         preprocessing: Preprocessing,
@@ -130,6 +134,7 @@ class DeviceData:
         Args:
             arrays: `ArrayExamples.arrays()` of the split, on the device.
             window: what `window()` returned for this step or an earlier one of its epoch.
+            key: of the run.
             step: int32 scalar.
             positions: int32[share], places in the whole batch.
             preprocessing: normalisation and augmentation.
@@ -139,7 +144,7 @@ class DeviceData:
         return preprocessing.train_batch(
             arrays["image"][indices],
             arrays["label"][indices],
-            self.seed,
+            key,
             step,
             self.batch_size,
             positions,
@@ -151,7 +156,6 @@ class StreamData:
 
     Args:
         examples: random access to the split.
-        seed: of the run.
         batch_size: of the whole batch.
         image_size: height and width in pixels; None leaves images as they are.
         crop_fraction: share of the shorter side kept, where crops are not random.
@@ -163,18 +167,14 @@ class StreamData:
         self,
         examples: Examples,
         *,
-        seed: int,
         batch_size: int,
         image_size: int | None,
         crop_fraction: float = 1.0,
         random_crop: bool = False,
         num_threads: int = 4,
     ) -> None:
-        self.num_examples, self.batch_size, self.num_threads = (
-            len(examples),
-            batch_size,
-            num_threads,
-        )
+        self.examples, self.num_examples = examples, len(examples)
+        self.batch_size, self.num_threads = batch_size, num_threads
 
         def load(index_and_label, rng: np.random.Generator):
             image, label = index_and_label
@@ -184,21 +184,24 @@ class StreamData:
                 image = centre_crop(image, image_size, crop_fraction)
             return {"image": image, "label": np.int32(label)}
 
+        self._load = load
+
+    def _batches(self, seed: int) -> Any:
         import grain
 
-        dataset = grain.MapDataset.source(examples).seed(seed).shuffle().repeat()
-        self.dataset = dataset.random_map(load).batch(batch_size)
+        dataset = grain.MapDataset.source(self.examples).seed(seed).shuffle().repeat()
+        return dataset.random_map(self._load).batch(self.batch_size)
 
-    def host_batch(self, step: int) -> dict[str, np.ndarray]:
+    def host_batch(self, step: int, seed: int) -> dict[str, np.ndarray]:
         """The batch of a step: `image` uint8[batch, …] and `label` int32[batch], on the host."""
-        return self.dataset[step]
+        return self._batches(seed)[step]
 
-    def host_batches(self, step: int) -> Iterator[dict[str, np.ndarray]]:
+    def host_batches(self, step: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
         """The batches of `step`, `step + 1`, …, decoded ahead by threads."""
         import grain
 
         options = grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=4)
-        return iter(self.dataset[step:].to_iter_dataset(options))
+        return iter(self._batches(seed)[step:].to_iter_dataset(options))
 
 
 def eval_mask(index: jax.Array, positions: jax.Array, batch_size: int, num_examples: int):

@@ -179,13 +179,20 @@ class ResNet(nnx.Module):
         if branch_init == "fixup" and self.head is not None:
             self.head.kernel.set_value(jnp.zeros((channels, num_classes)))
 
-    def features(self, x: jax.Array, key: jax.Array | None = None) -> dict[str, jax.Array]:
+    def features(
+        self,
+        x: jax.Array,
+        key: jax.Array | None = None,
+        survival_probability: jax.Array | None = None,
+    ) -> dict[str, jax.Array]:
         """The output of the stem and of every stage, for use as a backbone.
 
         Args:
             x: float[batch, height, width, in_channels].
             key: of dropout and stochastic depth, scalar or [batch]; needed in train mode where the
                 network has any.
+            survival_probability: p_L instead of the network's own, which must be below 1 too; may
+                be traced.
 
         Returns:
             `stem`, `stage1`, `stage2`, …: dtype[batch, h, w, channels], in this order.
@@ -193,39 +200,53 @@ class ResNet(nnx.Module):
         keys = example_keys(key, x.shape[0])
         outputs = {"stem": self.stem(x)}
         x = outputs["stem"]
-        for number in range(1, self.num_stages + 1):
-            stage = getattr(self, f"stage{number}")
-            x = outputs[f"stage{number}"] = stage(x, fold(keys, number))
+        stages = [getattr(self, f"stage{n}") for n in range(1, self.num_stages + 1)]
+        survival: list[Any] = [None] * len(stages)
+        if survival_probability is not None:
+            sizes = [len(stage.survival) for stage in stages]
+            survival = _linear_decay(sizes, survival_probability)
+        for number, stage in enumerate(stages, 1):
+            x = outputs[f"stage{number}"] = stage(x, fold(keys, number), survival[number - 1])
         return outputs
 
-    def dense_logits(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def dense_logits(
+        self,
+        x: jax.Array,
+        key: jax.Array | None = None,
+        survival_probability: jax.Array | None = None,
+    ) -> jax.Array:
         """Classify every position of the last stage: the fully convolutional form (He 2015, §3.4).
 
         Args:
-            x, key: as of `features`.
+            x, key, survival_probability: as of `features`.
 
         Returns:
             logits: float32[batch, h, w, num_classes].
         """
-        return self._classify(self._last(x, key))
+        return self._classify(self._last(x, key, survival_probability))
 
-    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        key: jax.Array | None = None,
+        survival_probability: jax.Array | None = None,
+    ) -> jax.Array:
         """Classify images.
 
         Args:
             x: float[batch, height, width, in_channels], normalised.
-            key: as of `features`.
+            key, survival_probability: as of `features`.
 
         Returns:
             logits: float32[batch, num_classes]; without classes, the features that they would be of.
         """
-        return self._classify(self._last(x, key).mean((1, 2)))
+        return self._classify(self._last(x, key, survival_probability).mean((1, 2)))
 
     def _classify(self, features: jax.Array) -> jax.Array:
         return features if self.head is None else self.head(features)
 
-    def _last(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
-        last = self.features(x, key)[f"stage{self.num_stages}"]
+    def _last(self, x: jax.Array, key: Any, survival_probability: Any) -> jax.Array:
+        last = self.features(x, key, survival_probability)[f"stage{self.num_stages}"]
         if self.norm is not None:
             last = self.norm(last)
         if self.activates_end:
@@ -233,7 +254,7 @@ class ResNet(nnx.Module):
         return last.astype(jnp.promote_types(jnp.float32, last.dtype))
 
 
-def _linear_decay(stage_sizes: Sequence[int], last: float) -> list[tuple[float, ...]]:
+def _linear_decay(stage_sizes: Sequence[int], last: Any) -> list[tuple[Any, ...]]:
     """Survival probability of every block by stage (Huang et al. 2016, eq. 4)."""
     num_blocks = sum(stage_sizes)
     starts = [sum(stage_sizes[:index]) for index in range(len(stage_sizes))]
@@ -244,7 +265,11 @@ def _linear_decay(stage_sizes: Sequence[int], last: float) -> list[tuple[float, 
 
 
 def multi_scale_logits(
-    model: ResNet, images: jax.Array, sizes: Sequence[int], method: str = "bilinear"
+    model: ResNet,
+    images: jax.Array,
+    sizes: Sequence[int],
+    method: str = "bilinear",
+    survival_probability: jax.Array | None = None,
 ) -> jax.Array:
     """Logits averaged over the positions and over several sizes of each image (He 2015, §3.4).
 
@@ -253,6 +278,7 @@ def multi_scale_logits(
         images: float[batch, height, width, channels], normalised.
         sizes: shorter sides to resize to, in pixels; the paper's are 224, 256, 384, 480 and 640.
         method: of `jax.image.resize`.
+        survival_probability: as of `ResNet.features`.
 
     Returns:
         float32[batch, num_classes].
@@ -262,5 +288,6 @@ def multi_scale_logits(
     for size in sizes:
         scale = size / min(height, width)
         shape = (len(images), round(height * scale), round(width * scale), images.shape[3])
-        total += model.dense_logits(jax.image.resize(images, shape, method)).mean((1, 2))
+        resized = jax.image.resize(images, shape, method)
+        total += model.dense_logits(resized, None, survival_probability).mean((1, 2))
     return total / len(sizes)

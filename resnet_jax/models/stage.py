@@ -5,7 +5,7 @@ The first block may change channels and resolution; the others are alike. Unroll
 (`lax.scan`), whatever the depth. `stack_blocks` and `unstack_blocks` turn one layout into the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from resnet_jax.models.key_stream import KeyStream
 from resnet_jax.models.stochastic import fold
 
 Arrays = dict[Any, Any]
+Survival = Sequence[float] | Sequence[jax.Array]
 # From here on a scanned net is initialised, traced and compiled faster (docs/performance.md).
 SCAN_FROM = 9
 REMAT = ("none", "block", "stage")
@@ -84,21 +85,25 @@ class Stage(nnx.Module):
             blocks += [self.scanned] * (len(self.survival) - 1)
         return [window for block in blocks for window in block.branch.windows()]
 
-    def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, keys: jax.Array | None = None, survival: Survival | None = None
+    ) -> jax.Array:
         """Run all blocks.
 
         Args:
             x: float[batch, height, width, in_channels].
             keys: [batch], of dropout and stochastic depth; None in evaluation.
+            survival: survival probability of every block instead of its own.
         """
         if self.remat == "stage":
-            return _rematerialised(self, Stage._run, x, keys)
-        return self._run(x, keys)
+            return _rematerialised(self, Stage._run, x, keys, survival)
+        return self._run(x, keys, survival)
 
-    def _run(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def _run(self, x: jax.Array, keys: jax.Array | None, survival: Survival | None) -> jax.Array:
         for number, block in enumerate(self.blocks):
-            x = self._run_block(block, x, fold(keys, number))
-        return x if self.scanned is None else self._scan(x, keys)
+            probability = None if survival is None else survival[number]
+            x = self._run_block(block, x, fold(keys, number), probability)
+        return x if self.scanned is None else self._scan(x, keys, survival)
 
     def _run_block(
         self, block: Any, x: jax.Array, keys: Any, probability: Any = None, in_loop: bool = False
@@ -107,11 +112,12 @@ class Stage(nnx.Module):
             return _rematerialised(block, _call, x, keys, probability, in_loop=in_loop)
         return _call(block, x, keys, probability)
 
-    def _scan(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def _scan(self, x: jax.Array, keys: jax.Array | None, survival: Survival | None) -> jax.Array:
         graphdef, arrays = nnx.split(self.scanned)
-        others = self.survival[1:]
         numbers = jnp.arange(1, len(self.survival))
-        probabilities = jnp.asarray(others, jnp.float32) if min(others) < 1 else None
+        stochastic = survival is not None or min(self.survival) < 1
+        others = (survival or self.survival)[1:]
+        probabilities = jnp.asarray(others, jnp.float32) if stochastic else None
 
         def body(x: jax.Array, block_arguments: tuple[Any, ...]):
             arrays, number, probability = block_arguments

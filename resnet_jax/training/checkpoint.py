@@ -74,6 +74,11 @@ class Checkpoints:
         """Steps of all checkpoints."""
         return list(self._manager.all_steps())
 
+    def forget_after(self, step: int) -> None:
+        """Delete the checkpoints behind `step`, which a resumed run writes again."""
+        for later in [saved for saved in self.steps() if saved > step]:
+            self._manager.delete(later)
+
     def save(
         self, step: int, state: TrainState, meta: Mapping[str, Any], accuracy: float | None
     ) -> None:

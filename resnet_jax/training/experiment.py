@@ -1,7 +1,7 @@
 """From a config to the parts of a run. Everything that a config can get wrong is found here,
 before anything is written or compiled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optax
@@ -13,19 +13,13 @@ from resnet_jax.config import to_steps
 from resnet_jax.data import cache
 from resnet_jax.data.sources import Source, open_source
 from resnet_jax.errors import UserError
+from resnet_jax.training.hyperparameters import hyperparameters, program_key
 from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
 from resnet_jax.training.model import check_model, model_builder
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.parallel import Parallel, make_parallel
 from resnet_jax.training.pretrained import Pretrained, read_pretrained
-from resnet_jax.training.state import (
-    Network,
-    TrainState,
-    initial_state,
-    make_network,
-    state_shapes,
-)
-from resnet_jax.training.steps import StepOptions
+from resnet_jax.training.state import Network, TrainState, make_network, state_shapes
 from resnet_jax.training.tensorboard import check_installed
 
 
@@ -39,8 +33,8 @@ class Experiment:
         inputs: its batches.
         network: the model.
         optimizer, schedule: Optax transformation and learning rate by step.
+        numbers: hyperparameters that are arguments of the compiled programs, on the host.
         parallel: the devices.
-        options: of the training step.
         total_steps: length of the run.
         evaluate_every, checkpoint_every, log_every: intervals in steps (`intervals.py`).
         facts: for data.json.
@@ -54,8 +48,8 @@ class Experiment:
     network: Network
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
+    numbers: dict[str, Any]
     parallel: Parallel
-    options: StepOptions
     total_steps: int
     evaluate_every: float
     checkpoint_every: float
@@ -70,24 +64,34 @@ class Experiment:
         """Training examples of an epoch."""
         return self.inputs.data.num_examples
 
-    def initial_state(self) -> TrainState:
-        """The state at step 0, on the first device."""
+    def start(self, fresh: TrainState) -> TrainState:
+        """The state at step 0: a fresh one, with pretrained weights where the config says so."""
         if self.config.model.init_from is not None and self.pretrained is None:
             raise AssertionError("made with starts=False: model.init_from was not read")
-        fresh = initial_state(*self._state_arguments())
         return fresh if self.pretrained is None else self.pretrained.into(fresh, self.network)
 
     def state_shapes(self) -> TrainState:
         """Shapes and types of the state, without computing it."""
-        return state_shapes(*self._state_arguments())
+        return state_shapes(self.network, self.optimizer, self.config.train.ema_decay is not None)
 
-    def _state_arguments(self) -> tuple[Any, ...]:
-        with_ema = self.options.ema_decay is not None
-        return self.network, self.optimizer, self.config.seed, with_ema
+    def of(self, config: ConfigDict) -> "Experiment":
+        """The experiment of another config with the same programs; its parts are shared.
+
+        Raises:
+            UserError: a schedule that does not fit.
+        """
+        if program_key(config) != program_key(self.config):
+            raise ValueError("these configs need programs of their own")
+        schedule = make_schedule(config, self.total_steps, self.num_examples)
+        numbers = hyperparameters(config, schedule, self.total_steps)
+        return replace(self, config=config, schedule=schedule, numbers=numbers)
 
 
 def make_experiment(
-    config: ConfigDict, eval_split: str | None = None, starts: bool = False
+    config: ConfigDict,
+    eval_split: str | None = None,
+    starts: bool = False,
+    parallel: Parallel | None = None,
 ) -> Experiment:
     """Build all parts of the run that a config describes.
 
@@ -95,11 +99,12 @@ def make_experiment(
         config: validated (`config_file.load_config`, `config_file.override`).
         eval_split: evaluate this split instead of the config's.
         starts: the run has no checkpoint, so `model.init_from` is read.
+        parallel: instead of what the config's `parallel` section says.
 
     Raises:
         UserError: a choice that does not exist, or fields that contradict each other or the data.
     """
-    parallel = make_parallel(
+    parallel = parallel or make_parallel(
         config.parallel.mode, config.parallel.batch_statistics, config.parallel.num_devices
     )
     _check_batch_size(config, parallel)
@@ -134,13 +139,8 @@ def make_experiment(
         network=network,
         optimizer=make_optimizer(config, schedule),
         schedule=schedule,
+        numbers=hyperparameters(config, schedule, total_steps),
         parallel=parallel,
-        options=StepOptions(
-            label_smoothing=config.train.label_smoothing,
-            accumulate_steps=config.train.accumulate_steps,
-            ema_decay=config.train.ema_decay,
-            axis_name=parallel.axis_name,
-        ),
         total_steps=total_steps,
         evaluate_every=steps("evaluate.every"),
         checkpoint_every=steps("checkpoint.every"),

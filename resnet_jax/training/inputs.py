@@ -1,8 +1,8 @@
 """Inputs of the compiled steps: how the data's pipeline meets the devices.
 
-`DeviceInputs` and `StreamInputs` have one interface. `train(step)` and `evaluation()` give placed
-arguments for a compiled function; `train_batch` and `eval_batch` are traced into it and turn these
-arguments into a batch.
+`DeviceInputs` and `StreamInputs` have one interface. `train(step, seeds)` and `evaluation()` give
+placed arguments for a compiled function: those of each run, and those that all runs of a program
+share. `train_batch` and `eval_batch` are traced into it and turn these arguments into a batch.
 """
 
 import math
@@ -30,7 +30,7 @@ from resnet_jax.training.steps import Batch
 
 
 class DeviceInputs:
-    """Both splits live on the device; a call gets the arrays and the order of the epoch.
+    """Both splits live on the device; a call gets the order of the epoch, and shares the arrays.
 
     Args:
         data: training split.
@@ -52,7 +52,7 @@ class DeviceInputs:
     ) -> None:
         self.data, self.preprocessing, self.parallel = data, preprocessing, parallel
         self.eval_examples, self.eval_batch_size = eval_examples, eval_batch_size
-        self._window: tuple[int, Any] = (-1, None)
+        self._windows: tuple[Any, Any] = (None, None)
 
     @cached_property
     def _train_arrays(self) -> Any:
@@ -62,25 +62,27 @@ class DeviceInputs:
     def _eval_arrays(self) -> Any:
         return self.parallel.replicate(self.eval_examples.arrays())
 
-    def train(self, step: int) -> tuple[Any, ...]:
-        """Arguments of the training call that begins at `step`."""
-        number = self.data.window_number(step)
-        if number != self._window[0]:
-            self._window = number, self.parallel.replicate(self.data.window(step))
-        return self._train_arrays, self._window[1]
+    def train(self, step: int, seeds: tuple[int, ...]) -> tuple[Any, Any]:
+        """Arguments of the training call that begins at `step`, of the runs with these seeds."""
+        wanted = self.data.window_number(step), seeds
+        if wanted != self._windows[0]:
+            windows = [self.data.window(step, seed) for seed in seeds]
+            self._windows = wanted, self.parallel.stack(windows)
+        return self._windows[1], self._train_arrays
 
-    def train_batch(self, step: jax.Array, arrays: Batch, window: Batch) -> Batch:
-        """The batch of `step`, traced."""
+    def train_batch(self, step: jax.Array, key: jax.Array, window: Batch, arrays: Batch) -> Batch:
+        """The batch of `step` of the run with this key, traced."""
         positions = self.parallel.positions(self.data.batch_size)
-        return self.data.batch(arrays, window, step, positions, self.preprocessing)
+        return self.data.batch(arrays, window, key, step, positions, self.preprocessing)
 
-    def evaluation(self) -> Iterator[tuple[Any, ...]]:
+    def evaluation(self) -> Iterator[tuple[Any, Any]]:
         """Arguments of the evaluation calls."""
         for index in range(-(-len(self.eval_examples) // self.eval_batch_size)):
-            yield self._eval_arrays, self.parallel.replicate(np.int32(index))
+            yield (), (self._eval_arrays, self.parallel.replicate(np.int32(index)))
 
-    def eval_batch(self, arrays: Batch, index: jax.Array) -> Batch:
-        """The evaluation batch of `index`, traced."""
+    def eval_batch(self, own: tuple[()], shared: tuple[Batch, jax.Array]) -> Batch:
+        """The evaluation batch of an index, traced."""
+        arrays, index = shared
         positions = self.parallel.positions(self.eval_batch_size)
         indices, mask = eval_mask(index, positions, self.eval_batch_size, len(self.eval_examples))
         image = self.preprocessing.normalise(arrays["image"][indices])
@@ -96,7 +98,6 @@ class StreamInputs:
         preprocessing: traced into the steps.
         parallel: where batches go.
         eval_batch_size: a multiple of the devices.
-        seed: of the run.
         image_size, crop_fraction, num_threads: how evaluation images are read.
     """
 
@@ -110,42 +111,44 @@ class StreamInputs:
         parallel: Parallel,
         eval_batch_size: int,
         *,
-        seed: int,
         image_size: int | None,
         crop_fraction: float,
         num_threads: int,
     ) -> None:
-        self.data, self.preprocessing, self.parallel, self.seed = (
-            data,
-            preprocessing,
-            parallel,
-            seed,
-        )
+        self.data, self.preprocessing, self.parallel = data, preprocessing, parallel
         self.eval_examples, self.eval_batch_size = eval_examples, eval_batch_size
         self._reading = image_size, crop_fraction, num_threads
-        self._next_step = -1
+        self._next: tuple[Any, ...] = ()
         self._batches: Iterator[dict[str, np.ndarray]] = iter(())
 
-    def train(self, step: int) -> tuple[Any, ...]:
-        """Arguments of the training call at `step`; the next batches are decoded meanwhile."""
-        if step != self._next_step:
-            self._batches = self.data.host_batches(step)
-        self._next_step = step + 1
-        return (self.parallel.split(next(self._batches)),)
+    def train(self, step: int, seeds: tuple[int, ...]) -> tuple[Any, Any]:
+        """Arguments of the training call at `step`; the next batches are decoded meanwhile.
 
-    def train_batch(self, step: jax.Array, batch: Batch) -> Batch:
-        """The batch of `step`, traced."""
+        Args:
+            step: of the run.
+            seeds: that of one run; runs that stream are not trained together.
+        """
+        (seed,) = seeds
+        if (step, seed) != self._next:
+            self._batches = self.data.host_batches(step, seed)
+        self._next = step + 1, seed
+        return self.parallel.split(next(self._batches)), ()
+
+    def train_batch(
+        self, step: jax.Array, key: jax.Array, batch: Batch, shared: tuple[()]
+    ) -> Batch:
+        """The batch of `step` of the run with this key, traced."""
         positions = self.parallel.positions(self.data.batch_size)
         return self.preprocessing.train_batch(
-            batch["image"], batch["label"], self.seed, step, self.data.batch_size, positions
+            batch["image"], batch["label"], key, step, self.data.batch_size, positions
         )
 
-    def evaluation(self) -> Iterator[tuple[Any, ...]]:
+    def evaluation(self) -> Iterator[tuple[Any, Any]]:
         """Arguments of the evaluation calls."""
         for batch in host_eval_batches(self.eval_examples, self.eval_batch_size, *self._reading):
-            yield (self.parallel.split(batch),)
+            yield self.parallel.split(batch), ()
 
-    def eval_batch(self, batch: Batch) -> Batch:
+    def eval_batch(self, batch: Batch, shared: tuple[()]) -> Batch:
         """The evaluation batch, traced."""
         return {**batch, "image": self.preprocessing.normalise(batch["image"])}
 
@@ -182,15 +185,12 @@ def make_inputs(config: ConfigDict, source: Source, parallel: Parallel, eval_spl
     }
     stream = StreamData(
         train,
-        seed=config.seed,
         batch_size=config.train.batch_size,
         random_crop=data.random_resized_crop,
         **reading,
     )
     preprocessing = Preprocessing(mean, std, _augmentation(data))
-    return StreamInputs(
-        stream, evaluation, preprocessing, parallel, eval_batch_size, seed=config.seed, **reading
-    )
+    return StreamInputs(stream, evaluation, preprocessing, parallel, eval_batch_size, **reading)
 
 
 def _device_inputs(
@@ -213,7 +213,6 @@ def _device_inputs(
     mean, std = cache.statistics(source, data.train_split, directory, train)
     split = DeviceData(
         train,
-        seed=config.seed,
         batch_size=config.train.batch_size,
         steps_per_call=config.train.steps_per_call,
     )

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import to_steps
 from resnet_jax.errors import UserError, choose
+from resnet_jax.training.hyperparameters import is_absent
 
 
 def decay_mask(params) -> dict:
@@ -19,10 +20,11 @@ def decay_mask(params) -> dict:
 
 
 def _sgd(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
+    momentum = None if is_absent("optimizer.momentum", config.momentum) else config.momentum
     # Decay joins the gradient before momentum, as in the papers and in PyTorch.
     return optax.chain(
         optax.add_decayed_weights(config.weight_decay, mask),
-        optax.sgd(rate, config.momentum or None, config.nesterov),
+        optax.sgd(rate, momentum, config.nesterov),
     )
 
 
@@ -140,6 +142,8 @@ def make_schedule(config: ConfigDict, total_steps: int, num_examples: int) -> op
 
 def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
     """The Optax transformation of a config; learning rates come from `schedule`.
+
+    The numbers of the config may be traced (`hyperparameters.with_numbers`).
 
     Raises:
         UserError: no such optimiser.

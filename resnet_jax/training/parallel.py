@@ -1,8 +1,10 @@
 """How a step meets the devices: one program over a mesh (`jit`), or a replica per device (`pmap`).
 
 Both place arrays, compile functions and read results through the same methods; nothing else in the
-package knows which is in use. A compiled function takes arrays that `replicate` or `split` placed
-and returns arrays that `collect` reads.
+package knows which is in use. A compiled function is called as `f(state, numbers, own, shared)` with
+arrays that `stack`, `split` (both: of each run) or `replicate` (shared by all runs) placed, and
+returns arrays that `read` and `take` give back for each run. Here there is one run; in
+`sweeps/together.py` there are several.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ class JitMesh:
     """
 
     axis_name = None
+    num_runs = 1
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
         self.num_devices = len(devices)
@@ -38,6 +41,11 @@ class JitMesh:
         """Every array on every device."""
         return jax.device_put(tree, self._replicated)
 
+    def stack(self, trees: Sequence[Any]) -> Any:
+        """A tree for each run, every array on every device."""
+        (tree,) = trees
+        return self.replicate(tree)
+
     def split(self, tree: Any) -> Any:
         """The first axis of every array over the devices."""
         return jax.device_put(tree, self._split)
@@ -47,30 +55,36 @@ class JitMesh:
         return lax.with_sharding_constraint(jnp.arange(batch_size, dtype=jnp.int32), self._split)
 
     def compile(self, function: Callable, inputs: str = "replicated", donate: bool = False) -> Any:
-        """Compile `function(state, arguments)`; its results are replicated.
+        """Compile `function(state, numbers, own, shared)`; its results are replicated.
 
         Args:
-            function: of a placed state and a tuple of placed arguments.
-            inputs: `replicated` or `split`: how the arguments are placed.
+            function: of a placed state, hyperparameters, and arguments as of `inputs.py`.
+            inputs: `replicated` or `split`: how `own` is placed.
             donate: the state is given up, so that its memory serves the result.
         """
-        sharding = {"replicated": self._replicated, "split": self._split}[inputs]
+        everywhere = self._replicated
+        own = {"replicated": everywhere, "split": self._split}[inputs]
         return jax.jit(
             function,
-            in_shardings=(self._replicated, sharding),
-            out_shardings=self._replicated,
+            in_shardings=(everywhere, everywhere, own, everywhere),
+            out_shardings=everywhere,
             donate_argnums=(0,) if donate else (),
         )
 
-    def collect(self, tree: Any) -> Any:
-        """One copy of what a compiled function returned."""
+    def take(self, tree: Any, run: int = 0) -> Any:
+        """One copy of what a compiled function returned for a run."""
         return tree
+
+    def read(self, tree: Any) -> list[Any]:
+        """What a compiled function returned, as NumPy arrays for each run."""
+        return [jax.device_get(tree)]
 
 
 class PmapReplicas:
     """A replica of the program per device; placed arrays have a leading device axis."""
 
     axis_name = AXIS
+    num_runs = 1
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
         self.devices = list(devices)
@@ -89,6 +103,11 @@ class PmapReplicas:
 
         return jax.tree.map(one, tree)
 
+    def stack(self, trees: Sequence[Any]) -> Any:
+        """A tree for each run, every array on every device."""
+        (tree,) = trees
+        return self.replicate(tree)
+
     def split(self, tree: Any) -> Any:
         """The first axis of every array over the devices."""
 
@@ -103,14 +122,18 @@ class PmapReplicas:
         return lax.axis_index(AXIS) * share + jnp.arange(share, dtype=jnp.int32)
 
     def compile(self, function: Callable, inputs: str = "replicated", donate: bool = False) -> Any:
-        """Compile `function(state, arguments)`; see `JitMesh.compile`."""
+        """Compile `function(state, numbers, own, shared)`; see `JitMesh.compile`."""
         del inputs  # Placed arrays look alike here.
         donated = (0,) if donate else ()
         return jax.pmap(function, AXIS, devices=self.devices, donate_argnums=donated)
 
-    def collect(self, tree: Any) -> Any:
-        """One copy of what a compiled function returned: that of the first device."""
+    def take(self, tree: Any, run: int = 0) -> Any:
+        """One copy of what a compiled function returned for a run: that of the first device."""
         return jax.tree.map(lambda a: a.addressable_data(0)[0], tree)
+
+    def read(self, tree: Any) -> list[Any]:
+        """What a compiled function returned, as NumPy arrays for each run."""
+        return [jax.device_get(self.take(tree))]
 
 
 Parallel = JitMesh | PmapReplicas

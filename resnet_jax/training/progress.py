@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -106,10 +106,13 @@ class Reporter:
         self._refreshed = 0.0
         self._last_step = 0
 
-    def start(self, experiment: Experiment, workdir: str, step: int) -> None:
+    def start(self, experiment: Experiment, workdirs: Sequence[str], step: int) -> None:
         """The table at the start, and the bar."""
         self._last_step = experiment.total_steps
-        self.console.print(table(f"Training in {workdir}", describe(experiment)))
+        title = f"Training in {workdirs[0]}"
+        if len(workdirs) > 1:
+            title = f"Training {len(workdirs)} runs together: {workdirs[0]}, …"
+        self.console.print(table(title, describe(experiment)))
         if step:
             self.console.print(f"going on from the checkpoint of step {step:,}")
         if self.console.is_terminal:
@@ -137,8 +140,8 @@ class Reporter:
             numbers += f"  {images_per_second:,.0f} images/s"
         self._bar.update(self._task, completed=step, numbers=numbers)
 
-    def event(self, line: Mapping[str, Any]) -> None:
-        """A line of metrics.jsonl; on a terminal, train lines are left to the bar."""
+    def event(self, line: Mapping[str, Any], name: str = "") -> None:
+        """A line of metrics.jsonl, of the run `name`; on a terminal, train lines are left to the bar."""
         if self._bar is not None and line["event"] == "train":
             return
         text = (
@@ -147,7 +150,7 @@ class Reporter:
         )
         if "images_per_second" in line:
             text += f"  {line['images_per_second']:,.0f} images/s"
-        self.console.print(text)
+        self.console.print(f"{text}  {name}" if name else text)
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -60,7 +60,7 @@ def restore_model(run: RunDirectory, config: ConfigDict, which: str = "latest") 
     network = make_network(model_builder(config, len(facts["class_names"]), channels))
     # The state of an optimiser has the same shapes whatever its rate.
     optimizer = make_optimizer(config, optax.constant_schedule(0.0))
-    shapes = state_shapes(network, optimizer, config.seed, config.train.ema_decay is not None)
+    shapes = state_shapes(network, optimizer, config.train.ema_decay is not None)
     with open_checkpoint(run, which) as (checkpoints, step):
         state, _ = checkpoints.restore(step, shapes)
     weights = state.evaluated()

@@ -28,7 +28,7 @@ from resnet_jax.config import FIELDS
 from resnet_jax.config_file import differences, override
 from resnet_jax.errors import UserError
 
-STATES = ("running", "done", "interrupted", "preempted", "diverged", "failed")
+STATES = ("running", "done", "interrupted", "preempted", "stopped", "diverged", "failed")
 
 
 @functools.cache

@@ -71,17 +71,35 @@ class Network:
         return pure_arrays(self.build(nnx.Rngs(key)))
 
     def train(
-        self, params: Arrays, batch_stats: Arrays, images: jax.Array, keys: jax.Array
+        self,
+        params: Arrays,
+        batch_stats: Arrays,
+        images: jax.Array,
+        keys: jax.Array,
+        survival_probability: jax.Array | None = None,
     ) -> tuple[jax.Array, Arrays]:
-        """Logits float32[batch, classes] by batch statistics, and the new running statistics."""
+        """Logits float32[batch, classes] by batch statistics, and the new running statistics.
+
+        `survival_probability` is p_L of stochastic depth instead of the module's own.
+        """
         model = nnx.merge(self.train_graph, params, batch_stats)
-        logits = model(images, keys)
+        logits = model(images, keys, survival_probability)
         return logits, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
-    def evaluate(self, params: Arrays, batch_stats: Arrays, images: jax.Array) -> jax.Array:
+    def evaluate(
+        self,
+        params: Arrays,
+        batch_stats: Arrays,
+        images: jax.Array,
+        survival_probability: jax.Array | None = None,
+    ) -> jax.Array:
         """Logits float32[batch, classes] by running statistics."""
         model = nnx.merge(self.eval_graph, params, batch_stats)
-        return multi_scale_logits(model, images, self.scales) if self.scales else model(images)
+        if not self.scales:
+            return model(images, survival_probability=survival_probability)
+        return multi_scale_logits(
+            model, images, self.scales, survival_probability=survival_probability
+        )
 
 
 def make_network(build: Callable[[nnx.Rngs], Any], scales: Sequence[int] = ()) -> Network:
@@ -103,21 +121,28 @@ def initial_state(
         seed: of the run.
         with_ema: keep averaged weights too.
     """
-    make = partial(_fresh_state, network, optimizer, seed, with_ema)
-    return compile_for_initialisation(make)()
+    return compile_initialisation(network, optimizer, with_ema)(random_streams.run_key(seed))
+
+
+def compile_initialisation(
+    network: Network, optimizer: optax.GradientTransformation, with_ema: bool
+) -> Callable[[jax.Array], TrainState]:
+    """A compiled function from the key of a run to its state at step 0."""
+    return compile_for_initialisation(partial(_fresh_state, network, optimizer, with_ema))
 
 
 def state_shapes(
-    network: Network, optimizer: optax.GradientTransformation, seed: int, with_ema: bool
+    network: Network, optimizer: optax.GradientTransformation, with_ema: bool
 ) -> TrainState:
     """What `initial_state` returns, as `jax.ShapeDtypeStruct`s."""
-    return jax.eval_shape(partial(_fresh_state, network, optimizer, seed, with_ema))
+    make = partial(_fresh_state, network, optimizer, with_ema)
+    return jax.eval_shape(make, random_streams.run_key(0))
 
 
 def _fresh_state(
-    network: Network, optimizer: optax.GradientTransformation, seed: int, with_ema: bool
+    network: Network, optimizer: optax.GradientTransformation, with_ema: bool, key: jax.Array
 ) -> TrainState:
-    arrays = network.initialise(random_streams.stream_key(seed, random_streams.INIT, 0))
+    arrays = network.initialise(random_streams.stream_key(key, random_streams.INIT, 0))
     return TrainState(
         step=jnp.int32(0),
         opt_state=optimizer.init(arrays["params"]),

@@ -18,19 +18,21 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, smoothing: float | jax.Array | None = None
+) -> jax.Array:
     """Cross-entropy of each example (label smoothing: Szegedy et al. 2016, §7).
 
     Args:
         logits: float[batch, classes].
         labels: int32[batch].
-        smoothing: share of the target that is spread evenly over all classes.
+        smoothing: share of the target that is spread evenly over all classes; None: none of it.
 
     Returns:
         float[batch].
     """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    if not smoothing:
+    if smoothing is None:
         return losses
     uniform = -jax.nn.log_softmax(logits).mean(-1)
     return (1 - smoothing) * losses + smoothing * uniform
@@ -51,16 +53,18 @@ class StepOptions:
     """What a step does besides forward, backward and update.
 
     Attributes:
-        label_smoothing: of the loss; 0: none.
+        label_smoothing: of the loss; None: there is none.
         accumulate_steps: parts that a batch is processed in, in turn, to save memory. The gradient is
             their mean; batch statistics are those of each part.
         ema_decay: of the averaged weights; None: there are none.
+        survival_probability: p_L of stochastic depth instead of the network's own.
         axis_name: mapped axis over which gradients and metrics are combined; None under jit.
     """
 
-    label_smoothing: float = 0.0
+    label_smoothing: float | jax.Array | None = None
     accumulate_steps: int = 1
-    ema_decay: float | None = None
+    ema_decay: float | jax.Array | None = None
+    survival_probability: jax.Array | None = None
     axis_name: str | None = None
 
 
@@ -109,7 +113,9 @@ def _gradient(
 
     def of_part(batch_stats: Arrays, part: Batch) -> tuple[Arrays, Arrays, Metrics]:
         def loss(params: Arrays):
-            logits, new_stats = network.train(params, batch_stats, part["image"], part["key"])
+            logits, new_stats = network.train(
+                params, batch_stats, part["image"], part["key"], options.survival_probability
+            )
             losses = cross_entropy(logits, part["label"], options.label_smoothing)
             return losses.mean(), (new_stats, _metrics(logits, losses, part))
 
@@ -134,15 +140,19 @@ def _gradient(
 
 
 def eval_step(
-    weights: Arrays, batch: Batch, network: Network, axis_name: str | None = None
+    weights: Arrays, batch: Batch, network: Network, options: StepOptions | None = None
 ) -> Metrics:
     """Metrics of one batch by running statistics; examples with a False `mask` do not count.
 
     Args:
         weights: `{"params", "batch_stats"}`.
         batch: as of `train_step`, without `key`.
-        network, axis_name: static; metrics are summed over the axis.
+        network: static.
+        options: of the training; metrics are summed over its axis.
     """
-    logits = network.evaluate(weights["params"], weights["batch_stats"], batch["image"])
+    options = options or StepOptions()
+    logits = network.evaluate(
+        weights["params"], weights["batch_stats"], batch["image"], options.survival_probability
+    )
     metrics = _metrics(logits, cross_entropy(logits, batch["label"]), batch)
-    return metrics if axis_name is None else lax.psum(metrics, axis_name)
+    return metrics if options.axis_name is None else lax.psum(metrics, options.axis_name)

@@ -19,6 +19,7 @@ from resnet_jax.data.pipeline import (
     host_eval_batches,
 )
 from resnet_jax.data.sources import ArrayExamples, open_source
+from resnet_jax.random_streams import run_key
 
 counts = st.integers(1, 9)
 batch_sizes = st.integers(1, 20)
@@ -41,38 +42,40 @@ def ragged_examples(count):
     ]
 
 
-def compiled(data, preprocessing=PLAIN):
+def compiled(data, seed=0, preprocessing=PLAIN):
     """(window, step) → batch, compiled once."""
     arrays = jax.tree.map(jnp.asarray, data.examples.arrays())
-    positions = jnp.arange(data.batch_size)
-    return jax.jit(lambda window, step: data.batch(arrays, window, step, positions, preprocessing))
+    key, positions = run_key(seed), jnp.arange(data.batch_size)
+    return jax.jit(
+        lambda window, step: data.batch(arrays, window, key, step, positions, preprocessing)
+    )
 
 
-def device_stream(data, steps, batch=None):
+def device_stream(data, steps, seed=0, batch=None):
     """Labels of steps 0, 1, …; each batch from its own window."""
     batch = batch or compiled(data)
     labels = []
     for step in range(steps):
-        result = batch(data.window(step), step)
+        result = batch(data.window(step, seed), step)
         np.testing.assert_array_equal(result["image"].ravel(), 3 * result["label"])
         assert np.all(result["mask"])
         labels.append(np.asarray(result["label"]))
     return np.concatenate(labels)
 
 
-def host_stream(data, steps):
+def host_stream(data, steps, seed=0):
     labels = []
     for step in range(steps):
-        batch = data.host_batch(step)
+        batch = data.host_batch(step, seed)
         assert (batch["image"].dtype, batch["label"].dtype) == (np.uint8, np.int32)
         np.testing.assert_array_equal(batch["image"].ravel(), 3 * batch["label"])
         labels.append(batch["label"])
     return np.concatenate(labels)
 
 
-def stream_data(examples, batch_size, seed=0, **options):
+def stream_data(examples, batch_size, **options):
     options = {"image_size": None, **options}
-    return StreamData(examples, seed=seed, batch_size=batch_size, **options)
+    return StreamData(examples, batch_size=batch_size, **options)
 
 
 def assert_epochs(stream, count):
@@ -85,34 +88,34 @@ def assert_epochs(stream, count):
 @settings(max_examples=10)
 @given(counts, batch_sizes, st.integers(0, 2**32 - 1))
 def test_device_epochs_are_every_example_once(count, batch_size, seed):
-    data = DeviceData(numbered(count), seed=seed, batch_size=batch_size)
-    assert_epochs(device_stream(data, -(-3 * count // batch_size)), count)
+    data = DeviceData(numbered(count), batch_size=batch_size)
+    assert_epochs(device_stream(data, -(-3 * count // batch_size), seed), count)
 
 
 @given(counts, batch_sizes, st.integers(0, 2**32 - 1))
 def test_stream_epochs_are_every_example_once(count, batch_size, seed):
-    data = stream_data(numbered(count), batch_size, seed)
-    assert_epochs(host_stream(data, -(-3 * count // batch_size)), count)
+    data = stream_data(numbered(count), batch_size)
+    assert_epochs(host_stream(data, -(-3 * count // batch_size), seed), count)
 
 
 @settings(max_examples=8)
 @given(counts, batch_sizes, st.integers(1, 5))
 def test_any_window_of_an_epoch_reaches_every_call_of_it(count, batch_size, steps_per_call):
     """The window made at the first step of an epoch serves all calls that begin in it."""
-    data = DeviceData(numbered(count), seed=3, batch_size=batch_size, steps_per_call=steps_per_call)
+    data = DeviceData(numbered(count), batch_size=batch_size, steps_per_call=steps_per_call)
     batch = compiled(data)
     steps = 2 * max(1, count // batch_size) + 1
-    own = device_stream(data, steps + steps_per_call, batch).reshape(-1, batch_size)
+    own = device_stream(data, steps + steps_per_call, 3, batch).reshape(-1, batch_size)
     first_windows = {}
     for start in range(steps):
-        window = first_windows.setdefault(data.window_number(start), data.window(start))
+        window = first_windows.setdefault(data.window_number(start), data.window(start, 3))
         for step in range(start, start + steps_per_call):
             np.testing.assert_array_equal(batch(window, step)["label"], own[step])
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(7, 3), (6, 3), (3, 8)])
 def test_window_number_is_the_epoch_in_which_a_step_begins(count, batch_size):
-    data = DeviceData(numbered(count), seed=0, batch_size=batch_size)
+    data = DeviceData(numbered(count), batch_size=batch_size)
     for step in range(12):
         epoch = data.window_number(step)
         assert epoch * count <= step * batch_size < (epoch + 1) * count
@@ -124,9 +127,8 @@ def test_epochs_and_seeds_have_orders_of_their_own(stream):
 
     def order(seed):
         if stream == "device":
-            data = DeviceData(numbered(count), seed=seed, batch_size=20)
-            return device_stream(data, 8)
-        return host_stream(stream_data(numbered(count), 20, seed), 8)
+            return device_stream(DeviceData(numbered(count), batch_size=20), 8, seed)
+        return host_stream(stream_data(numbered(count), 20), 8, seed)
 
     orders = [tuple(epoch) for seed in (0, 1, 2) for epoch in order(seed).reshape(4, count)]
     assert len(set(orders)) == len(orders)
@@ -136,8 +138,8 @@ def test_epochs_and_seeds_have_orders_of_their_own(stream):
 
 def test_device_orders_are_uniform():
     """Over 2,000 epochs of three examples all six orders come equally often."""
-    data = DeviceData(numbered(3), seed=0, batch_size=3, steps_per_call=1999)
-    orders = np.asarray(data.window(0)["indices"]).reshape(2000, 3)
+    data = DeviceData(numbered(3), batch_size=3, steps_per_call=1999)
+    orders = np.asarray(data.window(0, 0)["indices"]).reshape(2000, 3)
     _, frequency = np.unique(orders, axis=0, return_counts=True)
     assert len(frequency) == 6
     assert np.abs(frequency - 2000 / 6).max() < 5 * np.sqrt(2000 / 6)
@@ -145,19 +147,20 @@ def test_device_orders_are_uniform():
 
 @pytest.mark.parametrize("seed", [2**31, 2**32 - 1])
 def test_large_seeds_work(seed):
-    data = DeviceData(numbered(9), seed=seed, batch_size=9)
-    orders = np.asarray(data.window(0)["indices"]).reshape(-1, 9)
-    assert_epochs(np.concatenate([orders, data.window(2)["indices"].reshape(-1, 9)]).ravel(), 9)
-    small = DeviceData(numbered(9), seed=seed - 2**31, batch_size=9).window(0)["indices"]
+    data = DeviceData(numbered(9), batch_size=9)
+    orders = np.asarray(data.window(0, seed)["indices"]).reshape(-1, 9)
+    later = data.window(2, seed)["indices"].reshape(-1, 9)
+    assert_epochs(np.concatenate([orders, later]).ravel(), 9)
+    small = data.window(0, seed - 2**31)["indices"]
     assert not np.array_equal(orders.ravel(), small)
 
 
 def test_device_batch_far_in_a_long_run():
     """The number of examples seen, 2.56e9 here, is no int32."""
     count, batch_size, start = 5, 128, 20_000_000
-    data = DeviceData(numbered(count), seed=0, batch_size=batch_size)
+    data = DeviceData(numbered(count), batch_size=batch_size)
     batch = compiled(data)
-    labels = [batch(data.window(step), step)["label"] for step in range(start, start + 3)]
+    labels = [batch(data.window(step, 0), step)["label"] for step in range(start, start + 3)]
     stream = np.concatenate(labels)[-start * batch_size % count :]
     assert_epochs(stream, count)
 
@@ -172,9 +175,9 @@ def test_augmented_batch_is_a_function_of_seed_and_step():
     augmented = Preprocessing((0.0,), (1.0,), Augmentation(pad=3, flip=True))
 
     def batches(seed, steps):
-        data = DeviceData(examples, seed=seed, batch_size=4)
-        batch = compiled(data, augmented)
-        return [np.asarray(batch(data.window(step), step)["image"]) for step in steps]
+        data = DeviceData(examples, batch_size=4)
+        batch = compiled(data, seed, augmented)
+        return [np.asarray(batch(data.window(step, seed), step)["image"]) for step in steps]
 
     forward, backward = batches(0, range(4)), batches(0, range(3, -1, -1))
     np.testing.assert_array_equal(forward, backward[::-1])
@@ -185,13 +188,13 @@ def test_augmented_batch_is_a_function_of_seed_and_step():
 def test_shares_of_a_batch_make_up_the_batch():
     """However positions are split over devices, with augmentation."""
     source = open_source("digits")
-    data = DeviceData(source.open("test"), seed=0, batch_size=12)
+    data = DeviceData(source.open("test"), batch_size=12)
     preprocessing = Preprocessing((0.3,), (0.4,), Augmentation(pad=2, flip=True, cutout=3))
-    arrays, window = jax.tree.map(jnp.asarray, data.examples.arrays()), data.window(1)
+    arrays, window = jax.tree.map(jnp.asarray, data.examples.arrays()), data.window(1, 0)
 
     @jax.jit
     def batch(positions):
-        made = data.batch(arrays, window, jnp.int32(1), positions, preprocessing)
+        made = data.batch(arrays, window, run_key(0), jnp.int32(1), positions, preprocessing)
         return {**made, "key": jax.random.key_data(made["key"])}
 
     whole = batch(jnp.arange(12))
@@ -225,11 +228,11 @@ def test_normalised_with_its_own_statistics_a_split_has_mean_0_and_deviation_1()
 @pytest.mark.parametrize("start", [0, 1, 5])
 def test_host_batches_go_on_exactly_where_asked(start, random_crop):
     """From a new object with another number of threads, over the end of an epoch."""
-    options = {"seed": 4, "image_size": 8, "random_crop": random_crop}
+    options = {"image_size": 8, "random_crop": random_crop}
     one = stream_data(ragged_examples(7), 3, num_threads=1, **options)
     other = stream_data(ragged_examples(7), 3, num_threads=3, **options)
-    for offset, batch in enumerate(islice(one.host_batches(start), 6)):
-        expected = other.host_batch(start + offset)
+    for offset, batch in enumerate(islice(one.host_batches(start, 4), 6)):
+        expected = other.host_batch(start + offset, 4)
         np.testing.assert_array_equal(batch["label"], expected["label"])
         np.testing.assert_array_equal(batch["image"], expected["image"])
 
@@ -237,7 +240,7 @@ def test_host_batches_go_on_exactly_where_asked(start, random_crop):
 def test_stream_without_random_crops_is_the_centre_crop():
     examples = ragged_examples(7)
     data = stream_data(examples, 7, image_size=9, crop_fraction=0.75)
-    batch = data.host_batch(0)
+    batch = data.host_batch(0, 0)
     for image, label in zip(batch["image"], batch["label"], strict=True):
         np.testing.assert_array_equal(image, centre_crop(examples[label][0], 9, 0.75))
 
@@ -248,8 +251,8 @@ def test_random_crops_differ_between_epochs_and_seeds_but_not_between_calls():
     examples = [(image, 0)] * 3
 
     def crops(seed):
-        data = stream_data(examples, 3, seed, image_size=8, random_crop=True)
-        return np.concatenate([data.host_batch(step)["image"] for step in range(6)])
+        data = stream_data(examples, 3, image_size=8, random_crop=True)
+        return np.concatenate([data.host_batch(step, seed)["image"] for step in range(6)])
 
     both = [crop.tobytes() for seed in (0, 1) for crop in crops(seed)]
     assert len(set(both)) == len(both) == 36

@@ -6,13 +6,19 @@ import pytest
 
 from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
+from resnet_jax.random_streams import run_key
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.programs import Programs
 
 
 def experiment_of(config, **fields):
     fields = {name.replace("__", "."): value for name, value in fields.items()}
     return make_experiment(override(config, {"train.ema_decay": 0.5, **fields}))
+
+
+def fresh(experiment):
+    return Programs(experiment).initialise(run_key(0))
 
 
 def assert_equal(actual, expected):
@@ -23,7 +29,7 @@ def assert_equal(actual, expected):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars", "lamb"])
 def test_a_saved_state_comes_back_bit_by_bit(small_config, tmp_path, optimizer):
     experiment = experiment_of(small_config, optimizer__name=optimizer)
-    state = experiment.initial_state()
+    state = fresh(experiment)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, state, {"totals": {"loss": 0.1}}, accuracy=None)
         checkpoints.wait()
@@ -36,22 +42,20 @@ def test_a_saved_state_comes_back_bit_by_bit(small_config, tmp_path, optimizer):
 @pytest.mark.parametrize("restored_as", ["jit", "pmap"])
 def test_saved_on_eight_devices_restored_on_others(small_config, tmp_path, saved_as, restored_as):
     eight = experiment_of(small_config, parallel__mode=saved_as, parallel__num_devices=8)
-    placed = eight.parallel.replicate(eight.initial_state())
+    placed = eight.parallel.stack([fresh(eight)])
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, eight.parallel.collect(placed), {}, accuracy=0.5)
+        checkpoints.save(1, eight.parallel.take(placed), {}, accuracy=0.5)
         checkpoints.wait()
         for devices in (1, 2, 8):
             other = experiment_of(
                 small_config, parallel__mode=restored_as, parallel__num_devices=devices
             )
             state, _ = checkpoints.restore(1, other.state_shapes())
-            assert_equal(
-                other.parallel.collect(other.parallel.replicate(state)), eight.initial_state()
-            )
+            assert_equal(other.parallel.take(other.parallel.stack([state])), fresh(eight))
 
 
 def test_the_newest_and_the_best_are_kept(small_config, tmp_path):
-    state = experiment_of(small_config).initial_state()
+    state = fresh(experiment_of(small_config))
     accuracies = {1: 0.5, 2: 0.9, 3: None, 4: 0.7, 5: None, 6: 0.6}
     with Checkpoints(tmp_path, keep_last=2, keep_best=1) as checkpoints:
         assert (checkpoints.latest(), checkpoints.best()) == (None, None)
@@ -66,7 +70,7 @@ def test_the_newest_and_the_best_are_kept(small_config, tmp_path):
 
 def test_checkpoint_of_another_model_or_optimiser_is_refused(small_config, tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, experiment_of(small_config).initial_state(), {}, None)
+        checkpoints.save(1, fresh(experiment_of(small_config)), {}, None)
         checkpoints.wait()
         for fields in (
             {"model__depth": 14},

@@ -21,7 +21,7 @@ class SignalAtEvent(Reporter):
         super().__init__(Console(file=io.StringIO()))
         self.at = event, step
 
-    def event(self, line):
+    def event(self, line, name=""):
         if (line["event"], line["step"]) == self.at:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -32,7 +32,7 @@ def test_a_signal_during_log_or_evaluation_saves_that_step(small_config, tmp_pat
     experiment = make_experiment(small_config)
     run = RunDirectory(tmp_path / "run")
     run.create(small_config.to_dict())
-    assert train(experiment, run, SignalAtEvent(event, step)) == 143
+    assert train([experiment], [run], SignalAtEvent(event, step)) == 143
     assert (run.read_status()["state"], run.read_status()["step"]) == ("preempted", step)
     with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
         assert checkpoints.latest() == step

@@ -6,9 +6,9 @@ import pytest
 
 from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
-from resnet_jax.training.evaluate import compile_evaluation
+from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.loop import compile_training
+from resnet_jax.training.programs import Programs
 
 STEPS = 20
 REFERENCE = []
@@ -19,18 +19,19 @@ def run(config, steps=STEPS, length=1, **overrides):
     overrides = {name.replace("__", "."): value for name, value in overrides.items()}
     experiment = make_experiment(override(config, overrides))
     parallel = experiment.parallel
-    state = experiment.initial_state()
+    programs, seeds = Programs(experiment), (experiment.config.seed,)
+    state = programs.initialise(run_key(*seeds))
     if jax.config.jax_enable_x64:
         # Weights are made in float32; the comparison is in float64.
         state = jax.tree.map(lambda a: a.astype("float64") if a.dtype == "float32" else a, state)
-    state = parallel.replicate(state)
-    call = compile_training(experiment, length)
+    state, numbers = parallel.stack([state]), parallel.stack([experiment.numbers])
     losses = []
     for step in range(0, steps, length):
-        state, metrics = call(state, experiment.inputs.train(step))
-        losses.extend(np.asarray(parallel.collect(metrics)["loss"]))
-    result = compile_evaluation(experiment.network, experiment.inputs, parallel)(state)
-    return np.array(losses), jax.tree.map(np.asarray, parallel.collect(state)), result
+        arguments = experiment.inputs.train(step, seeds)
+        state, metrics = programs.training(length)(state, numbers, *arguments)
+        losses.extend(parallel.read(metrics)[0]["loss"])
+    (result,) = programs.evaluate(state, numbers)
+    return np.array(losses), parallel.read(state)[0], result
 
 
 @pytest.fixture

@@ -1,0 +1,91 @@
+"""The numbers of a run that enter its compiled programs as arguments.
+
+Runs that differ in nothing else share one program (`program_key`): it is compiled once, and may
+train them together. The learning rates of all steps are one array, so every field of the schedule is
+among these numbers.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from resnet_jax import random_streams
+from resnet_jax.config import flatten
+
+NEVER = object()
+# Field → the value that leaves a part out of the program; any other number is an argument of it.
+TRACED: dict[str, Any] = {
+    "model.survival_probability": 1.0,
+    "train.label_smoothing": 0.0,
+    "train.clip_gradient_norm": None,
+    "train.ema_decay": None,
+    "optimizer.momentum": 0.0,
+    "optimizer.b2": NEVER,
+    "optimizer.epsilon": NEVER,
+    "optimizer.trust_coefficient": NEVER,
+    "optimizer.weight_decay": NEVER,
+}
+# What these say is in the key of the run and in its learning rates.
+ABSORBED = ("seed", "optimizer.learning_rate", "optimizer.reference_batch_size", "schedule.")
+
+
+def is_absent(field: str, value: Any) -> bool:
+    """Whether `value` leaves the part that `field` controls out of the program."""
+    return not isinstance(value, jax.Array) and value == TRACED[field]
+
+
+def hyperparameters(
+    config: ConfigDict, schedule: optax.Schedule, total_steps: int
+) -> dict[str, Any]:
+    """The numbers of a run.
+
+    Args:
+        config: of the run.
+        schedule: learning rate by step.
+        total_steps: of the run.
+
+    Returns:
+        `key`: uint32, data of `random_streams.run_key`; `learning_rates`: float32[total_steps]; and
+        a float32 scalar for each field of `TRACED` that is not absent.
+    """
+    values = flatten(config.to_dict())
+    numbers = {
+        field: np.float32(values[field]) for field in TRACED if not is_absent(field, values[field])
+    }
+    rates = jax.vmap(schedule)(jnp.arange(total_steps))
+    return {
+        "key": np.asarray(jax.random.key_data(random_streams.run_key(config.seed))),
+        "learning_rates": np.asarray(rates, np.float32),
+        **numbers,
+    }
+
+
+def key_of(numbers: Mapping[str, jax.Array]) -> jax.Array:
+    """The key of a run, from its numbers; may be traced."""
+    return jax.random.wrap_key_data(numbers["key"])
+
+
+def with_numbers(config: ConfigDict, numbers: Mapping[str, jax.Array]) -> ConfigDict:
+    """A copy of `config` in which traced numbers stand in their fields."""
+    changed = ConfigDict(config.to_dict(), type_safe=False)
+    for field in TRACED:
+        if field in numbers:
+            section, name = field.split(".")
+            changed[section][name] = numbers[field]
+    return changed
+
+
+def program_key(config: ConfigDict) -> str:
+    """Equal for two configs if and only if they may share compiled programs."""
+    values = flatten(config.to_dict())
+    kept = {name: value for name, value in values.items() if not name.startswith(ABSORBED)}
+    for field in TRACED:
+        if not is_absent(field, values[field]):
+            kept[field] = "traced"
+    return json.dumps(kept, sort_keys=True)
