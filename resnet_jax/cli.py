@@ -108,6 +108,18 @@ def _parser() -> argparse.ArgumentParser:
     option("--json", action="store_true", help=JSON)
 
     option = add(
+        "report",
+        _report,
+        "write a page of tables, plots and comparisons from run directories",
+        "Read run directories, sweep directories and folders of them, and write one HTML page that\n"
+        "needs no network; beside it Markdown, PNG figures and CSV files. No JAX is needed, and it\n"
+        "works while runs go on: the same command again renews the page.",
+    )
+    option("directories", metavar="DIR", nargs="+", help="a run, a sweep, or a folder of them")
+    option("--out", metavar="PAGE", help="an .html file; default: DIR/report/report.html")
+    option("--latex", action="store_true", help="also write the table of results as LaTeX")
+
+    option = add(
         "prepare",
         _prepare,
         "prepare a TFDS data set on disk",
@@ -231,6 +243,16 @@ def _summary(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 def _format(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _report(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    if overrides:
+        raise UserError("argument", f"--config.{next(iter(overrides))}", "is unknown to report")
+    from resnet_jax.report.write import write_report
+
+    for path in write_report(arguments.directories, arguments.out, arguments.latex):
+        print(path)
+    return 0
 
 
 def _prepare(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:

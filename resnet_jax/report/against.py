@@ -1,0 +1,108 @@
+"""Final error against a number: depth, learning rate, …"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes as Panel
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from resnet_jax.report.axes import LEARNING_RATE, Axis
+from resnet_jax.report.marks import (
+    FAILED_CAPTION,
+    INTERVALS,
+    all_failed,
+    bars,
+    error_bars,
+    literature,
+    sign,
+    slug,
+)
+from resnet_jax.report.settings import Setting
+from resnet_jax.report.split import panel_grid, seeds_text
+from resnet_jax.report.style import Figure, Look, canvas_of, label_outer, looks, shared_legend
+
+SPLIT_TITLES = {"train": "training error", "test": "test error"}
+
+
+def against(
+    settings: Sequence[Setting], data: Axis | None, axis: Axis, hue: Axis | None, outer: str
+) -> list[Figure]:
+    """Final training and test error against a number: one line per value of `hue`."""
+    grid = panel_grid(settings, data, None)
+    cells = [cell for row in grid for cell in row]
+    canvas, panels = canvas_of(len(cells), 2)
+    ns: list[int] = []
+    for row, (title, members) in zip(panels, cells, strict=True):
+        for panel, split in zip(row, SPLIT_TITLES, strict=True):
+            ns += _lines(panel, members, axis, hue, split)
+            _scale(panel, axis)
+            panel.set_title(" · ".join(part for part in (title, SPLIT_TITLES[split]) if part))
+    if not ns:
+        return []
+    label_outer(panels, axis.label, "final error (%)")
+    shared_legend(canvas, list(panels.flat))
+    caption = (
+        f"{outer + ': ' if outer else ''}Final error against {axis.label}. "
+        f"Points: means over {seeds_text(ns)}; {INTERVALS}; "
+        "the training error is the mean over the last epoch."
+    )
+    labels = {label for panel in panels.flat for label in panel.get_legend_handles_labels()[1]}
+    if "all failed" in labels:
+        caption += FAILED_CAPTION
+    if axis.fields == (LEARNING_RATE,):
+        caption += " Ringed: the lowest mean test error of a line."
+    return [Figure(f"error_by_{slug(axis)}", caption, canvas)]
+
+
+def _lines(
+    panel: Panel, settings: Sequence[Setting], axis: Axis, hue: Axis | None, split: str
+) -> list[int]:
+    ns: list[int] = []
+    values = hue.values if hue else (None,)
+    for row, (value, look) in enumerate(zip(values, looks(hue), strict=True)):
+        members = [s for s in settings if hue is None or s.values[hue] == value]
+        points = [(s.values[axis][0], s.summary(split)) for s in members]
+        done = [(x, summary) for x, summary in points if summary is not None]
+        label = hue.value_label(value) if hue and value is not None else ""
+        label = f"{hue.label} {label}" if hue and hue.is_numeric else label
+        if done:
+            x = [x for x, _ in done]
+            means = [summary.mean for _, summary in done]
+            lengths = bars([summary for _, summary in done])
+            error_bars(panel, x, means, look, label, yerr=lengths)
+            ns += [summary.n for _, summary in done]
+            if axis.fields == (LEARNING_RATE,) and split == "test":
+                best = int(np.argmin(means))
+                panel.plot(x[best], means[best], "o", ms=13, mfc="none", mec=look.colour, mew=1.4)
+        _mark_failures(panel, members, axis, look, row)
+        if split == "test":
+            _mark_literature(panel, members, axis, look)
+    return ns
+
+
+def _mark_failures(
+    panel: Panel, settings: Sequence[Setting], axis: Axis, look: Look, row: int
+) -> None:
+    x = [s.values[axis][0] for s in settings if all_failed(s)]
+    if x:
+        y = [0.95 - 0.07 * row] * len(x)
+        transform = panel.get_xaxis_transform()
+        sign(panel, x, y, "all failed", look, transform=transform)
+
+
+def _mark_literature(panel: Panel, settings: Sequence[Setting], axis: Axis, look: Look) -> None:
+    found = [(s.values[axis][0], literature(s)) for s in settings]
+    points = [(x, error) for x, error in found if error is not None]
+    if points:
+        sign(panel, [x for x, _ in points], [error for _, error in points], "literature", look)
+
+
+def _scale(panel: Panel, axis: Axis) -> None:
+    values = [value[0] for value in axis.values]
+    if axis.fields == (LEARNING_RATE,) or (min(values) > 0 and max(values) / min(values) > 20):
+        panel.set_xscale("log")
+    panel.set_ylim(bottom=0)
+    if len(values) <= 8:
+        panel.xaxis.set_major_locator(FixedLocator(values))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set_xticks(values, [f"{v:g}" for v in values])

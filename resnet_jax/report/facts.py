@@ -1,0 +1,122 @@
+"""What a page says about the study as a whole: its state, how it compares, where it ran."""
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+from resnet_jax.report.axes import DATA, Axes
+from resnet_jax.report.comparisons import Comparison
+from resnet_jax.report.labels import count, enumerate_words, field_label, value_label
+from resnet_jax.report.run import Run
+from resnet_jax.report.settings import Setting, count_states
+from resnet_jax.report.statistics import BOOTSTRAP_FROM, CONFIDENCE
+from resnet_jax.report.study import Study
+
+FEW_SEEDS = 5
+
+
+def summary_sentence(study: Study, axes: Axes, settings: Sequence[Setting]) -> str:
+    """`24 runs: 20 done, 1 diverged, 3 running. 12 settings of depth × shortcut, 2 seeds each.`"""
+    states = enumerate_words([f"{n} {state}" for state, n in count_states(study.runs).items()])
+    text = f"{count(len(study.runs), 'run')}: {states}."
+    if axes.axes:
+        names = " × ".join(axis.label for axis in axes.axes)
+        text += f" {count(len(settings), 'setting')} of {names},"
+    else:
+        text += " One setting,"
+    sizes = [len(setting.runs) for setting in settings]
+    low, high = min(sizes, default=0), max(sizes, default=0)
+    text += f" {count(low, 'seed')} each." if low == high else f" {low} to {high} seeds each."
+    return text
+
+
+def data_sets(study: Study) -> str:
+    """`Fashion-MNIST (10000 test images: one is 0.01 points of error)`, and so on."""
+    examples: dict[str, int] = {}
+    for run in study.runs:
+        name = value_label(DATA, run.config.get(DATA, "?"))
+        examples[name] = max(run.examples, examples.get(name, 0))
+    parts = [
+        f"{name} ({n} test images: one is {100 / n:.2g} points of error)" if n else name
+        for name, n in examples.items()
+    ]
+    return enumerate_words(parts)
+
+
+def tied_fields(axes: Axes) -> list[str]:
+    """`duration goes with data set: 20 epochs (digits), 30 epochs (CIFAR-10)`."""
+    lines = []
+    for name, other, mapping in axes.tied:
+        pairs = [
+            f"{value_label(name, value)} ({value_label(other, key)})"
+            for key, value in mapping.items()
+            if value is not None
+        ]
+        lines.append(f"{field_label(name)} goes with {field_label(other)}: {', '.join(pairs)}")
+    return lines
+
+
+def method_notes(comparisons: Sequence[Comparison], settings: Sequence[Setting]) -> list[str]:
+    """How intervals and comparisons were made, and how little few seeds say."""
+    summaries = [summary for s in settings if (summary := s.summary("test"))]
+    most = max((summary.n for summary in summaries), default=0)
+    notes = [
+        "± is one standard deviation over seeds. Training error is the mean over the last epoch of mini-batches as they "
+        "were trained (augmented, in train mode). Only runs that are done count; the column of runs says how many were planned."
+    ]
+    if most >= 2:
+        notes.append(
+            f"95% intervals are of the mean: Student's t for fewer than {BOOTSTRAP_FROM} seeds, else the BCa bootstrap."
+        )
+    if 0 < most < FEW_SEEDS:
+        seeds = count(most, "seed")
+        notes.append(
+            f"With {seeds} at most, intervals are wide and rest on the assumption that errors are normally distributed over seeds."
+        )
+    if comparisons:
+        by_split = {split: 0 for split in dict.fromkeys(c.split for c in comparisons)}
+        for c in comparisons:
+            by_split[c.split] += c.adjusted is not None
+        made = enumerate_words([f"{n} of the {split} error" for split, n in by_split.items()])
+        notes.append(
+            "Settings are compared seed by seed (paired t-test) with one baseline per axis, all else equal. "
+            f"{count(sum(by_split.values()), 'comparison')} could be tested ({made}); “distinguishable” is p < {1 - CONFIDENCE:.2f} "
+            "after Holm's correction for the number of comparisons of that error."
+        )
+        notes.append(
+            "The bootstrap column (BCa, 9999 resamples of the pairs) assumes no distribution, but is too narrow at few seeds."
+        )
+    return notes
+
+
+def environments(runs: Sequence[Run]) -> list[tuple[str, str, int]]:
+    """(devices, versions, number of runs) of every environment that runs report."""
+    found: dict[tuple[str, str], int] = {}
+    for run in runs:
+        versions = run.status.get("versions")
+        if not run.status:
+            continue
+        packages = ", ".join(f"{k} {v}" for k, v in versions.items()) if versions else "unknown"
+        key = (_devices(run.status.get("devices")), packages)
+        found[key] = found.get(key, 0) + 1
+    return [(*key, n) for key, n in found.items()]
+
+
+def _devices(devices: Any) -> str:
+    if not isinstance(devices, (list, tuple)) or not devices:
+        return "unknown"
+    return ", ".join(str(d) for d in devices[:8]) + (" …" if len(devices) > 8 else "")
+
+
+def failures(runs: Sequence[Run]) -> list[tuple[str, str, list[str]]]:
+    """(state, reason, runs) of all that failed, diverged or cannot be read."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if run.state in ("diverged", "failed", "unreadable"):
+            found.setdefault((run.state, run.error or "no reason given"), []).append(run.id)
+    return [(*key, ids) for key, ids in found.items()]
+
+
+def now() -> str:
+    """The time, UTC."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

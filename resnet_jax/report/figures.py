@@ -1,0 +1,52 @@
+"""Which plots of final errors a study gets."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+from resnet_jax.report.against import against
+from resnet_jax.report.axes import DATA, DEPTH, LEARNING_RATE, Axes, Axis
+from resnet_jax.report.categories import categories
+from resnet_jax.report.heat_map import heat_map
+from resnet_jax.report.settings import Setting
+from resnet_jax.report.split import outer_groups
+from resnet_jax.report.style import Figure
+
+
+def result_figures(settings: Sequence[Setting], axes: Axes) -> list[Figure]:
+    """The plots of final errors that fit the axes."""
+    data = axes.with_field(DATA)
+    others = [axis for axis in axes.axes if axis is not data]
+    figures = []
+    for axis in others:
+        draw = against if _on_a_scale(axis) else categories
+        rest = [a for a in others if a is not axis]
+        if draw is categories and any(map(_on_a_scale, rest)) and len(axis.values) < 3:
+            continue
+        hue = next(iter(rest), None)
+        used = [a for a in (data, axis, hue) if a]
+        for label, group in outer_groups(settings, used):
+            figures += draw(group, data, axis, hue, label)
+    for first, second in itertools.combinations(others, 2):
+        if len(first.values) >= 3 and len(second.values) >= 3:
+            used = [a for a in (data, first, second) if a]
+            for label, group in outer_groups(settings, used):
+                figures += heat_map(group, data, first, second, label)
+    if data and not others:
+        figures += categories(settings, None, data, None, "")
+    return _named_apart(figures)
+
+
+def _named_apart(figures: Sequence[Figure]) -> list[Figure]:
+    seen: dict[str, int] = {}
+    named = []
+    for figure in figures:
+        seen[figure.name] = number = seen.get(figure.name, 0) + 1
+        name = figure.name if number == 1 else f"{figure.name}_{number}"
+        named.append(replace(figure, name=name))
+    return named
+
+
+def _on_a_scale(axis: Axis) -> bool:
+    always = axis.fields in ((DEPTH,), (LEARNING_RATE,))
+    return axis.is_numeric and (always or len(axis.values) >= 3)

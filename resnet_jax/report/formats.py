@@ -1,0 +1,155 @@
+"""Tables as Markdown and LaTeX; numbers as CSV."""
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from resnet_jax.report.axes import Axes
+from resnet_jax.report.comparisons import Comparison
+from resnet_jax.report.reference import find_references
+from resnet_jax.report.settings import SPLITS, Setting
+from resnet_jax.report.study import Study
+from resnet_jax.report.tables import Cell, Table
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+}
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is, in one line: nothing in it is markup."""
+    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", line)
+
+
+def markdown_table(table: Table) -> str:
+    """A pipe table; the notes follow as a list."""
+    rules = ["---:" if numeric else "---" for numeric in table.numeric]
+    lines = [_pipes(map(markdown_text, table.columns)), _pipes(rules)]
+    lines += [_pipes(map(_markdown_cell, row)) for row in table.rows]
+    notes = [f"{i}. {markdown_text(note)}" for i, note in enumerate(table.notes, 1)]
+    return "\n".join([*lines, "", *notes]).rstrip() + "\n"
+
+
+def _pipes(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = markdown_text(cell.text)
+    text = f"**{text}**" if cell.best else text
+    return f"{text} ({cell.note})" if cell.note else text
+
+
+def latex_text(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+
+
+def latex_table(table: Table, caption: str) -> str:
+    """A `table` with booktabs rules; notes below."""
+    alignment = "".join("r" if numeric else "l" for numeric in table.numeric)
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "  \\centering",
+        f"  \\caption{{{latex_text(caption)}}}",
+        f"  \\begin{{tabular}}{{{alignment}}}",
+        "    \\toprule",
+        f"    {' & '.join(map(latex_text, table.columns))} \\\\",
+        "    \\midrule",
+        *(f"    {' & '.join(map(_latex_cell, row))} \\\\" for row in table.rows),
+        "    \\bottomrule",
+        "  \\end{tabular}",
+    ]
+    notes = [f"  \\\\\\footnotesize $^{i}$ {latex_text(n)}" for i, n in enumerate(table.notes, 1)]
+    return "\n".join([*lines, *notes, "\\end{table}"]) + "\n"
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = latex_text(cell.text)
+    text = f"\\textbf{{{text}}}" if cell.best else text
+    return f"{text}$^{{{cell.note}}}$" if cell.note else text
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A CSV file with a header; None is an empty cell."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def write_runs(path: Path, study: Study) -> None:
+    """A row per run: the fields that the study varies, state, final errors, costs, reason."""
+    varied = [name for name in study.fields if len({r.config.get(name) for r in study.runs}) > 1]
+    columns = ["id", *varied, "state", "step", "test_error", "train_error"]
+    columns += ["parameters", "macs", "seconds", "error"]
+    rows = [
+        [run.id]
+        + [run.config.get(name) for name in varied]
+        + [run.state, run.status.get("step"), run.final_error("test"), run.final_error("train")]
+        + [run.parameters, run.macs, run.seconds, run.error]
+        for run in study.runs
+    ]
+    write_csv(path, columns, rows)
+
+
+def write_results(path: Path, settings: Sequence[Setting], axes: Axes) -> None:
+    """A row per setting: values of the axes, errors in percent with their spread, counts, costs."""
+    columns = [name for axis in axes.axes for name in axis.fields]
+    for split in SPLITS:
+        columns += [f"{split}_error_{part}" for part in ("mean", "std", "low", "high")]
+    columns += ["done", "planned", "literature", "parameters", "macs"]
+    rows = []
+    for setting in settings:
+        row: list[Any] = [part for value in setting.values.values() for part in value]
+        for split in SPLITS:
+            summary = setting.summary(split)
+            low, high = (summary and summary.interval) or (None, None)
+            row += [summary and summary.mean, summary and summary.std, low, high]
+        found = find_references(setting.runs[0].config)
+        done = sum(run.state == "done" for run in setting.runs)
+        row += [done, len(setting.runs), found[0].error if found else None]
+        rows.append([*row, setting.runs[0].parameters, setting.runs[0].macs])
+    write_csv(path, columns, rows)
+
+
+def write_curves(path: Path, study: Study) -> None:
+    """A row per line of every run's metrics: run, split, step, epoch, error in percent."""
+    rows = (
+        (run.id, split, int(step), float(epoch), round(float(error), 6))
+        for run in study.runs
+        for split, curve in (("train", run.train), ("test", run.test))
+        for step, epoch, error in zip(*curve, strict=True)
+    )
+    write_csv(path, ["run", "split", "step", "epoch", "error"], rows)
+
+
+def write_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """A row per comparison; differences are the compared one minus the baseline, in points."""
+    columns = ["split", "axis", "fixed", "compared", "baseline", "pairs", "difference", "std"]
+    columns += ["low", "high", "bootstrap_low", "bootstrap_high", "p", "p_holm", "verdict"]
+    rows = []
+    for c in comparisons:
+        baseline, other = c.names
+        row: list[Any] = [c.split, c.axis.label, c.fixed, other, baseline]
+        if c.paired is None:
+            rows.append([*row, 0, *[None] * 8, c.verdict])
+            continue
+        d = c.paired.difference
+        row += [d.n, -d.mean, d.std]
+        for interval in (d.interval, c.paired.bootstrap):
+            row += [-interval.high, -interval.low] if interval else [None, None]
+        rows.append([*row, c.paired.p_value, c.adjusted, c.verdict])
+    write_csv(path, columns, rows)

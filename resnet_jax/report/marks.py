@@ -1,0 +1,70 @@
+"""What plots of final errors are made of: points with intervals, and signs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes as Panel
+
+from resnet_jax.report.axes import Axis
+from resnet_jax.report.reference import find_references
+from resnet_jax.report.settings import Setting
+from resnet_jax.report.statistics import Summary
+from resnet_jax.report.style import SIGNS, Look
+
+FAILED = ("diverged", "failed")
+INTERVALS = "bars: 95% intervals of the mean"
+FAILED_CAPTION = " ×: all runs diverged or failed."
+
+
+def error_bars(panel: Panel, x: Any, y: Any, look: Look, label: str, **bars: Any) -> None:
+    """Means with their intervals.
+
+    Args:
+        panel: to draw on.
+        x, y: of the points.
+        look, label: of the line.
+        **bars: `xerr` or `yerr`, lengths as `bars` gives them.
+    """
+    panel.errorbar(
+        x,
+        y,
+        color=look.colour,
+        marker=look.marker,
+        ls=look.dash,
+        ms=5.5,
+        capsize=3,
+        elinewidth=1.1,
+        label=label or None,
+        **bars,
+    )
+
+
+def bars(summaries: Sequence[Summary]) -> np.ndarray:
+    """Lengths of error bars: float64[2, points]; 0 where there is no interval."""
+    pairs = [
+        (s.mean - s.interval.low, s.interval.high - s.mean) if s.interval else (0.0, 0.0)
+        for s in summaries
+    ]
+    return np.array(pairs).T
+
+
+def all_failed(setting: Setting) -> bool:
+    """Whether every run diverged or failed."""
+    return all(run.state in FAILED for run in setting.runs)
+
+
+def sign(panel: Panel, x: Any, y: Any, label: str, look: Look, **options: Any) -> None:
+    """Draw one of `style.SIGNS` at x and y."""
+    panel.plot(x, y, color=look.colour, label=label, **SIGNS[label], **options)
+
+
+def literature(setting: Setting) -> float | None:
+    """The published test error in percent, where there is one that is no failure."""
+    found = find_references(setting.runs[0].config)
+    return found[0].error if found else None
+
+
+def slug(axis: Axis) -> str:
+    """A name for files: `shortcut_gate_bias`."""
+    return "_".join(name.rpartition(".")[2] for name in axis.fields[:2])

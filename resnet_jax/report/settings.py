@@ -1,0 +1,83 @@
+"""Settings: the runs that differ in their seed alone, and what came of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resnet_jax.report.axes import Axes, Axis, Value
+from resnet_jax.report.run import Run
+from resnet_jax.report.statistics import Summary, summarize
+from resnet_jax.report.study import Study
+
+SPLITS = ("test", "train")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One combination of the values of the axes.
+
+    Attributes:
+        values: axis → value.
+        runs: its seeds, planned ones too.
+    """
+
+    values: dict[Axis, Value]
+    runs: tuple[Run, ...]
+
+    @property
+    def label(self) -> str:
+        """`depth 20, plain`; empty in a study without axes."""
+        return ", ".join(describe(axis, value) for axis, value in self.values.items())
+
+    def errors(self, split: str) -> dict[Any, float]:
+        """Seed → final error in percent of the runs that are done."""
+        found = {run.seed: run.final_error(split) for run in self.runs}
+        return {seed: error for seed, error in found.items() if error is not None}
+
+    def summary(self, split: str) -> Summary | None:
+        """Final error in percent over the seeds that are done."""
+        return summarize(list(self.errors(split).values()))
+
+    def states(self) -> str:
+        """`3 of 3`, or `1 of 3 (1 diverged, 1 running)`."""
+        done = sum(run.state == "done" for run in self.runs)
+        others = count_states([run for run in self.runs if run.state != "done"])
+        text = f"{done} of {len(self.runs)}"
+        return text + (
+            f" ({', '.join(f'{n} {state}' for state, n in others.items())})" if others else ""
+        )
+
+    def with_others(self, axis: Axis) -> tuple[tuple[Axis, Value], ...]:
+        """The values of all axes but one: what a comparison along that axis holds fixed."""
+        return tuple((a, v) for a, v in self.values.items() if a != axis)
+
+
+def describe(axis: Axis, value: Value) -> str:
+    """`depth 20`; of a choice the value alone: `residual A`."""
+    label = axis.value_label(value)
+    return f"{axis.label} {label}" if axis.is_numeric else label
+
+
+def make_settings(study: Study, axes: Axes) -> tuple[Setting, ...]:
+    """Group the runs; in the order of the axes' values."""
+    groups: dict[tuple[Value, ...], list[Run]] = {}
+    for run in study.runs:
+        if run.config:
+            groups.setdefault(tuple(axis.of(run.config) for axis in axes.axes), []).append(run)
+
+    def position(key: tuple[Value, ...]) -> list[int]:
+        return [axis.values.index(value) for axis, value in zip(axes.axes, key, strict=True)]
+
+    return tuple(
+        Setting(dict(zip(axes.axes, key, strict=True)), tuple(groups[key]))
+        for key in sorted(groups, key=position)
+    )
+
+
+def count_states(runs: Sequence[Run]) -> dict[str, int]:
+    """State → number of runs, in the order in which they are told."""
+    order = ("done", "running", "interrupted", "preempted", "pending", "diverged", "failed")
+    states = [run.state for run in runs]
+    return {
+        state: states.count(state) for state in dict.fromkeys([*order, *states]) if state in states
+    }

@@ -1,0 +1,123 @@
+"""Directories → a study: the runs, what it is called, and what its runs are compared with."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from resnet_jax.config import FIELDS
+from resnet_jax.errors import UserError
+from resnet_jax.report.run import Run, flat_config, read_run
+from resnet_jax.sweeps.sweep_directory import SweepDirectory
+from resnet_jax.training.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Study:
+    """All runs of the directories of a report.
+
+    Attributes:
+        title, description: of the sweep; of run directories, their path.
+        base: config that the runs differ from: dotted field → value.
+        fields: those that the runs may differ in, in the order of the study.
+        runs: in the order of the study.
+        repeats: ids of runs left out, as they repeat another's config.
+        search: values were drawn by a search, so fields that move together do so by chance.
+    """
+
+    title: str
+    description: str
+    base: Mapping[str, Any]
+    fields: tuple[str, ...]
+    runs: tuple[Run, ...]
+    repeats: tuple[str, ...] = ()
+    search: bool = False
+
+
+def read_study(paths: Sequence[str]) -> Study:
+    """Read sweep directories, run directories, and folders of them, as one study.
+
+    Raises:
+        UserError: there is no such directory, no run in it, or sweep.json is damaged.
+    """
+    parts = [part for path in paths for part in _parts(Path(path), len(paths) > 1)]
+    runs, repeats = _without_repeats([run for part in parts for run in part.runs])
+    if len(parts) == 1:
+        return replace(parts[0], runs=runs, repeats=repeats)
+    base = dict(runs[0].config)
+    fields = tuple(dict.fromkeys(name for part in parts for name in part.fields))
+    names = dict.fromkeys([*fields, *FIELDS])
+    sweeps = [part for part in parts if part.fields]
+    title = " + ".join(part.title for part in sweeps) if sweeps else ", ".join(paths)
+    description = "\n\n".join(part.description for part in sweeps)
+    search = any(part.search for part in parts)
+    return Study(title, description, base, tuple(names), runs, repeats, search)
+
+
+def _parts(path: Path, prefix: bool) -> Iterator[Study]:
+    if not path.is_dir():
+        raise UserError("DIR", str(path), "no such directory", "give a run or sweep directory")
+    found = False
+    for place in _places(path):
+        found = True
+        name = str(place.relative_to(path))
+        name = path.name if name == "." else f"{path.name}/{name}" if prefix else name
+        if SweepDirectory(place).exists():
+            yield _sweep(SweepDirectory(place), f"{name}/" if place != path or prefix else "")
+        else:
+            run = read_run(name, RunDirectory(place), {})
+            yield Study(name, "", run.config, (), (run,))
+    if not found:
+        fix = "give the --workdir of a run or of a sweep, or a folder of them"
+        raise UserError("DIR", str(path), "holds no run and no sweep", fix)
+
+
+def _places(path: Path) -> Iterator[Path]:
+    """Sweep and run directories at or below `path`; none inside another."""
+    for directory, below, files in os.walk(path):
+        if "sweep.json" in files or "config.json" in files:
+            below.clear()
+            yield Path(directory)
+        below.sort()
+
+
+def _sweep(directory: SweepDirectory, prefix: str) -> Study:
+    content = directory.read()
+    base = flat_config(content["config"])
+    runs = []
+    for entry in content["runs"]:
+        planned = {**entry, "config": base | flat_config(entry["overrides"])}
+        runs.append(read_run(prefix + entry["id"], directory.run(entry["id"]), planned))
+    if not runs:
+        raise UserError("DIR", str(directory.path), "sweep.json lists no runs")
+    fields = dict.fromkeys(name for entry in content["runs"] for name in entry["overrides"])
+    description = content["description"].removeprefix(content["title"]).strip()
+    return Study(
+        content["title"] or content["name"],
+        description,
+        base,
+        tuple(fields),
+        tuple(runs),
+        search=bool(content.get("search")),
+    )
+
+
+def _without_repeats(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    """A run and its repetition under the same seed are one replicate; the one that is done stays."""
+    kept: dict[Any, Run] = {}
+    repeats = []
+    for run in runs:
+        key = frozenset((k, v) for k, v in run.config.items() if not _is_place(k)) or run.id
+        other = kept.get(key)
+        if other is None:
+            kept[key] = run
+            continue
+        better = run if run.state == "done" != other.state else other
+        repeats.append((other if better is run else run).id)
+        kept[key] = better
+    return tuple(kept.values()), tuple(repeats)
+
+
+def _is_place(name: str) -> bool:
+    return name in FIELDS and FIELDS[name].place

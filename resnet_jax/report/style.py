@@ -1,0 +1,135 @@
+"""How plots look: readable at half width, in colour and in grey.
+
+What colour tells is told again by a marker or a dash, and colours of an ordered axis differ in lightness.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes as Panel
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+
+from resnet_jax.report.axes import Axis
+
+# Config strings are text, not formulas; labels become outlines, so that a page needs no font.
+RC: Any = {
+    "font.size": 10,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "svg.hashsalt": "resnet_jax",
+    "text.parse_math": False,
+}
+PANEL = (3.0, 2.6)
+MARKERS = "osD^vPX*<>hp"
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 2)),
+    (0, (1, 1.5)),
+    (0, (5, 2, 1, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
+# Okabe & Ito 2008, without the yellow that is too light for lines; ordered by lightness steps.
+SIGNS: dict[str, dict[str, Any]] = {
+    "literature": {"ls": "", "marker": "D", "ms": 7, "mfc": "none", "mew": 1.2},
+    "all failed": {"ls": "", "marker": "x", "ms": 7, "mew": 2},
+}
+COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture for the page and for papers.
+
+    Attributes:
+        name: of its files.
+        caption: what is shown, what was averaged, n.
+        canvas: the drawing.
+    """
+
+    name: str
+    caption: str
+    canvas: Canvas
+
+
+@dataclass(frozen=True)
+class Look:
+    """Of one line: `colour`, `marker` and `dash`, the last two as Matplotlib takes them."""
+
+    colour: Any
+    marker: str
+    dash: Any
+
+
+def looks(axis: Axis | None) -> list[Look]:
+    """One look per value of an axis; one for no axis."""
+    return looks_of(len(axis.values), axis.is_numeric) if axis else looks_of(1, ordered=False)
+
+
+def looks_of(count: int, ordered: bool) -> list[Look]:
+    """`count` looks; ordered ones go from light to dark."""
+    if ordered and count > 2:
+        shades = matplotlib.colormaps["viridis_r"](np.linspace(0.18, 0.98, count))
+        colours: list[Any] = [tuple(shade) for shade in shades]
+    else:
+        colours = [COLOURS[i % len(COLOURS)] for i in range(count)]
+    return [
+        Look(colour, MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
+        for i, colour in enumerate(colours)
+    ]
+
+
+def canvas_of(rows: int, columns: int, **options: Any) -> tuple[Canvas, np.ndarray]:
+    """A drawing of equal panels: panels [rows, columns]. Call it under `matplotlib.rc_context(RC)`."""
+    width, height = PANEL
+    size = (0.5 + width * columns, 0.4 + height * rows)
+    canvas = Canvas(figsize=size, layout="constrained")
+    return canvas, canvas.subplots(rows, columns, squeeze=False, **options)
+
+
+def label_outer(panels: np.ndarray, x_label: str, y_label: str) -> None:
+    """Axis labels on the left and lower edge; empty panels vanish."""
+    for row in panels:
+        for i, panel in enumerate(row):
+            if not panel.has_data():
+                panel.set_visible(False)
+                continue
+            panel.set_xlabel(x_label)
+            if i == 0:
+                panel.set_ylabel(y_label)
+
+
+def shared_legend(canvas: Canvas, panels: Sequence[Panel], **options: Any) -> None:
+    """One legend below all panels, each label once."""
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    # Signs that are no line come last, and in grey: they appear in every colour.
+    for label, sign in SIGNS.items():
+        if handles.pop(label, None) is not None:
+            handles[label] = Line2D([], [], color="0.35", **sign)
+    if handles:
+        width = canvas.get_figwidth()
+        longest = max(len(label) for label in handles)
+        columns = max(1, int(width / (0.068 * longest + 0.55)))
+        canvas.legend(
+            list(handles.values()),
+            list(handles),
+            loc="outside lower center",
+            ncols=min(columns, len(handles)),
+            columnspacing=1.2,
+            handlelength=1.8,
+            handletextpad=0.5,
+            **options,
+        )

@@ -1,0 +1,108 @@
+"""`launch.py report`: directories → a page and its files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+from resnet_jax.errors import UserError
+from resnet_jax.report import facts, formats
+from resnet_jax.report.axes import find_axes
+from resnet_jax.report.comparisons import compare
+from resnet_jax.report.curves import curve_figures
+from resnet_jax.report.figures import result_figures
+from resnet_jax.report.labels import count
+from resnet_jax.report.page import Content, html_page, markdown_page
+from resnet_jax.report.settings import make_settings
+from resnet_jax.report.study import Study, read_study
+from resnet_jax.report.style import RC
+from resnet_jax.report.tables import comparisons_table, results_table, runs_table
+
+MOST_FIGURES = 24
+DOTS_PER_INCH = 300
+
+
+def write_report(paths: Sequence[str], out: str | None = None, latex: bool = False) -> list[Path]:
+    """Read directories and write what came of their runs.
+
+    Args:
+        paths: sweep directories, run directories, or folders of them.
+        out: the page; None: `report/report.html` in the first directory.
+        latex: also write the table of results as LaTeX.
+
+    Returns:
+        The files: the page first. All begin with the page's name without `.html`.
+
+    Raises:
+        UserError: nothing to report on, or `out` cannot be written.
+    """
+    page = Path(out) if out is not None else Path(paths[0]) / "report" / "report.html"
+    if page.suffix != ".html":
+        raise UserError("--out", str(page), "must end in .html")
+    study = read_study(paths)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        return _write(study, page, latex)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            "--out", str(page), f"cannot be written ({reason})", "give another --out"
+        ) from error
+
+
+def _write(study: Study, page: Path, latex: bool) -> list[Path]:
+    axes = find_axes(study)
+    settings = make_settings(study, axes)
+    comparisons = compare(settings, axes, study.base)
+    results = results_table(settings, axes)
+
+    def beside(ending: str) -> Path:
+        return page.with_name(page.stem + ending)
+
+    formats.write_runs(beside("_runs.csv"), study)
+    formats.write_results(beside("_results.csv"), settings, axes)
+    formats.write_curves(beside("_curves.csv"), study)
+    formats.write_comparisons(beside("_comparisons.csv"), comparisons)
+    files = [beside(f"_{name}.csv") for name in ("results", "comparisons", "runs", "curves")]
+    if latex:
+        beside(".tex").write_text(formats.latex_table(results, study.title))
+        files.append(beside(".tex"))
+    with matplotlib.rc_context(RC):
+        figures = [*curve_figures(study, settings, axes), *result_figures(settings, axes)]
+        shown = figures[:MOST_FIGURES]
+        images = [beside(f"_{figure.name}.png") for figure in shown]
+        for figure, image in zip(shown, images, strict=True):
+            figure.canvas.savefig(image, dpi=DOTS_PER_INCH)
+        files += [beside(".md"), *images]
+        content = Content(
+            title=study.title,
+            description=study.description,
+            summary=facts.summary_sentence(study, axes, settings),
+            written=facts.now(),
+            data_sets=facts.data_sets(study),
+            notes=[*facts.tied_fields(axes), *_left_out(study, len(figures) - len(shown))],
+            results=results,
+            comparisons=comparisons_table(comparisons),
+            runs=runs_table(study),
+            findings=[comparison.sentence() for comparison in comparisons],
+            methods=facts.method_notes(comparisons, settings),
+            failures=facts.failures(study.runs),
+            figures=shown,
+            environments=facts.environments(study.runs),
+            files=[path.name for path in files],
+        )
+        page.write_text(html_page(content))
+    beside(".md").write_text(markdown_page(content, [image.name for image in images]))
+    return [page, *files]
+
+
+def _left_out(study: Study, figures: int) -> list[str]:
+    lines = []
+    if study.repeats:
+        ids = ", ".join(study.repeats)
+        lines.append(
+            f"{count(len(study.repeats), 'run')} left out that repeat another's config: {ids}"
+        )
+    if figures:
+        lines.append(f"{count(figures, 'more figure')} not drawn: report on a part of the runs")
+    return lines
