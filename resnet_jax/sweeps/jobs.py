@@ -18,7 +18,7 @@ from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS
 from resnet_jax.training.run_directory import RunDirectory
 
-FINAL = ("done", "diverged", "failed")
+FINAL = ("done", "stopped", "diverged", "failed")
 STOP_WITH_PARENT = "RESNET_JAX_STOP_WITH_PARENT"
 # Return codes of a worker that was asked to stop → the state of what it was at. Those below zero are
 # of one that had not begun, and so had nothing to save.

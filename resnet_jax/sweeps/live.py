@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_jax.errors import UserError
+from resnet_jax.sweeps.jobs import FINAL
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.run_directory import RunDirectory
 
@@ -31,6 +32,7 @@ STYLES = {
     "interrupted": "yellow",
     "preempted": "yellow",
     "done": "green",
+    "stopped": "green",
     "waiting": "dim",
 }
 
@@ -82,7 +84,7 @@ class RunView:
 
     def whole_seconds(self) -> float | None:
         """What the whole run takes by its pace so far. None: nothing is known yet."""
-        if self.state in ("done", "diverged") and self.seconds:
+        if self.state in ("done", "stopped", "diverged") and self.seconds:
             return self.seconds
         return self.seconds / self.step * self.total if self.step and self.seconds else None
 
@@ -176,7 +178,7 @@ class LiveTable:
         self._told = self._states()
 
     def _change(self, run_id: str, view: RunView) -> Text:
-        ended = sum(view.state in ("done", "diverged", "failed") for view in self.views.values())
+        ended = sum(view.state in FINAL for view in self.views.values())
         parts = [f"[{ended}/{len(self.views)}] {run_id}: {view.state}"]
         if view.state != "running" and view.total:
             parts.append(f"step {view.step:,} of {view.total:,}")
@@ -215,9 +217,7 @@ class LiveTable:
         """Estimate for the whole sweep, by the pace of runs so far. None: nothing is known yet."""
         known = {i: s for i, v in self.views.items() if (s := v.whole_seconds()) is not None}
         cost = sum(self.costs[run_id] for run_id in known)
-        open_runs = [
-            i for i, v in self.views.items() if v.state not in ("done", "diverged", "failed")
-        ]
+        open_runs = [i for i, v in self.views.items() if v.state not in FINAL]
         if not cost or not open_runs:
             return None
         pace = sum(known.values()) / cost

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -13,70 +14,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.sweeps.executors import Job, find_devices, hold, run_locally
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 
-# A worker whose runs do what their names say.
-WORKER = """
-import os, signal, sys, time
-from resnet_jax.sweeps.executors import stop_with_parent
-from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.training.interruption import SIGNALS, StopRequest
-
-stop_with_parent()
-directory = SweepDirectory(sys.argv[1])
-
-def status(run_id, state, step, **facts):
-    run = directory.run(run_id)
-    run.path.mkdir(parents=True, exist_ok=True)
-    run.write_status(state, step, 10, parameters=75002, **facts)
-
-def train(run_id):
-    kind = run_id.split("-")[0]
-    if kind == "broken":
-        raise ImportError("no such room")
-    if kind == "silent":
-        return
-    if kind == "mute":
-        sys.exit(7)
-    if kind == "stubborn":
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-    with StopRequest() as stop:
-        status(run_id, "running", 3, pid=os.getpid())
-        if kind == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if kind == "raises":
-            raise MemoryError("no room for the weights")
-        if kind == "slow" or kind == "stubborn":
-            while stop.signal is None or kind == "stubborn":
-                time.sleep(0.01)
-            time.sleep(0.3 * int(run_id[-1]))  # saving
-            code, state = SIGNALS[stop.signal]
-            status(run_id, state, 4)
-            sys.exit(code)
-        time.sleep(0.2)
-    state = "diverged" if kind == "diverges" else "done"
-    status(run_id, state, 10, device=os.environ.get("CUDA_VISIBLE_DEVICES"), began=time.time() - 0.2)
-
-for run_id in sys.argv[2:]:
-    train(run_id)
-"""
-
-# What `launch.py sweep` does with jobs, one for each argument.
-SWEEP = """
-import sys
-from resnet_jax.errors import UserError
-from resnet_jax.sweeps.executors import Job, hold, run_locally
-from resnet_jax.sweeps.sweep_directory import SweepDirectory
-
-worker, path, *names = sys.argv[1:]
-command = lambda job: [sys.executable, worker, path, *job.runs]
-directory = SweepDirectory(path)
-try:
-    with hold(directory, lambda text: print(text, flush=True)) as lock:
-        jobs = [Job(tuple(name.split("+"))) for name in names]
-        sys.exit(run_locally(jobs, command, directory, lock, max_parallel=2))
-except UserError as error:
-    sys.exit(f"error: {error}")
-"""
+HERE = Path(__file__).parent
 
 
 @pytest.fixture
@@ -85,18 +23,15 @@ def directory(tmp_path):
 
 
 @pytest.fixture
-def command(tmp_path, directory):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    return lambda job: [sys.executable, str(script), str(directory.path), *job.runs]
+def command(directory):
+    words = [sys.executable, str(HERE / "stand_in_worker.py"), str(directory.path)]
+    return lambda job: [*words, *job.runs]
 
 
 @pytest.fixture
-def start(tmp_path, directory, command):
+def start(directory):
     """Start a sweep in a process of its own; all processes are gone after the test."""
-    script = tmp_path / "sweep.py"
-    script.write_text(SWEEP)
-    words = [sys.executable, str(script), str(tmp_path / "worker.py"), str(directory.path)]
+    words = [sys.executable, str(HERE / "stand_in_sweep.py"), str(directory.path)]
     processes = []
 
     def start_sweep(*names):
@@ -339,6 +274,6 @@ def test_directory_that_cannot_be_written(tmp_path):
 
 
 def test_process_that_starts_workers_imports_no_jax():
-    modules = "resnet_jax.sweeps.executors, resnet_jax.sweeps.live"
+    modules = "resnet_jax.sweeps.executors, resnet_jax.sweeps.live, resnet_jax.sweeps.slurm"
     program = f"import sys, {modules}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

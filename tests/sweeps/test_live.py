@@ -7,8 +7,9 @@ import time
 import pytest
 from rich.console import Console
 
-from resnet_jax.sweeps.live import LiveTable, RunView, duration
+from resnet_jax.sweeps.live import STYLES, LiveTable, RunView, duration
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
+from resnet_jax.training.run_directory import STATES
 
 
 @pytest.fixture
@@ -167,6 +168,10 @@ def test_time_between_refreshes(directory):
         assert table.views["a"].step == 1
         tick(table)
         assert table.views["a"].step == 2
+
+
+def test_every_state_has_its_place():
+    assert set(STYLES) == {*STATES, "waiting"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""The jobs of a sweep in the queue of Slurm: slurm.json, squeue and scontrol. Imports no JAX."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from resnet_jax.errors import UserError
+from resnet_jax.sweeps.sweep_directory import SweepDirectory
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job in slurm.json.
+
+    Args:
+        id: Slurm's, `12` or, in an array, `12_3`.
+        runs: the ids of its runs.
+    """
+
+    id: str
+    runs: tuple[str, ...]
+
+
+def record(directory: SweepDirectory, cluster: str, jobs: Sequence[Submitted]) -> None:
+    """Write slurm.json."""
+    text = json.dumps({"cluster": cluster, "jobs": [asdict(job) for job in jobs]}, indent=2)
+    temporary = directory.path / f".slurm.json.{os.getpid()}"
+    temporary.write_text(text + "\n")
+    os.replace(temporary, directory.path / "slurm.json")
+
+
+def recorded_jobs(directory: SweepDirectory) -> tuple[str, list[Submitted]]:
+    """The cluster and the jobs of slurm.json."""
+    try:
+        recorded = json.loads((directory.path / "slurm.json").read_text())
+    except FileNotFoundError:
+        return "slurm", []
+    jobs = [Submitted(one["id"], tuple(one["runs"])) for one in recorded["jobs"]]
+    return recorded["cluster"], jobs
+
+
+def queued_jobs(directory: SweepDirectory) -> list[Submitted]:
+    """The jobs of the sweep that are pending or running.
+
+    Raises:
+        UserError: Slurm does not answer.
+    """
+    cluster, jobs = recorded_jobs(directory)
+    if cluster == "local":
+        return [job for job in jobs if _is_alive(int(job.id))]
+    here = _queue() if jobs else set()
+    return [job for job in jobs if job.id in here]
+
+
+def _queue() -> set[str]:
+    # sacct would tell more, but needs a data base that small clusters do not have.
+    words = ["squeue", "--me", "--array", "--noheader", "--format=%i"]
+    try:
+        answer = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError("--executor", "slurm", f"squeue does not answer ({error})") from error
+    if answer.returncode != 0:
+        raise UserError("--executor", "slurm", f"squeue fails: {answer.stderr.strip()}")
+    return set(answer.stdout.split())
+
+
+def _is_alive(process: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(process, os.WNOHANG)
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def state_of(job_id: str) -> str:
+    """Slurm's word for how a job ended; empty if it has forgotten, after some minutes."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        words = ["scontrol", "show", "job", job_id]
+        answer = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        if found := re.search(r"JobState=(\w+)", answer.stdout):
+            return found[1]
+    return ""
