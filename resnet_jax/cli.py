@@ -2,18 +2,15 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resnet_jax import __version__
 from resnet_jax.config import describe_fields
 from resnet_jax.config_file import load_config, override
 from resnet_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
+from resnet_jax.training.compilation_cache import keep_compiled_programs
 
 DESCRIPTION = "Train and study residual networks in JAX."
 EXIT_CODES = """exit codes:
@@ -30,6 +27,13 @@ CONFIG = "e.g. configs/cifar10.py"
 WORKDIR = "the run directory"
 STEP = "latest, best, or the number of a checkpoint"
 JSON = "print one JSON object"
+VECTORIZE = (
+    "how runs that share programs are trained: off (a process each), turns, map, vmap, shard, or "
+    "auto: the fastest for the devices"
+)
+EARLY_STOP = "median: stop a run whose accuracy is below the median of the others at that step"
+SLURM_OPTIONS = """options of Slurm's jobs:
+  --slurm.KEY=VALUE, e.g. --slurm.partition=gpu --slurm.time=8:00:00"""
 Run = Callable[[argparse.Namespace, dict[str, str]], int]
 Add = Callable[..., argparse.Action]
 
@@ -108,6 +112,25 @@ def _parser() -> argparse.ArgumentParser:
     option("--json", action="store_true", help=JSON)
 
     option = add(
+        "sweep",
+        _sweep,
+        "train the runs of a study, or go on with it",
+        "Train all runs that sweep() of a config file states. The same command again goes on; runs that\n"
+        "have ended are left alone. --config.FIELD=VALUE changes the base config.",
+        SLURM_OPTIONS,
+    )
+    option("--config", metavar="FILE[:FORM]", required=True, help="e.g. configs/sweeps/depth.py")
+    option("--workdir", metavar="DIR", required=True, help="the sweep directory")
+    option(
+        "--dry_run", action="store_true", help="list the runs, their cost and time; train nothing"
+    )
+    option("--executor", default="local", help="local (processes here) or slurm")
+    option("--max_parallel", type=int, metavar="N", help="processes or Slurm jobs at once")
+    option("--vectorize", default="auto", help=VECTORIZE)
+    option("--retry_failed", action="store_true", help="try failed runs again")
+    option("--early_stop", choices=("median",), help=EARLY_STOP)
+
+    option = add(
         "report",
         _report,
         "write a page of tables, plots and comparisons from run directories",
@@ -137,7 +160,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     try:
-        return arguments.run(arguments, _overrides(rest))
+        arguments.slurm = _dotted("--slurm.", rest) if arguments.command == "sweep" else {}
+        overrides = _dotted("--config.", rest)
+        if rest:
+            raise UserError("argument", rest[0], "is unknown", "see --help")
+        return arguments.run(arguments, overrides)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -146,39 +173,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _overrides(rest: Sequence[str]) -> dict[str, str]:
-    """`--config.FIELD=VALUE` or `--config.FIELD VALUE` arguments as {field: text}."""
-    overrides, left = {}, list(rest)
-    while left:
-        argument = left.pop(0)
-        if not argument.startswith("--config."):
-            raise UserError("argument", argument, "is unknown", "see --help")
-        name, equals, value = argument.removeprefix("--config.").partition("=")
+def _dotted(prefix: str, rest: list[str]) -> dict[str, str]:
+    """Take `--prefix.NAME=VALUE` and `--prefix.NAME VALUE` out of `rest`, as {name: text}."""
+    found, left = {}, []
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith(prefix):
+            left.append(argument)
+            continue
+        name, equals, value = argument.removeprefix(prefix).partition("=")
         if not equals:
-            if not left:
+            if not rest:
                 raise UserError(argument, None, "has no value", f"write {argument}=VALUE")
-            value = left.pop(0)
-        overrides[name] = value
-    return overrides
-
-
-def _set_up_jax(config: "ConfigDict") -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import jax
-
-    from resnet_jax.data.cache import cache_directory
-
-    # A second start finds its programs compiled.
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        directory = cache_directory(config.data.cache_dir) / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(directory))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+            value = rest.pop(0)
+        found[name] = value
+    rest[:] = left
+    return found
 
 
 def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     config = override(load_config(arguments.config), overrides)
-    _set_up_jax(config)
+    keep_compiled_programs(config)
     from resnet_jax.training.experiment import make_experiment
     from resnet_jax.training.loop import train
     from resnet_jax.training.progress import Reporter, result_rows, table
@@ -197,12 +212,33 @@ def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     return exit_code
 
 
+def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from resnet_jax.sweeps.runner import SweepOptions, dry_run, sweep
+    from resnet_jax.sweeps.study import read_study
+    from resnet_jax.sweeps.sweep_directory import SweepDirectory
+
+    options = SweepOptions(
+        arguments.executor,
+        arguments.max_parallel,
+        arguments.vectorize,
+        arguments.retry_failed,
+        arguments.early_stop,
+        arguments.slurm,
+    )
+    study = read_study(arguments.config, overrides)
+    directory = SweepDirectory(arguments.workdir)
+    if arguments.dry_run:
+        dry_run(study, directory)
+        return 0
+    return sweep(study, directory, options)
+
+
 def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from resnet_jax.training.run_directory import RunDirectory
 
     run = RunDirectory(arguments.workdir)
     config = run.load_config(overrides)
-    _set_up_jax(config)
+    keep_compiled_programs(config)
     from resnet_jax.training.evaluate import evaluate_run
     from resnet_jax.training.progress import Reporter, table
 
@@ -220,7 +256,7 @@ def _export(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
     run = RunDirectory(arguments.workdir)
     config = run.load_config(overrides)
-    _set_up_jax(config)
+    keep_compiled_programs(config)
     from resnet_jax.training.export import export_run
 
     export_run(run, config, arguments.out, arguments.step, arguments.raw)

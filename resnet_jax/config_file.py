@@ -1,10 +1,13 @@
 """Configs from files and command lines: loading, overriding, comparing."""
 
 import ast
+import contextlib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,12 +16,64 @@ from resnet_jax.config import FIELDS, Field, find_field, flatten, validate
 from resnet_jax.errors import UserError
 
 
-def load_config(path: str) -> ConfigDict:
-    """Run `get_config()` of a config file and check what it returns.
+@dataclass(frozen=True)
+class ConfigFile:
+    """A Python file with `get_config()`, and in a study `sweep()`; both may take a form.
+
+    Attributes:
+        path: of the file.
+        form: what stands behind the colon of `FILE:FORM`; None: nothing does.
+        module: what the file defines.
+    """
+
+    path: str
+    form: str | None
+    module: ModuleType
+
+    def config(self) -> ConfigDict:
+        """What `get_config()` returns, checked.
+
+        Raises:
+            UserError: there is no such function, it raises, or its config is illegal.
+        """
+        config = self.call("get_config")
+        if not isinstance(config, ConfigDict):
+            kind = type(config).__name__
+            raise UserError(
+                "--config", self.path, f"get_config() returned {kind}, not a ConfigDict"
+            )
+        validate(config)
+        return config
+
+    def call(self, name: str) -> Any:
+        """Call a function of the file, with the form where there is one.
+
+        Raises:
+            UserError: there is no such function or form, or it raises.
+        """
+        if not hasattr(self.module, name):
+            raise UserError("--config", self.path, f"has no function {name}()")
+        function = getattr(self.module, name)
+        forms = getattr(self.module, "FORMS", ())
+        if self.form is not None and self.form not in forms:
+            allowed = f"allowed: {', '.join(forms)}" if forms else "this file has no forms (FORMS)"
+            raise UserError("--config", f"{self.path}:{self.form}", allowed)
+        with _mistakes_of(self.path):
+            return function() if self.form is None else function(self.form)
+
+
+def open_config_file(argument: str) -> ConfigFile:
+    """Run a config file.
+
+    Args:
+        argument: `FILE` or `FILE:FORM`.
 
     Raises:
-        UserError: the file does not exist, raises, has no `get_config()`, or its config is illegal.
+        UserError: the file does not exist or raises.
     """
+    path, colon, form = argument.rpartition(":")
+    if not colon or Path(argument).is_file():
+        path, form = argument, ""
     if not Path(path).is_file():
         raise UserError(
             "--config", path, "no such file", "give the path of a config file (configs/…)"
@@ -27,21 +82,29 @@ def load_config(path: str) -> ConfigDict:
     if spec is None or spec.loader is None:
         raise UserError("--config", path, "is not a Python file", "config files end in .py")
     module = importlib.util.module_from_spec(spec)
-    try:
+    with _mistakes_of(path):
         spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise UserError("--config", path, "has no function get_config()")
-        config = module.get_config()
+    return ConfigFile(path, form or None, module)
+
+
+@contextlib.contextmanager
+def _mistakes_of(path: str) -> Iterator[None]:
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:
         problem = f"raised {type(error).__name__}: {error}"
         raise UserError("--config", path, problem, "mend the config file") from error
-    if not isinstance(config, ConfigDict):
-        kind = type(config).__name__
-        raise UserError("--config", path, f"get_config() returned {kind}, not a ConfigDict")
-    validate(config)
-    return config
+
+
+def load_config(argument: str) -> ConfigDict:
+    """The config of a file, `FILE` or `FILE:FORM`.
+
+    Raises:
+        UserError: as `open_config_file` and `ConfigFile.config`.
+    """
+    return open_config_file(argument).config()
 
 
 def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:

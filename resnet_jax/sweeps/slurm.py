@@ -47,7 +47,8 @@ OPTIONS = (
     "signal_delay_s",
 )  # fmt: skip
 DEFAULTS = {"time": "60", "signal_delay_s": "90"}
-ALWAYS = 1_000_000
+# Times that a job is queued again before it counts as one that gets nowhere.
+REQUEUES = 1000
 POLL_SECONDS = 0.2
 QUEUE_SECONDS = 5.0
 # A file that a node wrote may take this long to be seen here.
@@ -138,7 +139,7 @@ def submit(
         with executor.batch():
             handles = [executor.submit(Task(job, command, here)) for job in new]
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).replace("sbatch: error: ", "").strip()
         raise UserError("--slurm", dict(options), f"Slurm refuses the jobs: {reason}") from error
     pairs = zip(handles, new, strict=True)
     submitted = [Submitted(handle.job_id, job.runs) for handle, job in pairs]
@@ -189,13 +190,12 @@ def _executor(
     folder = directory.path.absolute() / "slurm"
     minutes, delay = int(options["time"]), int(options["signal_delay_s"])
     if cluster == "local":
-        local = submitit.LocalExecutor(folder, max_num_timeout=ALWAYS)
+        local = submitit.LocalExecutor(folder, max_num_timeout=REQUEUES)
         local.update_parameters(timeout_min=minutes, signal_delay_s=delay)
         return local
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UserError("--executor", "slurm", "there is no sbatch and srun here", "use local")
-    # Without a limit of its own on requeues: a run that is longer than a job goes on in the next.
-    executor = submitit.SlurmExecutor(folder, max_num_timeout=ALWAYS)
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
     parameters = dict[str, Any](options)
     others = {"requeue": True}
     if "reservation" in parameters:

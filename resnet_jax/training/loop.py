@@ -107,12 +107,13 @@ class Loop:
         """Initialise or restore, all runs at one step."""
         parallel = self.experiment.parallel
         # A process that was killed may have saved some runs at a step and others not.
-        saved = [{0, *record.checkpoints.steps()} for record in self.records]
+        going = self.active or self.records
+        saved = [{0, *record.checkpoints.steps()} for record in going]
         self.step = max(set.intersection(*saved))
         states = [record.begin(self.step, self.programs) for record in self.records]
         self.state = parallel.stack(states)
         self.numbers = parallel.stack([record.experiment.numbers for record in self.records])
-        self.clock = Clock(len(self.records) * self.records[0].seconds)
+        self.clock = Clock(len(self.records) * going[0].seconds)
         names = [str(record.run.path) for record in self.records]
         self.reporter.start(self.experiment, names, self.step)
         self._write_status("running")

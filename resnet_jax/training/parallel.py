@@ -8,7 +8,7 @@ returns arrays that `read` and `take` give back for each run. Here there is one 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,47 @@ from resnet_jax.errors import UserError, choose
 AXIS = "data"
 
 
+class Parallel(Protocol):
+    """What the rest of the package knows of the devices.
+
+    Attributes:
+        axis_name: mapped axis over which gradients and metrics are combined; None: there is none.
+        num_runs: that one program trains.
+        num_devices: over which a batch is split.
+    """
+
+    axis_name: str | None
+    num_runs: int
+    num_devices: int
+
+    def replicate(self, tree: Any) -> Any:
+        """Place arrays that all runs share."""
+
+    def stack(self, trees: Sequence[Any]) -> Any:
+        """Place a tree for each run."""
+
+    def split(self, tree: Any) -> Any:
+        """Place a batch."""
+
+    def positions(self, batch_size: int) -> jax.Array:
+        """Inside a compiled function: int32 places in the batch (of this device's share)."""
+
+    def compile(self, function: Callable, inputs: str = "replicated", donate: bool = False) -> Any:
+        """Compile `function(state, numbers, own, shared)` of one run.
+
+        Args:
+            function: of a placed state, hyperparameters, and arguments as of `inputs.py`.
+            inputs: `replicated` or `split`: how `own` is placed.
+            donate: the state is given up, so that its memory serves the result.
+        """
+
+    def take(self, tree: Any, run: int = 0) -> Any:
+        """One copy of what a compiled function returned for a run."""
+
+    def read(self, tree: Any) -> list[Any]:
+        """What a compiled function returned, as NumPy arrays for each run."""
+
+
 class JitMesh:
     """One program over a `('data',)` mesh; XLA inserts the collectives.
 
@@ -28,7 +69,7 @@ class JitMesh:
     statistics too, are over the whole batch.
     """
 
-    axis_name = None
+    axis_name: str | None = None
     num_runs = 1
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
@@ -55,13 +96,7 @@ class JitMesh:
         return lax.with_sharding_constraint(jnp.arange(batch_size, dtype=jnp.int32), self._split)
 
     def compile(self, function: Callable, inputs: str = "replicated", donate: bool = False) -> Any:
-        """Compile `function(state, numbers, own, shared)`; its results are replicated.
-
-        Args:
-            function: of a placed state, hyperparameters, and arguments as of `inputs.py`.
-            inputs: `replicated` or `split`: how `own` is placed.
-            donate: the state is given up, so that its memory serves the result.
-        """
+        """See `Parallel`; results are replicated."""
         everywhere = self._replicated
         own = {"replicated": everywhere, "split": self._split}[inputs]
         return jax.jit(
@@ -83,7 +118,7 @@ class JitMesh:
 class PmapReplicas:
     """A replica of the program per device; placed arrays have a leading device axis."""
 
-    axis_name = AXIS
+    axis_name: str | None = AXIS
     num_runs = 1
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
@@ -122,7 +157,7 @@ class PmapReplicas:
         return lax.axis_index(AXIS) * share + jnp.arange(share, dtype=jnp.int32)
 
     def compile(self, function: Callable, inputs: str = "replicated", donate: bool = False) -> Any:
-        """Compile `function(state, numbers, own, shared)`; see `JitMesh.compile`."""
+        """See `Parallel`."""
         del inputs  # Placed arrays look alike here.
         donated = (0,) if donate else ()
         return jax.pmap(function, AXIS, devices=self.devices, donate_argnums=donated)
@@ -136,8 +171,10 @@ class PmapReplicas:
         return [jax.device_get(self.take(tree))]
 
 
-Parallel = JitMesh | PmapReplicas
-MODES: dict[str, type[JitMesh] | type[PmapReplicas]] = {"jit": JitMesh, "pmap": PmapReplicas}
+MODES: dict[str, Callable[[Sequence[jax.Device]], Parallel]] = {
+    "jit": JitMesh,
+    "pmap": PmapReplicas,
+}
 
 
 def make_parallel(mode: str, batch_statistics: str, num_devices: int | None = None) -> Parallel:

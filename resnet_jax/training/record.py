@@ -39,7 +39,9 @@ class Record:
         self.checkpoints = Checkpoints(
             run.checkpoints, keep_last=options.keep_last, keep_best=options.keep_best
         )
-        self.active, self.diverged = True, False
+        # A run that diverged or was stopped early stays so.
+        over = run.state_when_over()
+        self.active, self.diverged = over is None, over == "diverged"
         self.totals: dict[str, Any] = dict(NOTHING)
         self.result: dict[str, Any] | None = None
         self.saved_step, self.seconds = 0, 0.0
@@ -48,12 +50,14 @@ class Record:
     def begin(self, step: int, programs: Programs) -> TrainState:
         """The state at `step`, 0 or that of a checkpoint; what was written behind it is forgotten."""
         experiment = self.experiment
-        if step:
+        if step and self.active:
             state, meta = self.checkpoints.restore(step, experiment.state_shapes())
             self.totals, self.result = meta["totals"], meta["result"]
             self.seconds = meta["seconds"]
         else:
             state = experiment.start(programs.initialise(run_key(experiment.config.seed)))
+        if not self.active:
+            return state
         self.saved_step = step
         self.checkpoints.forget_after(step)
         self.run.forget_after(step)

@@ -117,6 +117,13 @@ class RunDirectory:
         """Whether a complete checkpoint is there; Orbax names one that is not otherwise."""
         return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
+    def state_when_over(self) -> str | None:
+        """`diverged` or `stopped` where the run ended for good before its last step, else None."""
+        if not (self.path / "status.json").exists():
+            return None
+        state = self.read_status()["state"]
+        return state if state in ("diverged", "stopped") else None
+
     def read_data(self) -> dict[str, Any]:
         """Facts about the data, written by `write_data`."""
         return self._read_json("data.json")

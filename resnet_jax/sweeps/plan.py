@@ -1,0 +1,133 @@
+"""Before a sweep starts: every run checked, runs that share programs grouped, the cost known.
+
+`check` runs in a process of its own, so that the process that starts workers holds no device.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnet_jax.errors import UserError
+from resnet_jax.sweeps.jobs import Job
+from resnet_jax.sweeps.study import Run, of_run
+
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known about the runs of a study.
+
+    Attributes:
+        facts: run id → `parameters`, `macs`, `steps`, and, where it was timed, an estimate of the
+            `seconds` that it will take.
+        groups: ids of the runs that share their compiled programs, in the order of the file.
+    """
+
+    facts: dict[str, dict[str, Any]]
+    groups: list[list[str]]
+
+
+def make_plan(runs: Sequence[Run], compiled: Path | None = None, timed: bool = False) -> Plan:
+    """Check all runs in another process.
+
+    Args:
+        runs: of a study.
+        compiled: directory of compiled programs.
+        timed: train some steps of one of the networks, to estimate the time.
+
+    Raises:
+        UserError: names the first run that is wrong.
+    """
+    work = [(run.id, run.config.to_dict()) for run in runs]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(check, work, compiled, timed).result()
+
+
+def check(
+    runs: Sequence[tuple[str, Mapping[str, Any]]], compiled: Path | None, timed: bool
+) -> Plan:
+    """Build the parts of every run; see `make_plan`."""
+    from ml_collections import ConfigDict
+
+    from resnet_jax.training.compilation_cache import keep_compiled_programs
+    from resnet_jax.training.experiment import Experiment, make_experiment
+    from resnet_jax.training.hyperparameters import program_key
+
+    groups: dict[str, list[str]] = {}
+    experiments: dict[str, Experiment] = {}
+    for run_id, fields in runs:
+        config = ConfigDict(fields, type_safe=False)
+        keep_compiled_programs(config, compiled)
+        key = program_key(config)
+        groups.setdefault(key, []).append(run_id)
+        try:
+            if key in experiments:
+                experiments[key].of(config)
+            else:
+                experiments[key] = make_experiment(config, starts=True)
+        except UserError as error:
+            raise of_run(run_id, error) from error
+    facts: dict[str, dict[str, Any]] = {
+        run_id: {"parameters": e.parameters, "macs": e.macs, "steps": e.total_steps}
+        for key, e in experiments.items()
+        for run_id in groups[key]
+    }
+    if timed:
+        pace = _seconds_per_mac(sorted(experiments.values(), key=_macs)[len(experiments) // 2])
+        for key, e in experiments.items():
+            for run_id in groups[key]:
+                facts[run_id]["seconds"] = pace * _macs(e)
+    return Plan(facts, list(groups.values()))
+
+
+def _macs(experiment: Any) -> float:
+    """Multiply-adds of a run: a training image costs three times those of an evaluated one."""
+    e = experiment
+    evaluations = 1 + e.total_steps // e.evaluate_every
+    images = 3 * e.total_steps * e.config.train.batch_size + evaluations * len(
+        e.inputs.eval_examples
+    )
+    return e.macs * images
+
+
+def _seconds_per_mac(experiment: Any) -> float:
+    """Of training steps of one network on this machine."""
+    import jax
+
+    from resnet_jax.random_streams import run_key
+    from resnet_jax.training.programs import Programs
+
+    e, programs, seed = experiment, Programs(experiment), experiment.config.seed
+    state = e.parallel.stack([programs.initialise(run_key(seed))])
+    numbers = e.parallel.stack([e.numbers])
+    start = 0.0
+    for step in range(1 + TIMED_STEPS):
+        state, _ = programs.training(1)(state, numbers, *e.inputs.train(step, (seed,)))
+        jax.block_until_ready(state)
+        start = start or time.perf_counter()
+    macs = 3 * e.macs * e.config.train.batch_size * TIMED_STEPS
+    return (time.perf_counter() - start) / macs
+
+
+def make_jobs(groups: Sequence[Sequence[str]], together: bool, max_parallel: int) -> list[Job]:
+    """The work of each process.
+
+    Args:
+        groups: ids of runs that share programs.
+        together: a process trains a group, or else one run.
+        max_parallel: processes at once; groups are split until there is one for each.
+    """
+    if not together:
+        return [Job((run_id,)) for group in groups for run_id in group]
+    jobs = [tuple(group) for group in groups]
+    while jobs and len(jobs) < max_parallel and max(map(len, jobs)) > 1:
+        largest = max(range(len(jobs)), key=lambda index: len(jobs[index]))
+        runs = jobs[largest]
+        jobs[largest : largest + 1] = [runs[: len(runs) // 2], runs[len(runs) // 2 :]]
+    return [Job(runs) for runs in jobs]

@@ -1,0 +1,211 @@
+"""The command `sweep`: from a sweep file to runs that have ended."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from resnet_jax.errors import UserError, choose
+from resnet_jax.sweeps import executors, slurm
+from resnet_jax.sweeps.jobs import FINAL, Job, state
+from resnet_jax.sweeps.live import LiveTable, duration
+from resnet_jax.sweeps.plan import Plan, make_jobs, make_plan
+from resnet_jax.sweeps.study import Study, refuse_changed_runs
+from resnet_jax.sweeps.sweep_directory import SweepDirectory
+from resnet_jax.sweeps.worker import STRATEGIES
+
+FAILED = 1
+EXECUTORS = ("local", "slurm")
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """How a sweep runs.
+
+    Attributes:
+        executor: one of `EXECUTORS`.
+        max_parallel: processes, or jobs of Slurm, at once.
+        vectorize: how runs of one program are trained, one of `worker.STRATEGIES`.
+        retry_failed: try failed runs again.
+        early_stop: `median`, or None.
+        slurm: options of the jobs.
+    """
+
+    executor: str = "local"
+    max_parallel: int | None = None
+    vectorize: str = "auto"
+    retry_failed: bool = False
+    early_stop: str | None = None
+    slurm: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises UserError where an option is none."""
+        choose("--executor", self.executor, dict.fromkeys(EXECUTORS))
+        choose("--vectorize", self.vectorize, dict.fromkeys(STRATEGIES))
+        if self.max_parallel is not None and self.max_parallel < 1:
+            raise UserError("--max_parallel", self.max_parallel, "must be 1 or more")
+        if self.slurm and self.executor != "slurm":
+            raise UserError("--slurm", dict(self.slurm), "needs --executor=slurm")
+
+
+def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int:
+    """Train the runs of a study that have not ended yet; the same again goes on.
+
+    Args:
+        study: what to train.
+        directory: where to; need not exist yet.
+        options: how.
+
+    Returns:
+        Exit code: 0 all runs have ended, 1 some failed, 130 or 143 stopped by SIGINT or SIGTERM.
+
+    Raises:
+        UserError: a run is illegal, or the directory is of another study or in use.
+    """
+    options.check()
+    _refuse_other_study(study, directory)
+    refuse_changed_runs(study, directory)
+    plan = make_plan(study.runs)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    with executors.hold(directory, console.print) as lock:
+        study.write(directory, plan.facts)
+        exit_code = execute(directory, plan.groups, options, lock, console, _costs(plan))
+    _print_end(study, directory, console)
+    failed = any(state(directory.run(run.id)) == "failed" for run in study.runs)
+    return exit_code or (FAILED if failed else 0)
+
+
+def execute(
+    directory: SweepDirectory,
+    groups: Sequence[Sequence[str]],
+    options: SweepOptions,
+    lock: int,
+    console: Console,
+    costs: Mapping[str, float],
+) -> int:
+    """Train the runs of all groups that have not ended.
+
+    Args:
+        directory: whose sweep.json states the runs.
+        groups: ids of runs that share programs.
+        options: how.
+        lock: what `executors.hold` yields.
+        console: of the live table.
+        costs: run id → what it costs, in any unit.
+
+    Returns:
+        Exit code: 0 all have ended, 130 or 143 stopped by SIGINT or SIGTERM.
+    """
+    over = [name for name in FINAL if not (options.retry_failed and name == "failed")]
+    groups = [group for group in groups if any(state(directory.run(i)) not in over for i in group)]
+    together = options.vectorize != "off"
+    jobs = make_jobs(groups, together, options.max_parallel or 1)
+
+    def command(job: Job) -> list[str]:
+        words = [sys.executable, "-m", "resnet_jax.sweeps.worker", f"--sweep={directory.path}"]
+        words.append(f"--vectorize={options.vectorize}")
+        words += ["--retry_failed"] if options.retry_failed else []
+        words += [f"--early_stop={options.early_stop}"] if options.early_stop else []
+        return [*words, *job.runs]
+
+    with LiveTable(directory, list(costs), costs, console) as live:
+        if options.executor == "slurm":
+            slurm.submit(
+                jobs,
+                command,
+                directory,
+                options=options.slurm,
+                max_parallel=options.max_parallel,
+            )
+            return slurm.wait(directory, tick=live.tick, say=console.print)
+        return executors.run_locally(
+            jobs,
+            command,
+            directory,
+            lock,
+            max_parallel=options.max_parallel or 1,
+            devices=executors.find_devices(),
+            tick=live.tick,
+        )
+
+
+def dry_run(study: Study, directory: SweepDirectory) -> None:
+    """Print the runs of a study with their cost; nothing is written.
+
+    Raises:
+        UserError: as of `sweep`.
+    """
+    _refuse_other_study(study, directory)
+    refuse_changed_runs(study, directory)
+    plan = make_plan(study.runs, timed=True)
+    group_of = {run_id: n for n, group in enumerate(plan.groups, 1) for run_id in group}
+    table = Table(title=study.title, title_justify="left", show_footer=True)
+    seconds = [plan.facts[run.id]["seconds"] for run in study.runs]
+    heads = {
+        "run": f"{len(study.runs)} runs",
+        "state": "",
+        "program": str(len(plan.groups)),
+        "parameters": "",
+        "multiply-adds": "",
+        "steps": f"{sum(plan.facts[run.id]['steps'] for run in study.runs):,}",
+        "time": f"about {duration(sum(seconds))}",
+    }
+    for name, footer in heads.items():
+        side: Literal["left", "right"] = "left" if name in ("run", "state") else "right"
+        table.add_column(name, footer=footer, justify=side, no_wrap=name != "run", overflow="fold")
+    for run in study.runs:
+        facts = plan.facts[run.id]
+        table.add_row(
+            run.id,
+            state(directory.run(run.id)),
+            str(group_of[run.id]),
+            f"{facts['parameters']:,}",
+            f"{facts['macs'] / 1e6:,.1f} M",
+            f"{facts['steps']:,}",
+            duration(facts["seconds"]),
+        )
+    # A pipe has no width; ids are to stay whole there.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    console.print(
+        "Runs with the same program share its compilation. The time is that of the steps, by the pace of "
+        "one network here, one run at a time; compilation comes on top."
+    )
+
+
+def _costs(plan: Plan) -> dict[str, float]:
+    return {run_id: facts["macs"] * facts["steps"] for run_id, facts in plan.facts.items()}
+
+
+def _refuse_other_study(study: Study, directory: SweepDirectory) -> None:
+    path = directory.path
+    if directory.exists():
+        there = directory.read()
+        if (there["name"], there["form"]) != (study.name, study.form):
+            name = there["name"] + (f":{there['form']}" if there["form"] else "")
+            raise UserError(
+                "--workdir", str(path), f"holds the sweep {name}", "use another directory"
+            )
+    elif path.is_dir() and any(not child.name.startswith(".") for child in path.iterdir()):
+        raise UserError(
+            "--workdir", str(path), "is not empty and holds no sweep", "use a new directory"
+        )
+
+
+def _print_end(study: Study, directory: SweepDirectory, console: Console) -> None:
+    counts = Counter(state(directory.run(run.id)) for run in study.runs)
+    said = ", ".join(f"{count} {name}" for name, count in counts.items())
+    console.print(f"{len(study.runs)} runs: {said}")
+    for run in study.runs:
+        if state(directory.run(run.id)) in ("failed", "diverged"):
+            status = directory.run(run.id).read_status()
+            console.print(f"{run.id}: {status['state']}: {status.get('error', '')}")
+    listed = {run.id for run in study.runs}
+    others = [p.name for p in directory.runs.glob("*") if p.is_dir() and p.name not in listed]
+    if others:
+        console.print(f"{len(others)} runs there are no longer in the study, and not in its report")
+    console.print(f"report: python launch.py report {directory.path}")

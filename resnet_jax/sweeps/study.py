@@ -1,0 +1,172 @@
+"""From a sweep file to its runs: every config checked before anything starts."""
+
+import hashlib
+import json
+import urllib.parse
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from resnet_jax.config import FIELDS, find_field, flatten
+from resnet_jax.config_file import differences, open_config_file, override
+from resnet_jax.errors import UserError
+from resnet_jax.sweeps.grid import Overrides
+from resnet_jax.sweeps.sweep_directory import SweepDirectory
+
+LONGEST_ID = 120
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a study.
+
+    Attributes:
+        id: readable, and a function of the overrides alone.
+        overrides: dotted field → value.
+        config: the base config with the overrides.
+    """
+
+    id: str
+    overrides: Overrides
+    config: ConfigDict
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a sweep file states.
+
+    Attributes:
+        name, form, title, description, config_file: as of `SweepDirectory.write`.
+        config: the base.
+        runs: in the order of the file.
+    """
+
+    name: str
+    form: str | None
+    title: str
+    description: str
+    config_file: str
+    config: ConfigDict
+    runs: list[Run]
+
+    def write(self, directory: SweepDirectory, facts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write sweep.json.
+
+        Args:
+            directory: of the sweep.
+            facts: run id → what else it says about the run (`plan.check`).
+        """
+        directory.write(
+            name=self.name,
+            form=self.form,
+            title=self.title,
+            description=self.description,
+            config_file=self.config_file,
+            config=self.config.to_dict(),
+            runs=[{"id": r.id, "overrides": r.overrides, **facts[r.id]} for r in self.runs],
+        )
+
+
+def read_study(argument: str, overrides: Mapping[str, Any]) -> Study:
+    """The study of a sweep file.
+
+    Args:
+        argument: `FILE` or `FILE:FORM`.
+        overrides: of the base config, from the command line.
+
+    Raises:
+        UserError: the file is wrong, an override of a run is illegal, or two runs are the same.
+    """
+    file = open_config_file(argument)
+    base = override(file.config(), overrides)
+    lines = (file.module.__doc__ or "").strip().splitlines()
+    stated = file.call("sweep")
+    if not isinstance(stated, list | tuple) or not all(isinstance(o, Mapping) for o in stated):
+        raise UserError(
+            "--config", file.path, "sweep() must return a list of {field: value}", "see grid.py"
+        )
+    runs = [make_run(base, dict(one)) for one in stated]
+    if not runs:
+        raise UserError("--config", file.path, "sweep() states no runs")
+    _refuse_duplicates(runs)
+    return Study(
+        name=Path(file.path).stem,
+        form=file.form,
+        title=lines[0] if lines else Path(file.path).stem,
+        description="\n".join(lines),
+        config_file=file.path,
+        config=base,
+        runs=runs,
+    )
+
+
+def make_run(base: ConfigDict, overrides: Overrides) -> Run:
+    """A run of a study.
+
+    Raises:
+        UserError: an override is illegal.
+    """
+    for field in overrides:
+        find_field(field)
+    run_id = name_run(overrides)
+    try:
+        return Run(run_id, overrides, override(base, overrides))
+    except UserError as error:
+        raise of_run(run_id, error) from error
+
+
+def of_run(run_id: str, error: UserError) -> UserError:
+    """The error of a run's config, which says whose it is."""
+    return UserError(f"run {run_id}: {error.field}", error.value, error.problem, error.fix)
+
+
+def name_run(overrides: Mapping[str, Any]) -> str:
+    """A name for a run that is also a directory: `depth=20,shortcut=A,seed=0`."""
+    leaves = Counter(field.rpartition(".")[2] for field in FIELDS)
+    parts = []
+    for field, value in overrides.items():
+        leaf = field.rpartition(".")[2]
+        name = leaf if leaves[leaf] == 1 else field
+        parts.append(f"{name}={_as_name(value)}")
+    full = ",".join(parts) or "base"
+    if len(full) <= LONGEST_ID:
+        return full
+    return f"{full[: LONGEST_ID - 9]}~{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+
+
+def _as_name(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "+".join(map(_as_name, value))
+    return urllib.parse.quote(str(value).replace(" ", "_"), safe="+[]()")
+
+
+def _refuse_duplicates(runs: list[Run]) -> None:
+    first: dict[str, str] = {}
+    for run in runs:
+        values = flatten(run.config.to_dict())
+        kept = {name: value for name, value in values.items() if not FIELDS[name].place}
+        other = first.setdefault(json.dumps(kept, sort_keys=True), run.id)
+        if other != run.id or [r.id for r in runs].count(run.id) > 1:
+            problem = f"is the same as {other}" if other != run.id else "is stated twice"
+            raise UserError("sweep()", run.id, problem, "state each run once")
+
+
+def refuse_changed_runs(study: Study, directory: SweepDirectory) -> None:
+    """Check that what was trained in the directory is of the configs of the study.
+
+    Raises:
+        UserError: names the first run that is not.
+    """
+    for run in study.runs:
+        earlier = directory.run(run.id)
+        if (earlier.path / "config.json").exists():
+            new = json.loads(json.dumps(run.config.to_dict()))
+            lines = differences(earlier.read_config(), new)
+            if lines:
+                problem = f"was trained with another config: {'; '.join(lines)}"
+                fix = "use another --workdir, or the config file as it was"
+                raise UserError("run", run.id, problem, fix)

@@ -1,0 +1,104 @@
+"""How one program trains several runs: their states stacked along a leading axis.
+
+Each layout has the methods of `training/parallel.py`, so that the training loop is the same. Nothing
+passes between runs: each has its own data order, augmentation, schedule and statistics.
+
+    vmap   all runs at once on one device; for small nets on a GPU or TPU
+    map    one run after the other inside the program (`lax.map`), on one device
+    shard  the runs are spread over all devices (`shard_map`), without any communication; those of
+           one device by `vmap`, or by `map` on a CPU, which is slow at grouped convolutions
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXIS = "run"
+RUNS, SHARED = PartitionSpec(AXIS), PartitionSpec()
+
+
+def _vmap(function: Callable, state: Any, numbers: Any, own: Any, shared: Any) -> Any:
+    return jax.vmap(function, (0, 0, 0, None))(state, numbers, own, shared)
+
+
+def _map(function: Callable, state: Any, numbers: Any, own: Any, shared: Any) -> Any:
+    return lax.map(lambda run: function(*run, shared), (state, numbers, own))
+
+
+class RunsTogether:
+    """Several runs in one program, over a `('run',)` mesh.
+
+    Args:
+        num_runs: how many.
+        devices: the runs are spread over them.
+        by_map: the runs of a device take turns instead of being one batch.
+    """
+
+    axis_name: str | None = None
+    # A batch is not split.
+    num_devices = 1
+
+    def __init__(self, num_runs: int, devices: Sequence[jax.Device], by_map: bool) -> None:
+        self.num_runs = num_runs
+        self._devices, self._by_map = devices, by_map
+        devices = devices[:num_runs]
+        self._num_places = len(devices)
+        self._several = _map if by_map else _vmap
+        self._mesh = Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+        self._by_run = NamedSharding(self._mesh, RUNS)
+        self._shared = NamedSharding(self._mesh, SHARED)
+        self._first = jax.sharding.SingleDeviceSharding(devices[0])
+
+    def of(self, num_runs: int) -> "RunsTogether":
+        """The same layout for another number of runs."""
+        return RunsTogether(num_runs, self._devices, self._by_map)
+
+    def replicate(self, tree: Any) -> Any:
+        """Arrays that all runs share."""
+        return jax.device_put(tree, self._shared)
+
+    def stack(self, trees: Sequence[Any]) -> Any:
+        """A tree for each run, over the devices."""
+        # Each device has the same number of places; those left over repeat the last run.
+        filled = [*trees, *[trees[-1]] * (-len(trees) % self._num_places)]
+        stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(a) for a in leaves]), *filled)
+        return jax.device_put(stacked, self._by_run)
+
+    def split(self, tree: Any) -> Any:
+        raise NotImplementedError("runs whose data streams from the host are not trained together")
+
+    def positions(self, batch_size: int) -> jax.Array:
+        """Inside a compiled function: int32 places in the batch of a run."""
+        return jnp.arange(batch_size, dtype=jnp.int32)
+
+    def compile(self, function: Callable, inputs: str = "replicated", donate: bool = False) -> Any:
+        """Compile `function(state, numbers, own, shared)` of one run for all; `shared` has no run axis."""
+        assert inputs == "replicated", inputs
+        several = jax.shard_map(
+            partial(self._several, function),
+            mesh=self._mesh,
+            in_specs=(RUNS, RUNS, RUNS, SHARED),
+            out_specs=RUNS,
+            check_vma=False,
+        )
+        return jax.jit(several, donate_argnums=(0,) if donate else ())
+
+    def take(self, tree: Any, run: int = 0) -> Any:
+        """What a compiled function returned for a run, on the first device."""
+        return jax.device_put(_take(tree, run), self._first)
+
+    def read(self, tree: Any) -> list[Any]:
+        """What a compiled function returned, as NumPy arrays for each run."""
+        host = jax.device_get(tree)
+        return [jax.tree.map(lambda a, run=run: a[run], host) for run in range(self.num_runs)]
+
+
+@jax.jit
+def _take(tree: Any, run: jax.Array) -> Any:
+    return jax.tree.map(lambda a: a[run], tree)

@@ -1,0 +1,25 @@
+"""Compiled programs kept on disk: a second start finds them."""
+
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+
+def keep_compiled_programs(config: ConfigDict, directory: Path | None = None) -> None:
+    """Tell JAX where to keep compiled programs, unless the environment did.
+
+    Args:
+        config: whose `data.cache_dir` they lie in.
+        directory: another place for them.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import jax
+
+    from resnet_jax.data.cache import cache_directory
+
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        directory = directory or cache_directory(config.data.cache_dir) / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

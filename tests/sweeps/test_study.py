@@ -1,0 +1,161 @@
+"""From a sweep file to checked runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnet_jax.config import FIELDS
+from resnet_jax.errors import UserError
+from resnet_jax.sweeps.jobs import Job
+from resnet_jax.sweeps.plan import make_jobs, make_plan
+from resnet_jax.sweeps.study import (
+    LONGEST_ID,
+    make_run,
+    name_run,
+    read_study,
+    refuse_changed_runs,
+)
+from resnet_jax.sweeps.sweep_directory import SweepDirectory
+
+STUDIES = sorted((Path(__file__).parents[2] / "configs" / "sweeps").glob("*.py"))
+FILE = '''"""A title.
+
+More words."""
+
+from resnet_jax.config import default_config
+from resnet_jax.sweeps.grid import product
+
+FORMS = ("small", "large")
+
+
+def get_config(form="small"):
+    return default_config()
+
+
+def sweep(form="small"):
+    depths = (8, 14) if form == "small" else (8, 14, 20)
+    return {sweep}
+'''
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a sweep file whose sweep() returns an expression."""
+
+    def write(sweep='product({"model.depth": depths, "seed": range(2)})'):
+        path = tmp_path / "study.py"
+        path.write_text(FILE.replace("{sweep}", sweep))
+        return str(path)
+
+    return write
+
+
+def test_a_study_has_its_runs_in_the_order_of_the_file(file):
+    study = read_study(file(), {"train.batch_size": "32"})
+    assert (study.name, study.form, study.title) == ("study", None, "A title.")
+    assert [run.id for run in study.runs] == [
+        "depth=8,seed=0", "depth=8,seed=1", "depth=14,seed=0", "depth=14,seed=1",
+    ]  # fmt: skip
+    run = study.runs[2]
+    assert (run.config.model.depth, run.config.seed, run.config.train.batch_size) == (14, 0, 32)
+    assert len(read_study(f"{file()}:large", {}).runs) == 6
+
+
+@pytest.mark.parametrize(
+    ("sweep", "words"),
+    [
+        ("product({'model.dpeth': (8,)})", "did you mean 'model.depth'"),
+        ("product({'model.depth': ('deep',)})", "run depth=deep: model.depth.*a whole number"),
+        ("product({'model.depth': (8, 8)})", "'depth=8': is stated twice"),
+        ("[{'model.depth': 20}, {}]", "'base': is the same as depth=20"),
+        ("[{'seed': 1}, {'seed': 1, 'data.num_threads': 2}]", "is the same as seed=1"),
+        ("[]", "states no runs"),
+        ("{'model.depth': (8,)}", "must return a list"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_wrong_study_is_refused(file, sweep, words):
+    with pytest.raises(UserError, match=words):
+        read_study(file(sweep), {})
+
+
+def test_an_unknown_form_is_refused(file):
+    with pytest.raises(UserError, match="allowed: small, large"):
+        read_study(f"{file()}:medium", {})
+    with pytest.raises(UserError, match="has no function sweep"):
+        read_study("configs/digits.py", {})
+    with pytest.raises(UserError, match="has no forms"):
+        read_study("configs/digits.py:full", {})
+
+
+scalars = st.one_of(st.integers(), st.floats(allow_nan=False), st.text(max_size=200), st.none())
+
+
+@given(st.dictionaries(st.sampled_from(list(FIELDS)), scalars, max_size=12))
+def test_the_name_of_a_run_is_a_directory_of_its_own(overrides):
+    name = name_run(overrides)
+    assert re.fullmatch(r"[\w.,=+~%()\[\]-]+", name, re.ASCII)
+    assert 0 < len(name) <= LONGEST_ID
+    assert name not in (".", "..")
+    assert name == name_run(dict(overrides))
+
+
+def test_names_that_are_cut_differ():
+    one, other = ({"data.name": "x" * 300 + end} for end in "ab")
+    assert name_run(one) != name_run(other)
+
+
+def test_runs_that_differ_in_numbers_share_a_group_and_contradictions_are_found(small_config):
+    small_config.parallel.num_devices = None
+    overrides = [
+        {"seed": 0}, {"seed": 1}, {"optimizer.learning_rate": 0.2}, {"schedule.warmup": 3},
+        {"model.depth": 14}, {"optimizer.momentum": 0.0}, {"optimizer.momentum": 0.5},
+    ]  # fmt: skip
+    runs = [make_run(small_config, one) for one in overrides]
+    plan = make_plan(runs)
+    numbers = [[overrides.index(runs_by_id(runs)[i]) for i in group] for group in plan.groups]
+    assert numbers == [[0, 1, 2, 3, 6], [4], [5]]
+    assert plan.facts["depth=14"]["parameters"] == 172_218
+    assert plan.facts["seed=0"]["steps"] == 20
+    for wrong, words in (
+        ({"schedule.warmup": 50}, "run warmup=50: schedule.warmup = 50: must be shorter"),
+        ({"model.shortcut": "E"}, "run shortcut=E: model.shortcut"),
+        ({"data.name": "no_such_set"}, "run data.name=no_such_set: "),
+    ):
+        with pytest.raises(UserError, match=words):
+            make_plan([*runs, make_run(small_config, wrong)])
+
+
+def runs_by_id(runs):
+    return {run.id: run.overrides for run in runs}
+
+
+def test_what_was_trained_must_be_of_the_same_config(file, tmp_path):
+    study, directory = read_study(file(), {}), SweepDirectory(tmp_path / "sweep")
+    run = study.runs[0]
+    directory.run(run.id).create(run.config.to_dict())
+    refuse_changed_runs(study, directory)
+    with pytest.raises(UserError, match="seed=0.*train.batch_size: 128 → 32"):
+        refuse_changed_runs(read_study(file(), {"train.batch_size": 32}), directory)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 12))
+def test_jobs_have_every_run_once_and_are_enough(sizes, max_parallel):
+    groups = [[f"{g}-{i}" for i in range(size)] for g, size in enumerate(sizes)]
+    jobs = make_jobs(groups, True, max_parallel)
+    assert [run for job in jobs for run in job.runs] == [run for group in groups for run in group]
+    assert len(jobs) == max(len(groups), min(max_parallel, sum(sizes)))
+    alone = make_jobs(groups, False, max_parallel)
+    assert alone == [Job((run,)) for group in groups for run in group]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_shipped_studies_are_legal_in_every_form(path):
+    study = read_study(str(path), {})
+    assert len(study.runs) >= 6
+    assert {run.overrides["seed"] for run in study.runs} >= {0, 1, 2}
+    full = read_study(f"{path}:full", {})
+    assert len({run.id for run in full.runs}) == len(full.runs) >= len({*full.runs[0].overrides})
