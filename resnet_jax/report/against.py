@@ -1,23 +1,23 @@
 """Final error against a number: depth, learning rate, …"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes as Panel
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from resnet_jax.report.axes import LEARNING_RATE, Axis
 from resnet_jax.report.marks import (
     FAILED_CAPTION,
     INTERVALS,
-    all_failed,
     bars,
     error_bars,
     literature,
     sign,
     slug,
 )
-from resnet_jax.report.settings import Setting
+from resnet_jax.report.settings import Setting, all_failed
 from resnet_jax.report.split import panel_grid, seeds_text
 from resnet_jax.report.style import Figure, Look, canvas_of, label_outer, looks, shared_legend
 
@@ -27,7 +27,10 @@ SPLIT_TITLES = {"train": "training error", "test": "test error"}
 def against(
     settings: Sequence[Setting], data: Axis | None, axis: Axis, hue: Axis | None, outer: str
 ) -> list[Figure]:
-    """Final training and test error against a number: one line per value of `hue`."""
+    """Final training and test error against a number.
+
+    A line joins the settings of a value of `hue`; without it, settings that differ in more than the number are points.
+    """
     grid = panel_grid(settings, data, None)
     cells = [cell for row in grid for cell in row]
     canvas, panels = canvas_of(len(cells), 2)
@@ -63,6 +66,7 @@ def _lines(
         members = [s for s in settings if hue is None or s.values[hue] == value]
         points = [(s.values[axis][0], s.summary(split)) for s in members]
         done = [(x, summary) for x, summary in points if summary is not None]
+        look = look if _is_line(members, axis) else replace(look, dash="")
         label = hue.value_label(value) if hue and value is not None else ""
         label = f"{hue.label} {label}" if hue and hue.is_numeric else label
         if done:
@@ -78,6 +82,12 @@ def _lines(
         if split == "test":
             _mark_literature(panel, members, axis, look)
     return ns
+
+
+def _is_line(settings: Sequence[Setting], axis: Axis) -> bool:
+    """Whether settings differ along one axis alone."""
+    fixed = {tuple(v for a, v in s.values.items() if a != axis) for s in settings}
+    return len(fixed) == 1
 
 
 def _mark_failures(
@@ -101,6 +111,7 @@ def _scale(panel: Panel, axis: Axis) -> None:
     values = [value[0] for value in axis.values]
     if axis.fields == (LEARNING_RATE,) or (min(values) > 0 and max(values) / min(values) > 20):
         panel.set_xscale("log")
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     panel.set_ylim(bottom=0)
     if len(values) <= 8:
         panel.xaxis.set_major_locator(FixedLocator(values))

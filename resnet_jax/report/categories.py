@@ -9,14 +9,13 @@ from resnet_jax.report.axes import Axis
 from resnet_jax.report.marks import (
     FAILED_CAPTION,
     INTERVALS,
-    all_failed,
     bars,
     error_bars,
     literature,
     sign,
     slug,
 )
-from resnet_jax.report.settings import Setting
+from resnet_jax.report.settings import Setting, all_failed
 from resnet_jax.report.split import panel_grid, seeds_text
 from resnet_jax.report.style import Figure, Look, canvas_of, looks, shared_legend
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_jax.report.axes import DATA, DEPTH, Axes, Axis, Value
-from resnet_jax.report.settings import Setting, count_states, describe
+from resnet_jax.report.settings import Setting, all_failed, count_states, describe
 from resnet_jax.report.statistics import CONFIDENCE, Paired, holm, paired
 
 ERRORS = {"test": "test error", "train": "training error"}
@@ -46,6 +46,12 @@ class Comparison:
         return "not distinguishable"
 
     @property
+    def waits(self) -> bool:
+        """Whether a side has no run that is done, but may still get one."""
+        sides = [s for s in (self.baseline, self.other) if not s.errors(self.split)]
+        return any(not all_failed(setting) for setting in sides)
+
+    @property
     def names(self) -> tuple[str, str]:
         """What baseline and other are called: their value of the axis."""
         values = (self.baseline.values[self.axis], self.other.values[self.axis])
@@ -61,8 +67,9 @@ class Comparison:
         better, worse = (other, baseline) if difference.mean >= 0 else (baseline, other)
         spread = f" ± {difference.std:.2f}" if difference.std is not None else ""
         facts = f"n = {difference.n}"
+        planned = self._planned_pairs()
+        facts += f" of {planned}" if planned > difference.n else ""
         if difference.interval is not None:
-            low, high = sorted(abs(x) if difference.mean >= 0 else -x for x in difference.interval)
             low, high = _towards(difference.mean, difference.interval)
             facts += f", 95% interval {signed(low)} to {signed(high)}"
         if difference.mean == 0:
@@ -73,6 +80,10 @@ class Comparison:
             f"{place}{better} beats {worse} by {abs(difference.mean):.2f}{spread} points of "
             f"{ERRORS[self.split]} ({facts}); {self.verdict}."
         )
+
+    def _planned_pairs(self) -> int:
+        seeds = [{run.seed for run in setting.runs} for setting in (self.baseline, self.other)]
+        return len(seeds[0] & seeds[1])
 
     def _missing(self) -> str:
         parts = []
@@ -100,8 +111,8 @@ def compare(
 ) -> tuple[Comparison, ...]:
     """Every value of an axis against one baseline, with all else equal.
 
-    The baseline is the value of the base config, or else the first one of the axis. Data sets are not compared with each
-    other. Training errors are compared in depth studies, where they are the question.
+    The baseline is the shallowest depth; elsewhere the value of the base config, or else the first one of the axis. Data sets
+    are not compared with each other. Training errors are compared in depth studies, where they are the question.
     """
     splits = ("train", "test") if axes.with_field(DEPTH) else ("test",)
     found = []
@@ -122,7 +133,7 @@ def _along(
     groups: dict[tuple[tuple[Axis, Value], ...], list[Setting]] = {}
     for setting in settings:
         groups.setdefault(setting.with_others(axis), []).append(setting)
-    preferred = axis.of(base)
+    preferred = axis.values[0] if axis.fields == (DEPTH,) else axis.of(base)
     for others, group in groups.items():
         baseline = next((s for s in group if s.values[axis] == preferred), group[0])
         fixed = ", ".join(describe(a, v) for a, v in others)

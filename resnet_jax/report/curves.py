@@ -23,8 +23,9 @@ from resnet_jax.report.style import (
     shared_legend,
 )
 
-MOST_LINES = 12
+MOST_LINES = 8
 MOST_PANELS = 16
+MOST_POINTS = 300
 CATEGORIES_IN_A_PANEL = 5
 
 
@@ -32,7 +33,7 @@ class MeanCurve(NamedTuple):
     """Mean over the seeds of a setting.
 
     Attributes:
-        x: float64[points], steps or epochs, where all of the seeds have a value.
+        x: float64[points], steps or epochs where all of the seeds have a value; evenly spread ones of many.
         mean, std: float64[points], in percent; std is 0 for one seed.
         n: seeds.
         finished: whether their runs are done.
@@ -61,11 +62,17 @@ def mean_curve(setting: Setting, split: str, unit: str) -> MeanCurve | None:
     steps = functools.reduce(np.intersect1d, [curve.step for curve in curves])
     if not len(steps):
         return None
+    steps = steps[_drawn(len(steps))]
     errors = np.stack([curve.error[np.isin(curve.step, steps)] for curve in curves])
     first = curves[0]
     x = getattr(first, unit)[np.isin(first.step, steps)]
     std = errors.std(0, ddof=1) if len(errors) > 1 else np.zeros(len(x))
     return MeanCurve(x, errors.mean(0), std, len(errors), bool(done))
+
+
+def _drawn(count: int) -> np.ndarray:
+    """At most `MOST_POINTS` indices of `count`, the last one among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).round().astype(int))
 
 
 def curve_figures(study: Study, settings: Sequence[Setting], axes: Axes) -> list[Figure]:

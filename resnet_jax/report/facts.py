@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from resnet_jax.report.axes import DATA, Axes
-from resnet_jax.report.comparisons import Comparison
+from resnet_jax.report.comparisons import ERRORS, Comparison
 from resnet_jax.report.labels import count, enumerate_words, field_label, value_label
 from resnet_jax.report.run import Run
-from resnet_jax.report.settings import Setting, count_states
-from resnet_jax.report.statistics import BOOTSTRAP_FROM, CONFIDENCE
+from resnet_jax.report.settings import FAILED, Setting, count_states
+from resnet_jax.report.statistics import CONFIDENCE
 from resnet_jax.report.study import Study
 
 FEW_SEEDS = 5
@@ -65,27 +65,31 @@ def method_notes(comparisons: Sequence[Comparison], settings: Sequence[Setting])
         "were trained (augmented, in train mode). Only runs that are done count; the column of runs says how many were planned."
     ]
     if most >= 2:
-        notes.append(
-            f"95% intervals are of the mean: Student's t for fewer than {BOOTSTRAP_FROM} seeds, else the BCa bootstrap."
-        )
+        notes.append("95% intervals are of the mean, by Student's t.")
     if 0 < most < FEW_SEEDS:
-        seeds = count(most, "seed")
         notes.append(
-            f"With {seeds} at most, intervals are wide and rest on the assumption that errors are normally distributed over seeds."
+            f"With {count(most, 'seed')} at most, intervals are wide and rest on the assumption that errors "
+            "are normally distributed over seeds."
         )
     if comparisons:
         by_split = {split: 0 for split in dict.fromkeys(c.split for c in comparisons)}
         for c in comparisons:
             by_split[c.split] += c.adjusted is not None
-        made = enumerate_words([f"{n} of the {split} error" for split, n in by_split.items()])
+        made = enumerate_words([f"{n} of the {ERRORS[split]}" for split, n in by_split.items()])
         notes.append(
             "Settings are compared seed by seed (paired t-test) with one baseline per axis, all else equal. "
             f"{count(sum(by_split.values()), 'comparison')} could be tested ({made}); “distinguishable” is p < {1 - CONFIDENCE:.2f} "
             "after Holm's correction for the number of comparisons of that error."
         )
         notes.append(
-            "The bootstrap column (BCa, 9999 resamples of the pairs) assumes no distribution, but is too narrow at few seeds."
+            "The bootstrap column (BCa, 9999 resamples of the pairs) assumes no distribution, but is too narrow at few "
+            "seeds: at 3 it covers the mean about 7 times in 10, at 5 about 8, at 20 above 9."
         )
+        waiting = sum(c.waits for c in comparisons)
+        if waiting:
+            notes.append(
+                f"{count(waiting, 'comparison')} more must wait for runs that are not done."
+            )
     return notes
 
 
@@ -112,7 +116,7 @@ def failures(runs: Sequence[Run]) -> list[tuple[str, str, list[str]]]:
     """(state, reason, runs) of all that failed, diverged or cannot be read."""
     found: dict[tuple[str, str], list[str]] = {}
     for run in runs:
-        if run.state in ("diverged", "failed", "unreadable"):
+        if run.state in FAILED:
             found.setdefault((run.state, run.error or "no reason given"), []).append(run.id)
     return [(*key, ids) for key, ids in found.items()]
 

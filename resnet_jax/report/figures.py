@@ -12,6 +12,8 @@ from resnet_jax.report.settings import Setting
 from resnet_jax.report.split import outer_groups
 from resnet_jax.report.style import Figure
 
+MOST_LINES = 8
+
 
 def result_figures(settings: Sequence[Setting], axes: Axes) -> list[Figure]:
     """The plots of final errors that fit the axes."""
@@ -23,18 +25,27 @@ def result_figures(settings: Sequence[Setting], axes: Axes) -> list[Figure]:
         rest = [a for a in others if a is not axis]
         if draw is categories and any(map(_on_a_scale, rest)) and len(axis.values) < 3:
             continue
-        hue = next(iter(rest), None)
-        used = [a for a in (data, axis, hue) if a]
+        # Of axes with many values, as a search has, all settings become points of one plot.
+        crowded = any(len(a.values) > MOST_LINES for a in rest)
+        hue = None if crowded else next(iter(rest), None)
+        used = axes.axes if crowded else [a for a in (data, axis, hue) if a]
         for label, group in outer_groups(settings, used):
             figures += draw(group, data, axis, hue, label)
     for first, second in itertools.combinations(others, 2):
-        if len(first.values) >= 3 and len(second.values) >= 3:
-            used = [a for a in (data, first, second) if a]
-            for label, group in outer_groups(settings, used):
+        used = [a for a in (data, first, second) if a]
+        for label, group in outer_groups(settings, used):
+            if _fills(group, first, second):
                 figures += heat_map(group, data, first, second, label)
     if data and not others:
         figures += categories(settings, None, data, None, "")
     return _named_apart(figures)
+
+
+def _fills(settings: Sequence[Setting], first: Axis, second: Axis) -> bool:
+    """Whether two axes have three values or more each, and most of their combinations were planned."""
+    sizes = len(first.values), len(second.values)
+    pairs = {(setting.values[first], setting.values[second]) for setting in settings}
+    return min(sizes) >= 3 and len(pairs) > sizes[0] * sizes[1] / 2
 
 
 def _named_apart(figures: Sequence[Figure]) -> list[Figure]:

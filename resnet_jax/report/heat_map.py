@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes as Panel
 
 from resnet_jax.report.axes import Axis
-from resnet_jax.report.marks import all_failed, slug
-from resnet_jax.report.settings import Setting
+from resnet_jax.report.marks import slug
+from resnet_jax.report.settings import Setting, all_failed
 from resnet_jax.report.split import panel_grid, seeds_text
 from resnet_jax.report.style import Figure, canvas_of
 
@@ -28,7 +28,8 @@ def heat_map(
     if not ns:
         return []
     longest = max(len(first.value_label(value)) for value in first.values)
-    width = 0.07 * longest + 1.6 + 0.5 * len(second.values)
+    widest = max(len(second.value_label(value)) for value in second.values)
+    width = 0.07 * longest + 1.6 + max(0.5, 0.085 * widest) * len(second.values)
     canvas.set_size_inches(width * len(cells), 1.4 + 0.36 * len(first.values))
     caption = (
         f"{outer + ': ' if outer else ''}Final test error (%) by {first.label} and {second.label}: "

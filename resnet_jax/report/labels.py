@@ -69,7 +69,7 @@ def value_label(name: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(str(part) for part in value) or "none"
     if isinstance(value, (int, float)):
-        return f"{value:g}".replace("-", "−") if isinstance(value, float) else str(value)
+        return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
     text = str(value)
     return text.replace("_", " ") if name.startswith("model.") else text
 

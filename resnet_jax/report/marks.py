@@ -12,7 +12,6 @@ from resnet_jax.report.settings import Setting
 from resnet_jax.report.statistics import Summary
 from resnet_jax.report.style import SIGNS, Look
 
-FAILED = ("diverged", "failed")
 INTERVALS = "bars: 95% intervals of the mean"
 FAILED_CAPTION = " ×: all runs diverged or failed."
 
@@ -47,11 +46,6 @@ def bars(summaries: Sequence[Summary]) -> np.ndarray:
         for s in summaries
     ]
     return np.array(pairs).T
-
-
-def all_failed(setting: Setting) -> bool:
-    """Whether every run diverged or failed."""
-    return all(run.state in FAILED for run in setting.runs)
 
 
 def sign(panel: Panel, x: Any, y: Any, label: str, look: Look, **options: Any) -> None:

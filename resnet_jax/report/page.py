@@ -81,7 +81,7 @@ def markdown_page(content: Content, image_names: Sequence[str]) -> str:
     """
     text = markdown_text
     parts = [f"# {text(content.title)}", text(content.description), text(content.summary)]
-    parts.append(f"Data: {text(content.data_sets)}. Written {content.written}.")
+    parts.append(f"Data: {text(content.data_sets)}. Written {text(content.written)}.")
     parts += [text(note) for note in content.notes]
     parts += ["## Results", markdown_table(content.results)]
     if content.findings:

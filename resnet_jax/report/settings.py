@@ -10,6 +10,7 @@ from resnet_jax.report.statistics import Summary, summarize
 from resnet_jax.report.study import Study
 
 SPLITS = ("test", "train")
+FAILED = ("diverged", "failed", "unreadable")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ def make_settings(study: Study, axes: Axes) -> tuple[Setting, ...]:
         Setting(dict(zip(axes.axes, key, strict=True)), tuple(groups[key]))
         for key in sorted(groups, key=position)
     )
+
+
+def all_failed(setting: Setting) -> bool:
+    """Whether every run diverged or failed."""
+    return all(run.state in FAILED for run in setting.runs)
 
 
 def count_states(runs: Sequence[Run]) -> dict[str, int]:

@@ -39,12 +39,12 @@ DASHES: tuple[Any, ...] = (
     (0, (5, 2, 1, 2)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
-# Okabe & Ito 2008, without the yellow that is too light for lines; ordered by lightness steps.
+# After Okabe & Ito 2008, without its yellow; neighbours differ in lightness, for print in grey.
 SIGNS: dict[str, dict[str, Any]] = {
     "literature": {"ls": "", "marker": "D", "ms": 7, "mfc": "none", "mew": 1.2},
     "all failed": {"ls": "", "marker": "x", "ms": 7, "mew": 2},
 }
-COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+COLOURS = ("#08519C", "#D9701A", "#000000", "#009E73", "#CC79A7", "#56B4E9", "#8C564B")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def looks_of(count: int, ordered: bool) -> list[Look]:
 def canvas_of(rows: int, columns: int, **options: Any) -> tuple[Canvas, np.ndarray]:
     """A drawing of equal panels: panels [rows, columns]. Call it under `matplotlib.rc_context(RC)`."""
     width, height = PANEL
-    size = (0.5 + width * columns, 0.4 + height * rows)
+    size = (0.5 + width * columns, 0.2 + height * rows)
     canvas = Canvas(figsize=size, layout="constrained")
     return canvas, canvas.subplots(rows, columns, squeeze=False, **options)
 
@@ -122,12 +122,14 @@ def shared_legend(canvas: Canvas, panels: Sequence[Panel], **options: Any) -> No
     if handles:
         width = canvas.get_figwidth()
         longest = max(len(label) for label in handles)
-        columns = max(1, int(width / (0.068 * longest + 0.55)))
+        columns = min(len(handles), max(1, int(width / (0.068 * longest + 0.55))))
+        # Rows of the legend must not be taken from the panels.
+        canvas.set_figheight(canvas.get_figheight() + 0.17 * -(-len(handles) // columns))
         canvas.legend(
             list(handles.values()),
             list(handles),
             loc="outside lower center",
-            ncols=min(columns, len(handles)),
+            ncols=columns,
             columnspacing=1.2,
             handlelength=1.8,
             handletextpad=0.5,

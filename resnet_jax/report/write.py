@@ -73,6 +73,8 @@ def _write(study: Study, page: Path, latex: bool) -> list[Path]:
         images = [beside(f"_{figure.name}.png") for figure in shown]
         for figure, image in zip(shown, images, strict=True):
             figure.canvas.savefig(image, dpi=DOTS_PER_INCH)
+            # The second drawing, for the page, need not lay out again.
+            figure.canvas.set_layout_engine("none")
         files += [beside(".md"), *images]
         content = Content(
             title=study.title,
@@ -84,7 +86,7 @@ def _write(study: Study, page: Path, latex: bool) -> list[Path]:
             results=results,
             comparisons=comparisons_table(comparisons),
             runs=runs_table(study),
-            findings=[comparison.sentence() for comparison in comparisons],
+            findings=[c.sentence() for c in comparisons if not c.waits],
             methods=facts.method_notes(comparisons, settings),
             failures=facts.failures(study.runs),
             figures=shown,

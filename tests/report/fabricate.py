@@ -1,0 +1,107 @@
+"""Sweep directories as a sweep leaves them, with curves made up from a final error."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from resnet_jax.config import default_config
+from resnet_jax.report.axes import Axes, find_axes
+from resnet_jax.report.settings import Setting, make_settings
+from resnet_jax.report.study import Study, read_study
+from resnet_jax.sweeps.sweep_directory import SweepDirectory
+
+EXAMPLES = 10_000
+
+
+def make_sweep(
+    path: Any,
+    outcomes: Sequence[tuple[Mapping[str, Any], Any]],
+    base: Mapping[str, Any] | None = None,
+    *,
+    lines: int = 20,
+    **facts: Any,
+) -> SweepDirectory:
+    """Write a sweep directory.
+
+    Args:
+        path: where.
+        outcomes: (overrides, outcome) a run. The outcome is the final (test, train) error in percent; or a state with
+            its error message; or `pending`.
+        base: fields of the base config.
+        lines: train lines, and half as many evaluations, of a run that is done.
+        **facts: of sweep.json.
+    """
+    directory = SweepDirectory(path)
+    config = config_with(
+        default_config(), {"train.duration": f"{10 * lines} steps", **(base or {})}
+    )
+    runs = [
+        {
+            "id": run_id(overrides),
+            "overrides": dict(overrides),
+            "parameters": 272_474,
+            "macs": 40_550_000,
+        }
+        for overrides, _ in outcomes
+    ]
+    names = {
+        "name": "study",
+        "form": None,
+        "title": "A study",
+        "description": "A study\n\nOf something.",
+    }
+    content = {**names, "config_file": "study.py", "config": config.to_dict(), "runs": runs}
+    directory.write(**{**content, **facts})
+    for (overrides, outcome), entry in zip(outcomes, runs, strict=True):
+        if outcome != "pending":
+            run = directory.run(entry["id"])
+            run.create(json.loads(json.dumps(config_with(config, overrides).to_dict())))
+            fill(run, outcome, lines, int(overrides.get("seed", 0)))
+    return directory
+
+
+def config_with(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
+    """A copy with dotted fields set as they are, legal or not."""
+    copy = ConfigDict(config.to_dict(), type_safe=False)
+    copy.update_from_flattened_dict(fields)
+    return copy
+
+
+def run_id(overrides: Mapping[str, Any]) -> str:
+    """`depth=8,shortcut=A`."""
+    parts = [f"{name.rpartition('.')[2]}={value}" for name, value in overrides.items()]
+    return ",".join(parts).replace("/", "_") or "base"
+
+
+def fill(run: Any, outcome: Any, lines: int, seed: int) -> None:
+    """Write metrics and status of a run that has begun."""
+    failed = isinstance(outcome[0], str)
+    state, message = outcome if failed else ("done", None)
+    test, train = (60.0, 60.0) if failed else outcome
+    rng = np.random.default_rng(seed)
+    reached = lines // 2 if failed else lines
+    total = 10 * lines
+    for i in range(1, reached + 1):
+        step, share = 10 * i, i / lines
+        # The last tenth is the last epoch: its lines are exact, so that the final errors are the ones asked for.
+        noise = 1 + (0.1 * rng.standard_normal() if share <= 0.9 else 0.0)
+        decay = 90 * np.exp(-6 * share) * (1 - share) * noise
+        numbers = {"step": step, "epoch": round(10 * share, 4), "loss": 1.0}
+        run.log("train", accuracy=1 - (train + decay if share <= 0.9 else train) / 100, **numbers)
+        if i % 2 == 0:
+            accuracy = 1 - (test + decay if i < lines else test) / 100
+            run.log("eval", accuracy=accuracy, examples=EXAMPLES, split="test", **numbers)
+    facts = {"parameters": 272_474, "macs": 40_550_000, "devices": ["cpu:0"], "seconds": 61.0}
+    if message is not None:
+        facts["error"] = message
+    run.write_status(state, 10 * reached, total, **facts)
+
+
+def read(directory: SweepDirectory) -> tuple[Study, Axes, tuple[Setting, ...]]:
+    """Study, axes and settings of a sweep directory."""
+    study = read_study([str(directory.path)])
+    axes = find_axes(study)
+    return study, axes, make_settings(study, axes)

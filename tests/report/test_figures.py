@@ -1,0 +1,170 @@
+"""What is drawn: which plots a study gets, and that lines and cells have the right numbers."""
+
+import matplotlib
+import numpy as np
+import pytest
+from fabricate import make_sweep, read
+from matplotlib.container import ErrorbarContainer
+
+from resnet_jax.report.curves import curve_figures, mean_curve
+from resnet_jax.report.figures import result_figures
+from resnet_jax.report.style import RC
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with matplotlib.rc_context(RC):
+        yield
+
+
+def draw(directory):
+    """Name → figure."""
+    study, axes, settings = read(directory)
+    figures = [*curve_figures(study, settings, axes), *result_figures(settings, axes)]
+    assert len({figure.name for figure in figures}) == len(figures)
+    return {figure.name: figure for figure in figures}
+
+
+def texts(canvas):
+    return [text.get_text() for text in canvas.findobj(matplotlib.text.Text)]
+
+
+def test_mean_curve_by_hand(depth_study):
+    _, _, settings = read(depth_study)
+    curve = mean_curve(settings[0], "test", "step")
+    assert (curve.n, curve.finished) == (3, True)
+    assert list(curve.x) == list(range(20, 201, 20))
+    errors = np.stack([run.test.error for run in settings[0].runs])
+    np.testing.assert_allclose(curve.mean, errors.sum(0) / 3)
+    np.testing.assert_allclose(curve.std, np.sqrt(((errors - curve.mean) ** 2).sum(0) / 2))
+
+
+def test_mean_curve_of_unfinished_runs_has_the_steps_that_all_have(broken_study):
+    _, _, settings = read(broken_study)
+    diverged = mean_curve(settings[2], "train", "step")
+    assert (diverged.n, diverged.finished) == (3, False)
+    assert diverged.x[-1] == 100
+
+
+def test_depth_study_is_drawn_as_in_he_2015(depth_study):
+    """A panel per shortcut; per depth a dashed line of the training error and a solid one of the test error."""
+    canvas = draw(depth_study)["curves"].canvas
+    panels = [panel for panel in canvas.axes if panel.get_visible()]
+    assert [panel.get_title() for panel in panels] == ["plain", "residual A"]
+    lines = [line for line in panels[0].lines if len(line.get_xdata())]
+    assert [line.is_dashed() for line in lines] == [True, False, True, False]
+    ends = [line.get_ydata()[-1] for line in lines]
+    assert ends == pytest.approx([5.0, 10.0, 8.0, 12.0])
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+    legend = [text.get_text() for text in canvas.legends[0].get_texts()]
+    assert legend == ["depth 8", "depth 14", "test", "train"]
+
+
+def test_training_error_against_depth_has_a_line_per_shortcut_with_intervals(depth_study):
+    panel = draw(depth_study)["error_by_depth"].canvas.axes[0]
+    assert panel.get_title() == "training error"
+    bars = [c for c in panel.containers if isinstance(c, ErrorbarContainer)]
+    assert [bar.get_label() for bar in bars] == ["plain", "residual A"]
+    assert list(bars[0][0].get_ydata()) == pytest.approx([5.0, 8.0])
+    (segments,) = bars[0][2]
+    low, high = segments.get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx((5 - 0.4968, 5 + 0.4968), abs=1e-3)
+
+
+def test_each_data_set_has_panels_of_its_own(sweep_of):
+    fields = {"data.name": ("digits", "cifar10"), "model.depth": (8, 14)}
+    fields["model.shortcut"] = ("none", "A")
+    figures = draw(sweep_of(fields, seeds=2))
+    titles = [panel.get_title() for panel in figures["curves"].canvas.axes]
+    assert titles == [f"{d} · {s}" for d in ("digits", "CIFAR-10") for s in ("plain", "residual A")]
+
+
+def test_learning_rate_is_logarithmic_and_its_best_is_ringed(sweep_of):
+    best = {0.01: 12.0, 0.1: 8.0, 1.0: 20.0}
+    fields = {"optimizer.learning_rate": tuple(best)}
+    sweep = sweep_of(fields, lambda o: (best[o["optimizer.learning_rate"]], 5.0), seeds=2)
+    panel = draw(sweep)["error_by_learning_rate"].canvas.axes[1]
+    assert panel.get_xscale() == "log"
+    rings = [line for line in panel.lines if line.get_markersize() == 13]
+    assert len(rings) == 1
+    assert (rings[0].get_xdata()[0], rings[0].get_ydata()[0]) == pytest.approx((0.1, 8.0))
+
+
+def test_failures_are_marked(broken_study):
+    figure = draw(broken_study)["error_by_learning_rate"]
+    assert "diverged or failed" in figure.caption
+    crosses = [line for line in figure.canvas.axes[0].lines if line.get_marker() == "x"]
+    assert [list(line.get_xdata()) for line in crosses] == [[1.0]]
+
+
+def test_heat_map_has_a_number_in_every_cell(sweep_of):
+    fields = {"optimizer.weight_decay": (0.0, 1e-4, 1e-3), "model.shortcut": ("none", "A", "B")}
+
+    def error(overrides):
+        if overrides["model.shortcut"] == "B" and overrides["optimizer.weight_decay"] == 0:
+            return ("diverged", "not finite")
+        return (10 + 1000 * overrides["optimizer.weight_decay"], 5.0)
+
+    name = "heat_map_weight_decay_shortcut"
+    canvas = draw(sweep_of(fields, error))[name].canvas
+    cells = [text for text in texts(canvas) if text in ("10.00", "10.10", "11.00", "×")]
+    assert sorted(cells) == sorted(["10.00"] * 2 + ["×"] + ["10.10"] * 3 + ["11.00"] * 3)
+
+
+def test_categories_show_the_mean_and_every_seed(sweep_of):
+    errors = {"none": 12.0, "A": 9.0, "B": 8.0}
+
+    def error(overrides):
+        return (errors[overrides["model.shortcut"]] + 0.1 * overrides["seed"], 5.0)
+
+    panel = draw(sweep_of({"model.shortcut": tuple(errors)}, error, seeds=3))["error_by_shortcut"]
+    panel = panel.canvas.axes[0]
+    means = [c[0].get_xdata()[0] for c in panel.containers if isinstance(c, ErrorbarContainer)]
+    assert means == pytest.approx([12.1, 9.1, 8.1])
+    assert [label.get_text() for label in panel.get_yticklabels()] == [
+        "plain",
+        "residual A",
+        "residual B",
+    ]
+    dots = [line for line in panel.lines if line.get_marker() == "."]
+    assert [len(line.get_xdata()) for line in dots] == [3, 3, 3]
+
+
+def test_text_of_a_config_is_no_formula(tmp_path):
+    """Matplotlib would read dollars as TeX and fail on half a formula."""
+    runs = [({"data.train_split": split, "seed": 0}, (10, 5)) for split in ("$\\frac{", "train")]
+    for figure in draw(make_sweep(tmp_path / "s", runs)).values():
+        figure.canvas.draw_without_rendering()
+
+
+def test_one_setting_has_curves_alone(sweep_of):
+    assert list(draw(sweep_of({"model.depth": (8,)}, seeds=2))) == ["curves"]
+
+
+def test_colours_of_an_ordered_axis_grow_darker_in_grey(sweep_of):
+    canvas = draw(sweep_of({"model.depth": (8, 14, 20, 26, 32)}))["curves"].canvas
+    solid = [line for line in canvas.axes[0].lines if line.get_marker() not in ("", "None")]
+    rgb = np.array([matplotlib.colors.to_rgb(line.get_color()) for line in solid])
+    luminance = rgb @ [0.2126, 0.7152, 0.0722]
+    assert len(solid) == 5
+    assert (np.diff(luminance) < -0.04).all()
+    assert len({line.get_marker() for line in solid}) == 5
+
+
+def test_a_search_is_points_and_no_map(tmp_path):
+    """Lines between drawn values, or a map with a cell a run, would show nothing."""
+    drawn = [(0.003 * 1.5**i, 1e-5 * 1.3 ** ((7 * i) % 12)) for i in range(12)]
+    runs = [
+        ({"optimizer.learning_rate": rate, "optimizer.weight_decay": decay}, (10 + i, 5.0))
+        for i, (rate, decay) in enumerate(drawn)
+    ]
+    figures = draw(make_sweep(tmp_path / "s", runs, search={"trials": 12}))
+    assert set(figures) == {"curves", "error_by_learning_rate", "error_by_weight_decay"}
+    (container,) = figures["error_by_weight_decay"].canvas.axes[1].containers
+    points = container[0]
+    assert points.get_linestyle() == "None"
+    assert sorted(points.get_xdata()) == sorted(decay for _, decay in drawn)
+    # The eight best of twelve, each with a line of either split.
+    assert "4 settings" in figures["curves"].caption
+    curves = [line for line in figures["curves"].canvas.axes[0].lines if len(line.get_xdata())]
+    assert len(curves) == 16

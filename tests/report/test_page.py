@@ -1,0 +1,167 @@
+"""The page: complete, self-contained, and text stays text. `test_browser.py` opens it."""
+
+import html.parser
+import re
+import subprocess
+import sys
+
+import pytest
+from fabricate import make_sweep
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resnet_jax.errors import UserError
+from resnet_jax.report.page import Content, html_page, markdown_page
+from resnet_jax.report.tables import Cell, Table
+from resnet_jax.report.write import write_report
+
+HOSTILE = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from(
+        [
+            "<script>alert(1)</script>",
+            "</td></table><img src=x onerror=alert(1)>",
+            '" onmouseover="alert(1)',
+            "</style><script src=http://example.org></script>",
+            "{{ 7 * 7 }}{% for %}",
+            "]]><!--",
+        ]
+    ),
+)
+
+
+WITHOUT_JAX = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("jax", "jaxlib", "flax", "optax", "orbax"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Refuse())
+from resnet_jax.cli import main
+sys.exit(main())
+"""
+
+
+class Tags(html.parser.HTMLParser):
+    """Elements, with their attributes, and the text between them."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.elements, self.words = [], []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def content(text="plain words"):
+    table = Table(("name", "state"), (False, False), ((Cell(text, text), Cell("failed")),), (text,))
+    return Content(
+        title=text,
+        description=text,
+        summary=text,
+        written=text,
+        data_sets=text,
+        notes=[text],
+        results=table,
+        comparisons=table,
+        runs=table,
+        findings=[text],
+        methods=[text],
+        failures=[("failed", text, [text])],
+        figures=[],
+        environments=[(text, text, 1)],
+        files=[text],
+    )
+
+
+@settings(max_examples=60)
+@given(HOSTILE)
+def test_any_text_is_shown_and_adds_no_element(text):
+    page, plain = Tags(html_page(content(text))), Tags(html_page(content()))
+    names = [tag for tag, _ in page.elements]
+    if text:
+        assert names == [tag for tag, _ in plain.elements]
+    for (_, found), (_, expected) in zip(page.elements, plain.elements, strict=False):
+        assert text == "" or found.keys() == expected.keys()
+    # A parser reads \r and NUL as others; all else comes back as it was.
+    if not set(text) & set("\r\0"):
+        assert sum(word.strip() == text.strip() for word in page.words) >= bool(text.strip())
+
+
+def test_the_page_asks_for_nothing_outside():
+    page = html_page(content())
+    elements = Tags(page).elements
+    assert not [tag for tag, _ in elements if tag in ("link", "iframe", "object", "embed", "base")]
+    assert all("src" not in attributes for tag, attributes in elements if tag == "script")
+    assert not re.search(r"url\(|@import|https?://", page)
+
+
+def test_markdown_of_hostile_text_has_no_html():
+    text = markdown_page(content("<script>alert(1)</script>"), [])
+    assert "<" not in text
+    assert "alert(1)" in text
+
+
+def test_files_of_a_report(depth_study):
+    files = write_report([str(depth_study.path)], latex=True)
+    folder = depth_study.path / "report"
+    assert files[0] == folder / "report.html"
+    names = {path.name for path in files}
+    assert names >= {f"report{end}" for end in (".md", ".tex", "_runs.csv", "_results.csv")}
+    assert {"report_curves.png", "report_error_by_depth.png"} <= names
+    assert all(path.stat().st_size for path in files)
+    page = files[0].read_text()
+    assert page.count("<img ") == len([name for name in names if name.endswith(".png")])
+    assert "<strong>8.00 ± 0.30</strong>" in page
+    markdown = (folder / "report.md").read_text()
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", markdown)
+    assert set(linked) == {name for name in names if name.endswith(".png")}
+
+
+def test_a_report_while_the_sweep_has_hardly_begun(tmp_path):
+    runs = [({"model.depth": depth, "seed": 0}, "pending") for depth in (8, 14)]
+    sweep = make_sweep(tmp_path / "s", runs)
+    page = write_report([str(sweep.path)])[0].read_text()
+    assert "2 runs: 2 pending" in page
+    assert "<img" not in page
+
+
+def test_reports_of_one_run_and_of_the_same_sweep_again(depth_study):
+    run = sorted(depth_study.runs.iterdir())[0]
+    assert "1 run: 1 done. One setting, 1 seed each." in write_report([str(run)])[0].read_text()
+    first, second = (write_report([str(depth_study.path)])[0].read_text() for _ in range(2))
+    written = r"Written [\d: -]+UTC"
+    assert re.sub(written, "", first) == re.sub(written, "", second)
+
+
+@pytest.mark.parametrize("out", ["page.txt", "folder"])
+def test_out_must_be_a_page(depth_study, tmp_path, out):
+    with pytest.raises(UserError, match="--out"):
+        write_report([str(depth_study.path)], str(tmp_path / out))
+
+
+def test_out_that_cannot_be_written(depth_study, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_report([str(depth_study.path)], str(tmp_path / "file" / "page.html"))
+
+
+def test_command_without_jax(depth_study, tmp_path):
+    """`launch.py report` where importing JAX and its libraries fails."""
+    page = tmp_path / "page.html"
+    command = [sys.executable, "-c", WITHOUT_JAX, "report", str(depth_study.path), f"--out={page}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == str(page)
+    command[4] = str(tmp_path / "nowhere")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: DIR = ")
+    assert len(done.stderr.splitlines()) == 1
