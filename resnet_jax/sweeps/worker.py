@@ -149,7 +149,7 @@ def _together(
     except Exception as error:
         # The status of each says why; the log has the rest.
         traceback.print_exc()
-        if len(runs) == 1 or "RESOURCE_EXHAUSTED" not in str(error):
+        if len(runs) == 1 or not _is_out_of_memory(error):
             return 0
     print(f"{len(runs)} runs together do not fit the memory: they are trained in two halves")
     ids, middle = list(runs), len(runs) // 2
@@ -159,6 +159,11 @@ def _together(
         if exit_code:
             return exit_code
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # XLA has no type for it: GPU and TPU say the first, CPU the second.
+    return any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
 
 
 if __name__ == "__main__":
