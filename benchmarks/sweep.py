@@ -20,8 +20,7 @@ from typing import Any
 
 import jax
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from resnet_jax.config_file import load_config, override
 from resnet_jax.random_streams import run_key
@@ -29,6 +28,7 @@ from resnet_jax.sweeps.together import RunsTogether
 from resnet_jax.training.experiment import Experiment, make_experiment
 from resnet_jax.training.programs import Programs
 
+ROOT = Path(__file__).parents[1]
 STUDY = """
 from resnet_jax.config_file import load_config, override
 
