@@ -1,1 +1,1 @@
-"""Run directories → tables, plots, a page. Imports no JAX: whatever ran anywhere can be read here."""
+"""Run directories → tables, plots, a page. Imports no JAX."""

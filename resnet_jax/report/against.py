@@ -29,7 +29,7 @@ def against(
 ) -> list[Figure]:
     """Final training and test error against a number.
 
-    A line joins the settings of a value of `hue`; without it, settings that differ in more than the number are points.
+    A line joins the settings of a value of `hue`; settings that differ in more are points.
     """
     grid = panel_grid(settings, data, None)
     cells = [cell for row in grid for cell in row]

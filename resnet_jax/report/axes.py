@@ -73,8 +73,8 @@ class Axes:
 def find_axes(study: Study) -> Axes:
     """The fields that take several values, without those that another one determines.
 
-    Fields that are not crossed with the rest (not every value was run with every value of the others) become one axis
-    together; depth, data set and learning rate never do.
+    Fields that are not crossed with the rest (not every value was run with every value of the
+    others) become one axis together; depth, data set and learning rate never do.
     """
     runs = [run for run in study.runs if run.config]
     names = [

@@ -111,8 +111,9 @@ def compare(
 ) -> tuple[Comparison, ...]:
     """Every value of an axis against one baseline, with all else equal.
 
-    The baseline is the shallowest depth; elsewhere the value of the base config, or else the first one of the axis. Data sets
-    are not compared with each other. Training errors are compared in depth studies, where they are the question.
+    The baseline is the shallowest depth; elsewhere the value of the base config, or else the first
+    one of the axis. Data sets are not compared with each other. Training errors are compared in
+    depth studies, where they are the question.
     """
     splits = ("train", "test") if axes.with_field(DEPTH) else ("test",)
     found = []

@@ -33,7 +33,7 @@ class MeanCurve(NamedTuple):
     """Mean over the seeds of a setting.
 
     Attributes:
-        x: float64[points], steps or epochs where all of the seeds have a value; evenly spread ones of many.
+        x: float64[points], steps or epochs where all of the seeds have a value; of many, some.
         mean, std: float64[points], in percent; std is 0 for one seed.
         n: seeds.
         finished: whether their runs are done.

@@ -9,7 +9,7 @@ from resnet_jax.report.comparisons import ERRORS, Comparison
 from resnet_jax.report.labels import count, enumerate_words, field_label, value_label
 from resnet_jax.report.run import Run
 from resnet_jax.report.settings import FAILED, Setting, count_states
-from resnet_jax.report.statistics import CONFIDENCE
+from resnet_jax.report.statistics import CONFIDENCE, RESAMPLES
 from resnet_jax.report.study import Study
 
 FEW_SEEDS = 5
@@ -61,15 +61,16 @@ def method_notes(comparisons: Sequence[Comparison], settings: Sequence[Setting])
     summaries = [summary for s in settings if (summary := s.summary("test"))]
     most = max((summary.n for summary in summaries), default=0)
     notes = [
-        "± is one standard deviation over seeds. Training error is the mean over the last epoch of mini-batches as they "
-        "were trained (augmented, in train mode). Only runs that are done count; the column of runs says how many were planned."
+        "± is one standard deviation over seeds. Training error is the mean over the last epoch of "
+        "mini-batches as they were trained (augmented, in train mode). Only runs that are done "
+        "count; the column of runs says how many were planned."
     ]
     if most >= 2:
         notes.append("95% intervals are of the mean, by Student's t.")
     if 0 < most < FEW_SEEDS:
         notes.append(
-            f"With {count(most, 'seed')} at most, intervals are wide and rest on the assumption that errors "
-            "are normally distributed over seeds."
+            f"With {count(most, 'seed')} at most, intervals are wide and rest on the assumption "
+            "that errors are normally distributed over seeds."
         )
     if comparisons:
         by_split = {split: 0 for split in dict.fromkeys(c.split for c in comparisons)}
@@ -77,13 +78,15 @@ def method_notes(comparisons: Sequence[Comparison], settings: Sequence[Setting])
             by_split[c.split] += c.adjusted is not None
         made = enumerate_words([f"{n} of the {ERRORS[split]}" for split, n in by_split.items()])
         notes.append(
-            "Settings are compared seed by seed (paired t-test) with one baseline per axis, all else equal. "
-            f"{count(sum(by_split.values()), 'comparison')} could be tested ({made}); “distinguishable” is p < {1 - CONFIDENCE:.2f} "
-            "after Holm's correction for the number of comparisons of that error."
+            "Settings are compared seed by seed (paired t-test) with one baseline per axis, all "
+            f"else equal. {count(sum(by_split.values()), 'comparison')} could be tested ({made}); "
+            f"“distinguishable” is p < {1 - CONFIDENCE:.2f} after Holm's correction for the number "
+            "of comparisons of that error."
         )
         notes.append(
-            "The bootstrap column (BCa, 9999 resamples of the pairs) assumes no distribution, but is too narrow at few "
-            "seeds: at 3 it covers the mean about 7 times in 10, at 5 about 8, at 20 above 9."
+            f"The bootstrap column (BCa, {RESAMPLES} resamples of the pairs) assumes no "
+            "distribution, but is too narrow at few seeds: at 3 it covers the mean about 7 times in "
+            "10, at 5 about 8, at 20 above 9."
         )
         waiting = sum(c.waits for c in comparisons)
         if waiting:

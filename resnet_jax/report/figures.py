@@ -42,7 +42,7 @@ def result_figures(settings: Sequence[Setting], axes: Axes) -> list[Figure]:
 
 
 def _fills(settings: Sequence[Setting], first: Axis, second: Axis) -> bool:
-    """Whether two axes have three values or more each, and most of their combinations were planned."""
+    """Whether two axes have three values or more each, most of them in combination."""
     sizes = len(first.values), len(second.values)
     pairs = {(setting.values[first], setting.values[second]) for setting in settings}
     return min(sizes) >= 3 and len(pairs) > sizes[0] * sizes[1] / 2

@@ -49,7 +49,7 @@ class Content:
 
 
 def html_page(content: Content) -> str:
-    """The page. Every text is escaped, and a policy in its head forbids requests and foreign scripts."""
+    """The page. Text is escaped, and a policy in its head forbids requests and other scripts."""
     environment = Environment(
         loader=PackageLoader("resnet_jax.report"),
         autoescape=True,

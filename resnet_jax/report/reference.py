@@ -53,7 +53,7 @@ class Reference:
 
     Attributes:
         data: data set.
-        model: field of the model → value; a tuple lists alternatives; other fields have their defaults.
+        model: field of the model → value; a tuple lists alternatives; others have their defaults.
         error: test error in percent; None: the source gives it as a failure, above 20.
         source: paper and table.
         kind: what the number is, e.g. `median of five runs`.

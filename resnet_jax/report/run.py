@@ -74,7 +74,7 @@ class Run:
         """Error in percent at the end of a run that is done, else None.
 
         Args:
-            split: `test`, the last evaluation; or `train`, the mean over the last epoch (`last_epoch`).
+            split: `test`, the last evaluation; or `train`, the mean over the last epoch.
         """
         if self.state != "done":
             return None
@@ -94,7 +94,7 @@ def last_epoch(curve: Curve) -> float | None:
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested config as {dotted field: value}; lists become tuples, so that values are hashable."""
+    """A nested config as {dotted field: value}; lists become tuples, which are hashable."""
     return {name: _hashable(value) for name, value in flatten(config).items()}
 
 
@@ -108,8 +108,8 @@ def read_run(run_id: str, directory: RunDirectory, planned: Mapping[str, Any]) -
     Args:
         run_id: unique in the study.
         directory: of a run; it need not exist.
-        planned: `config` (dotted field → value), `parameters`, `macs` where the study knows them; what
-            the run wrote itself goes first.
+        planned: `config` (dotted field → value), `parameters`, `macs` where the study knows them;
+            what the run wrote itself goes first.
     """
     if not (directory.path / "config.json").exists():
         return Run(run_id, planned["config"], **_cost(planned, {}))

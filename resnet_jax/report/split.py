@@ -21,7 +21,7 @@ def outer_groups(settings: Sequence[Setting], used: Sequence[Axis]) -> list[Cell
 def panel_grid(
     settings: Sequence[Setting], data: Axis | None, panels: Axis | None
 ) -> list[list[Cell]]:
-    """Rows of panels, (title, settings) each: a new row for every data set, at most four in a row."""
+    """Rows of panels, (title, settings) each: a new row for every data set, four at most."""
     rows = []
     for data_label, of_data in _by(settings, data):
         cells = [

@@ -104,7 +104,7 @@ def _sweep(directory: SweepDirectory, prefix: str) -> Study:
 
 
 def _without_repeats(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
-    """A run and its repetition under the same seed are one replicate; the one that is done stays."""
+    """A run and its repetition under the same seed are one replicate; one that is done stays."""
     kept: dict[Any, Run] = {}
     repeats = []
     for run in runs:

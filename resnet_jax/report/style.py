@@ -1,6 +1,7 @@
 """How plots look: readable at half width, in colour and in grey.
 
-What colour tells is told again by a marker or a dash, and colours of an ordered axis differ in lightness.
+What colour tells is told again by a marker or a dash, and colours of an ordered axis differ in
+lightness.
 """
 
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ def looks_of(count: int, ordered: bool) -> list[Look]:
 
 
 def canvas_of(rows: int, columns: int, **options: Any) -> tuple[Canvas, np.ndarray]:
-    """A drawing of equal panels: panels [rows, columns]. Call it under `matplotlib.rc_context(RC)`."""
+    """A drawing of equal panels [rows, columns], under `matplotlib.rc_context(RC)`."""
     width, height = PANEL
     size = (0.5 + width * columns, 0.2 + height * rows)
     canvas = Canvas(figsize=size, layout="constrained")

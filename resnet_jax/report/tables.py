@@ -122,7 +122,7 @@ def _best(settings: Sequence[Setting], axes: Axes, split: str) -> list[Setting]:
 
 
 def _literature_cell(setting: Setting, notes: dict[str, int]) -> Cell:
-    """The first number found; the note has its source, what differs in training, and other numbers."""
+    """The first number found; its note has the source, other numbers, and what differs."""
     config = setting.runs[0].config
     found = find_references(config)
     if not found:

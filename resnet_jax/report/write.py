@@ -15,7 +15,7 @@ from resnet_jax.report.labels import count
 from resnet_jax.report.page import Content, html_page, markdown_page
 from resnet_jax.report.settings import make_settings
 from resnet_jax.report.study import Study, read_study
-from resnet_jax.report.style import RC
+from resnet_jax.report.style import RC, Figure
 from resnet_jax.report.tables import comparisons_table, results_table, runs_table
 
 MOST_FIGURES = 24
@@ -59,30 +59,28 @@ def _write(study: Study, page: Path, latex: bool) -> list[Path]:
     def beside(ending: str) -> Path:
         return page.with_name(page.stem + ending)
 
-    formats.write_runs(beside("_runs.csv"), study)
-    formats.write_results(beside("_results.csv"), settings, axes)
-    formats.write_curves(beside("_curves.csv"), study)
-    formats.write_comparisons(beside("_comparisons.csv"), comparisons)
     files = [beside(f"_{name}.csv") for name in ("results", "comparisons", "runs", "curves")]
+    formats.write_results(files[0], settings, axes)
+    formats.write_comparisons(files[1], comparisons)
+    formats.write_runs(files[2], study)
+    formats.write_curves(files[3], study)
     if latex:
-        beside(".tex").write_text(formats.latex_table(results, study.title))
         files.append(beside(".tex"))
+        files[-1].write_text(formats.latex_table(results, study.title))
     with matplotlib.rc_context(RC):
         figures = [*curve_figures(study, settings, axes), *result_figures(settings, axes)]
         shown = figures[:MOST_FIGURES]
         images = [beside(f"_{figure.name}.png") for figure in shown]
-        for figure, image in zip(shown, images, strict=True):
-            figure.canvas.savefig(image, dpi=DOTS_PER_INCH)
-            # The second drawing, for the page, need not lay out again.
-            figure.canvas.set_layout_engine("none")
+        _save(shown, images)
         files += [beside(".md"), *images]
+        notes = [*facts.tied_fields(axes), *_left_out(study, len(figures) - len(shown))]
         content = Content(
             title=study.title,
             description=study.description,
             summary=facts.summary_sentence(study, axes, settings),
             written=facts.now(),
             data_sets=facts.data_sets(study),
-            notes=[*facts.tied_fields(axes), *_left_out(study, len(figures) - len(shown))],
+            notes=notes,
             results=results,
             comparisons=comparisons_table(comparisons),
             runs=runs_table(study),
@@ -96,6 +94,13 @@ def _write(study: Study, page: Path, latex: bool) -> list[Path]:
         page.write_text(html_page(content))
     beside(".md").write_text(markdown_page(content, [image.name for image in images]))
     return [page, *files]
+
+
+def _save(figures: Sequence[Figure], images: Sequence[Path]) -> None:
+    for figure, image in zip(figures, images, strict=True):
+        figure.canvas.savefig(image, dpi=DOTS_PER_INCH)
+        # The second drawing, for the page, need not lay out again.
+        figure.canvas.set_layout_engine("none")
 
 
 def _left_out(study: Study, figures: int) -> list[str]:

@@ -28,8 +28,8 @@ def make_sweep(
 
     Args:
         path: where.
-        outcomes: (overrides, outcome) a run. The outcome is the final (test, train) error in percent; or a state with
-            its error message; or `pending`.
+        outcomes: (overrides, outcome) a run. The outcome is the final (test, train) error in percent;
+            or a state with its error message; or `pending`.
         base: fields of the base config.
         lines: train lines, and half as many evaluations, of a run that is done.
         **facts: of sweep.json.
@@ -86,7 +86,7 @@ def fill(run: Any, outcome: Any, lines: int, seed: int) -> None:
     total = 10 * lines
     for i in range(1, reached + 1):
         step, share = 10 * i, i / lines
-        # The last tenth is the last epoch: its lines are exact, so that the final errors are the ones asked for.
+        # The last tenth is the last epoch: exact, so that the final errors are the ones asked for.
         noise = 1 + (0.1 * rng.standard_normal() if share <= 0.9 else 0.0)
         decay = 90 * np.exp(-6 * share) * (1 - share) * noise
         numbers = {"step": step, "epoch": round(10 * share, 4), "loss": 1.0}

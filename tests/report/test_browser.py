@@ -103,6 +103,15 @@ def test_hostile_text_is_text(opened):
     assert HOSTILE in opened.find_element("id", "runs-table").text
 
 
+def test_the_policy_forbids_other_pictures(opened, page):
+    """Whatever came into the page could not call home."""
+    script = "const i = new Image(); i.src = arguments[0]; document.body.append(i); return i"
+    picture = next(page.parent.glob("*.png")).as_uri()
+    image = opened.execute_script(script, picture)
+    opened.execute_script("arguments[0].remove()", image)
+    assert "Content Security Policy" in " ".join(e["message"] for e in opened.get_log("browser"))
+
+
 def column(browser, table, number):
     cells = browser.find_elements("css selector", f"#{table} tbody td:nth-child({number})")
     return [cell.text for cell in cells]

@@ -47,7 +47,7 @@ def test_mean_curve_of_unfinished_runs_has_the_steps_that_all_have(broken_study)
 
 
 def test_depth_study_is_drawn_as_in_he_2015(depth_study):
-    """A panel per shortcut; per depth a dashed line of the training error and a solid one of the test error."""
+    """A panel per shortcut; per depth a dashed line for training and a solid one for the test."""
     canvas = draw(depth_study)["curves"].canvas
     panels = [panel for panel in canvas.axes if panel.get_visible()]
     assert [panel.get_title() for panel in panels] == ["plain", "residual A"]

@@ -83,7 +83,7 @@ def test_bootstrap_interval_of_many_values_is_the_normal_one():
 
 
 def test_holm_by_hand():
-    # Sorted: 0.005 × 4, 0.01 × 3, 0.03 × 2, 0.04 × 1 → 0.02, 0.03, 0.06, 0.06 (not below the one before).
+    # Sorted: 0.005 × 4, 0.01 × 3, 0.03 × 2, 0.04 × 1, and none below the one before it.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
     assert holm([0.7, 0.8]) == [1.0, 1.0]

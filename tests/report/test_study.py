@@ -4,8 +4,9 @@ import pytest
 from fabricate import make_sweep, read
 
 from resnet_jax.errors import UserError
+from resnet_jax.report.axes import find_axes
 from resnet_jax.report.facts import failures, summary_sentence
-from resnet_jax.report.settings import count_states
+from resnet_jax.report.settings import count_states, make_settings
 from resnet_jax.report.study import read_study
 
 
@@ -49,6 +50,17 @@ def test_a_damaged_run_hides_no_other(depth_study):
     assert [run.id for run in damaged] == [first.name]
     assert "JSONDecodeError" in damaged[0].error
     assert sum(run.state == "done" for run in study.runs) == 11
+
+
+def test_a_config_that_cannot_be_read(depth_study):
+    """Without sweep.json nothing is known of such a run but that it is there."""
+    first = sorted(depth_study.runs.iterdir())[0]
+    (first / "config.json").write_text("{")
+    study = read_study([str(depth_study.runs)])
+    axes = find_axes(study)
+    assert [run.state for run in study.runs if run.id == first.name] == ["unreadable"]
+    assert [axis.fields for axis in axes.axes] == [("model.depth",), ("model.shortcut",)]
+    assert sum(len(setting.runs) for setting in make_settings(study, axes)) == 11
 
 
 def test_a_last_line_cut_short_is_left_out(depth_study):
