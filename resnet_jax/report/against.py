@@ -12,6 +12,7 @@ from resnet_jax.report.marks import (
     FAILED_CAPTION,
     INTERVALS,
     bars,
+    end_of_scale,
     error_bars,
     literature,
     sign,
@@ -19,7 +20,15 @@ from resnet_jax.report.marks import (
 )
 from resnet_jax.report.settings import Setting, all_failed
 from resnet_jax.report.split import panel_grid, seeds_text
-from resnet_jax.report.style import Figure, Look, canvas_of, label_outer, looks, shared_legend
+from resnet_jax.report.style import (
+    MARKERS,
+    Figure,
+    Look,
+    canvas_of,
+    label_outer,
+    looks,
+    shared_legend,
+)
 
 SPLIT_TITLES = {"train": "training error", "test": "test error"}
 
@@ -112,7 +121,9 @@ def _scale(panel: Panel, axis: Axis) -> None:
     if axis.fields == (LEARNING_RATE,) or (min(values) > 0 and max(values) / min(values) > 20):
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    panel.set_ylim(bottom=0)
+    lines = [line for line in panel.lines if str(line.get_marker()) in MARKERS]
+    heights = [y for line in lines for y in np.asarray(line.get_ydata(), float).tolist()]
+    panel.set_ylim(0, end_of_scale(heights, panel.get_ylim()[1]))
     if len(values) <= 8:
         panel.xaxis.set_major_locator(FixedLocator(values))
         panel.xaxis.set_minor_locator(NullLocator())

@@ -10,6 +10,7 @@ from resnet_jax.report.marks import (
     FAILED_CAPTION,
     INTERVALS,
     bars,
+    end_of_scale,
     error_bars,
     literature,
     sign,
@@ -74,4 +75,7 @@ def _category_panel(
             published = literature(setting)
             if published is not None:
                 sign(panel, [published], [y], "literature", look)
+    means = [summary.mean for setting in settings if (summary := setting.summary("test"))]
+    left, right = panel.get_xlim()
+    panel.set_xlim(max(0.0, left), end_of_scale(means, right))
     return ns

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_jax.report.axes import DATA, DEPTH, Axes, Axis, Value
-from resnet_jax.report.settings import Setting, all_failed, count_states, describe
+from resnet_jax.report.settings import UNFINISHED, Setting, count_states, describe
 from resnet_jax.report.statistics import CONFIDENCE, Paired, holm, paired
 
+DISTINGUISHABLE = "distinguishable"
 ERRORS = {"test": "test error", "train": "training error"}
 
 
@@ -40,7 +41,7 @@ class Comparison:
         if self.paired.p_value is None or self.adjusted is None:
             return "no interval: one pair of seeds, or equal differences"
         if self.adjusted < 1 - CONFIDENCE:
-            return "distinguishable"
+            return DISTINGUISHABLE
         if self.paired.p_value < 1 - CONFIDENCE:
             return "the interval excludes 0, but not after the correction"
         return "not distinguishable"
@@ -49,7 +50,7 @@ class Comparison:
     def waits(self) -> bool:
         """Whether a side has no run that is done, but may still get one."""
         sides = [s for s in (self.baseline, self.other) if not s.errors(self.split)]
-        return any(not all_failed(setting) for setting in sides)
+        return any(run.state in UNFINISHED for setting in sides for run in setting.runs)
 
     @property
     def names(self) -> tuple[str, str]:
@@ -72,14 +73,13 @@ class Comparison:
         if difference.interval is not None:
             low, high = _towards(difference.mean, difference.interval)
             facts += f", 95% interval {signed(low)} to {signed(high)}"
-        if difference.mean == 0:
+        points = f"{abs(difference.mean):.2f}{spread} points"
+        error = ERRORS[self.split]
+        if self.verdict == DISTINGUISHABLE:
             return (
-                f"{place}{other} and {baseline} have the same mean {ERRORS[self.split]} ({facts})."
+                f"{place}{better} beats {worse} by {points} of {error} ({facts}); {self.verdict}."
             )
-        return (
-            f"{place}{better} beats {worse} by {abs(difference.mean):.2f}{spread} points of "
-            f"{ERRORS[self.split]} ({facts}); {self.verdict}."
-        )
+        return f"{place}{better} has {points} less {error} than {worse} ({facts}); {self.verdict}."
 
     def _planned_pairs(self) -> int:
         seeds = [{run.seed for run in setting.runs} for setting in (self.baseline, self.other)]

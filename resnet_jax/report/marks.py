@@ -59,6 +59,17 @@ def literature(setting: Setting) -> float | None:
     return found[0].error if found else None
 
 
+def end_of_scale(points: Sequence[float], end: float) -> float:
+    """Where a scale ends: intervals of two seeds can dwarf all differences, and may leave the panel.
+
+    Args:
+        points: values that must be seen.
+        end: of the scale that shows all.
+    """
+    highest = max(points, default=0.0)
+    return min(end, 2.5 * highest) if highest > 0 else end
+
+
 def slug(axis: Axis) -> str:
     """A name for files: `shortcut_gate_bias`."""
     return "_".join(name.rpartition(".")[2] for name in axis.fields[:2])

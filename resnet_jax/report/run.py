@@ -84,13 +84,19 @@ class Run:
 
 
 def last_epoch(curve: Curve) -> float | None:
-    """Mean over the lines that cover the last epoch, each weighted by its steps; in percent."""
+    """Mean over the lines that lie in the last epoch, or else the last one, weighted by steps.
+
+    A line is the mean since the one before, so one that began earlier would bring in older errors.
+    """
     if not len(curve.step):
         return None
     steps_per_epoch = curve.step[-1] / curve.epoch[-1] if curve.epoch[-1] > 0 else 1.0
-    lengths = np.diff(curve.step, prepend=0.0)
-    covers = curve.step > curve.step[-1] - steps_per_epoch
-    return float(np.average(curve.error[covers], weights=np.maximum(lengths[covers], 1e-9)))
+    starts = np.concatenate([[0.0], curve.step[:-1]])
+    # Epochs are rounded, and need not be whole numbers of steps.
+    inside = starts > curve.step[-1] - steps_per_epoch - 1
+    inside[-1] = True
+    weights = np.maximum(curve.step - starts, 1e-9)
+    return float(np.average(curve.error[inside], weights=weights[inside]))
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from typing import Any
 
 from resnet_jax.report.axes import Axes, Axis, Value
 from resnet_jax.report.run import Run
-from resnet_jax.report.statistics import Summary, summarize
+from resnet_jax.report.statistics import Interval, Summary, summarize
 from resnet_jax.report.study import Study
 
 SPLITS = ("test", "train")
 FAILED = ("diverged", "failed", "unreadable")
+UNFINISHED = ("running", "interrupted", "preempted", "pending")
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,12 @@ class Setting:
         return {seed: error for seed, error in found.items() if error is not None}
 
     def summary(self, split: str) -> Summary | None:
-        """Final error in percent over the seeds that are done."""
-        return summarize(list(self.errors(split).values()))
+        """Final error in percent over the seeds that are done; its interval lies in 0 to 100."""
+        summary = summarize(list(self.errors(split).values()))
+        if summary is None or summary.interval is None:
+            return summary
+        low, high = summary.interval
+        return summary._replace(interval=Interval(max(0.0, low), min(100.0, high)))
 
     def states(self) -> str:
         """`3 of 3`, or `1 of 3 (1 diverged, 1 running)`."""
@@ -82,7 +87,7 @@ def all_failed(setting: Setting) -> bool:
 
 def count_states(runs: Sequence[Run]) -> dict[str, int]:
     """State → number of runs, in the order in which they are told."""
-    order = ("done", "running", "interrupted", "preempted", "pending", "diverged", "failed")
+    order = ("done", *UNFINISHED, "stopped", *FAILED)
     states = [run.state for run in runs]
     return {
         state: states.count(state) for state in dict.fromkeys([*order, *states]) if state in states

@@ -123,7 +123,7 @@ def shared_legend(canvas: Canvas, panels: Sequence[Panel], **options: Any) -> No
     if handles:
         width = canvas.get_figwidth()
         longest = max(len(label) for label in handles)
-        columns = min(len(handles), max(1, int(width / (0.068 * longest + 0.55))))
+        columns = min(len(handles), max(1, int(width / (0.065 * longest + 0.5))))
         # Rows of the legend must not be taken from the panels.
         canvas.set_figheight(canvas.get_figheight() + 0.17 * -(-len(handles) // columns))
         canvas.legend(

@@ -66,9 +66,13 @@ def test_runs_table_shows_state_reason_and_difference(broken_study):
 
 
 def test_training_error_is_the_mean_over_the_last_epoch_weighted_by_steps():
-    # Ten steps an epoch; lines cover steps 1-4, 5-12, 13-16, 17-20. The last epoch is steps 11-20.
-    curve = Curve(*map(np.array, ([4.0, 12, 16, 20], [0.4, 1.2, 1.6, 2.0], [90.0, 40, 20, 10])))
-    assert last_epoch(curve) == pytest.approx((8 * 40 + 4 * 20 + 4 * 10) / 16)
+    # Ten steps an epoch; lines cover steps 1-4, 5-12, 13-18, 19-20. The last epoch is steps 11-20, and
+    # most of the second line lies before it.
+    curve = Curve(*map(np.array, ([4.0, 12, 18, 20], [0.4, 1.2, 1.8, 2.0], [90.0, 40, 20, 10])))
+    assert last_epoch(curve) == pytest.approx((6 * 20 + 2 * 10) / 8)
+    # Where lines are further apart than an epoch, the last one.
+    sparse = Curve(*map(np.array, ([50.0, 67], [2.5, 3.35], [33.0, 9])))
+    assert last_epoch(sparse) == 9
     assert last_epoch(Curve(*map(np.array, ([], [], [])))) is None
 
 
@@ -172,7 +176,7 @@ def test_a_setting_that_only_diverged_is_said_to(broken_study):
     study, axes, settings = read(broken_study)
     sentences = [c.sentence() for c in compare(settings, axes, study.base)]
     assert sentences == [
-        "learning rate 0.1 beats learning rate 0.01 by 10.00 points of test error (n = 1 of 3); "
+        "learning rate 0.1 has 10.00 points less test error than learning rate 0.01 (n = 1 of 3); "
         "no interval: one pair of seeds, or equal differences.",
         "learning rate 1 against learning rate 0.1: learning rate 1 has no run that is done "
         "(3 diverged).",
@@ -200,3 +204,10 @@ def test_comparisons_that_wait_for_runs_are_no_findings(tmp_path):
         20: True,
         26: False,
     }
+
+
+def test_an_interval_of_an_error_lies_between_0_and_100_percent(tmp_path):
+    runs = [({"model.depth": 8, "seed": s}, (error, 5.0)) for s, error in enumerate((1.0, 9.0))]
+    _, _, (setting,) = read(make_sweep(tmp_path / "s", runs))
+    # t with one degree of freedom is 12.7062: 5 ± 50.8.
+    assert setting.summary("test").interval == pytest.approx((0, 5 + 12.7062 * 4), abs=1e-3)
