@@ -31,7 +31,10 @@ VECTORIZE = (
     "how runs that share programs are trained: off (a process each), turns, map, vmap, shard, or "
     "auto: the fastest for the devices"
 )
-EARLY_STOP = "median: stop a run whose accuracy is below the median of the others at that step"
+EARLY_STOP = (
+    "median: stop a run whose accuracy is below the median of the others at that step; in a search also "
+    "hyperband"
+)
 SLURM_OPTIONS = """options of Slurm's jobs:
   --slurm.KEY=VALUE, e.g. --slurm.partition=gpu --slurm.time=8:00:00"""
 Run = Callable[[argparse.Namespace, dict[str, str]], int]
@@ -128,7 +131,16 @@ def _parser() -> argparse.ArgumentParser:
     option("--max_parallel", type=int, metavar="N", help="processes or Slurm jobs at once")
     option("--vectorize", default="auto", help=VECTORIZE)
     option("--retry_failed", action="store_true", help="try failed runs again")
-    option("--early_stop", choices=("median",), help=EARLY_STOP)
+    option("--early_stop", metavar="RULE", help=EARLY_STOP)
+    option(
+        "--search",
+        metavar="ENGINE",
+        help="optuna: sweep() states ranges, from which it takes trials",
+    )
+    option("--trials", type=int, metavar="N", help="of the search, on all machines together")
+    option(
+        "--storage", metavar="URL", help="of the search, shared by machines; default: a file in DIR"
+    )
 
     option = add(
         "report",
@@ -230,6 +242,11 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     if arguments.dry_run:
         dry_run(study, directory)
         return 0
+    if arguments.search is not None:
+        from resnet_jax.sweeps.search import search
+
+        engine, trials, storage = arguments.search, arguments.trials, arguments.storage
+        return search(study, directory, options, engine, trials, storage)
     return sweep(study, directory, options)
 
 

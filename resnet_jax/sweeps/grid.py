@@ -1,20 +1,57 @@
-"""Studies as lists of overrides: `product`, `zip_` and `chain` of fields and their values.
+"""Studies as lists of overrides: `product`, `zip_` and `chain` of fields and their values; ranges.
 
 A part of a study is a mapping of dotted fields to the values that each takes, or a list of overrides.
 
     product({"model.depth": (8, 20), "model.shortcut": ("none", "A")}, {"seed": range(3)})
 
-is twelve runs.
+is twelve runs. A search instead states ranges: {"optimizer.learning_rate": log_uniform(0.01, 1.0)}.
 """
 
 import itertools
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.errors import UserError
 
 Overrides = dict[str, Any]
 Part = Mapping[str, Iterable[Any]] | Iterable[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values that a search tries: whole numbers where both ends are.
+
+    Attributes:
+        low, high: both may be tried.
+        log: uniform in the logarithm.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Values that a search tries, each as it is."""
+
+    values: tuple[Any, ...]
+
+
+def uniform(low: float, high: float) -> Range:
+    """Any number from `low` to `high`; whole ones where both are."""
+    return Range(low, high)
+
+
+def log_uniform(low: float, high: float) -> Range:
+    """The same, uniform in the logarithm; `low` is above 0."""
+    return Range(low, high, log=True)
+
+
+def choice(*values: Any) -> Choice:
+    """One of `values`."""
+    return Choice(values)
 
 
 def product(*parts: Part) -> list[Overrides]:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from resnet_jax.errors import UserError
@@ -32,12 +31,11 @@ class Plan:
     groups: list[list[str]]
 
 
-def make_plan(runs: Sequence[Run], compiled: Path | None = None, timed: bool = False) -> Plan:
+def make_plan(runs: Sequence[Run], timed: bool = False) -> Plan:
     """Check all runs in another process.
 
     Args:
         runs: of a study.
-        compiled: directory of compiled programs.
         timed: train some steps of one of the networks, to estimate the time.
 
     Raises:
@@ -46,12 +44,10 @@ def make_plan(runs: Sequence[Run], compiled: Path | None = None, timed: bool = F
     work = [(run.id, run.config.to_dict()) for run in runs]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(check, work, compiled, timed).result()
+        return pool.submit(check, work, timed).result()
 
 
-def check(
-    runs: Sequence[tuple[str, Mapping[str, Any]]], compiled: Path | None, timed: bool
-) -> Plan:
+def check(runs: Sequence[tuple[str, Mapping[str, Any]]], timed: bool = False) -> Plan:
     """Build the parts of every run; see `make_plan`."""
     from ml_collections import ConfigDict
 
@@ -63,7 +59,8 @@ def check(
     experiments: dict[str, Experiment] = {}
     for run_id, fields in runs:
         config = ConfigDict(fields, type_safe=False)
-        keep_compiled_programs(config, compiled)
+        if timed:
+            keep_compiled_programs(config)
         key = program_key(config)
         groups.setdefault(key, []).append(run_id)
         try:

@@ -31,8 +31,9 @@ class SweepOptions:
         max_parallel: processes, or jobs of Slurm, at once.
         vectorize: how runs of one program are trained, one of `worker.STRATEGIES`.
         retry_failed: try failed runs again.
-        early_stop: `median`, or None.
+        early_stop: `median`, or in a search `hyperband`, or None.
         slurm: options of the jobs.
+        rules: that `early_stop` may be.
     """
 
     executor: str = "local"
@@ -41,6 +42,7 @@ class SweepOptions:
     retry_failed: bool = False
     early_stop: str | None = None
     slurm: Mapping[str, str] = field(default_factory=dict)
+    rules: Sequence[str] = ("median",)
 
     def check(self) -> None:
         """Raises UserError where an option is none."""
@@ -48,6 +50,8 @@ class SweepOptions:
         choose("--vectorize", self.vectorize, dict.fromkeys(STRATEGIES))
         if self.max_parallel is not None and self.max_parallel < 1:
             raise UserError("--max_parallel", self.max_parallel, "must be 1 or more")
+        if self.early_stop is not None:
+            choose("--early_stop", self.early_stop, dict.fromkeys(self.rules))
         if self.slurm and self.executor != "slurm":
             raise UserError("--slurm", dict(self.slurm), "needs --executor=slurm")
 
@@ -67,41 +71,41 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
         UserError: a run is illegal, or the directory is of another study or in use.
     """
     options.check()
-    _refuse_other_study(study, directory)
+    if study.ranges:
+        problem = "states ranges, so it is a search"
+        raise UserError("--config", study.config_file, problem, "add --search=optuna --trials=N")
+    refuse_other_study(study, directory)
     refuse_changed_runs(study, directory)
     plan = make_plan(study.runs)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     with executors.hold(directory, console.print) as lock:
-        study.write(directory, plan.facts)
-        exit_code = execute(directory, plan.groups, options, lock, console, _costs(plan))
-    _print_end(study, directory, console)
+        study.write(directory, study.runs, plan.facts)
+        exit_code = execute(directory, plan, options, lock, console)
+    print_end(directory, console)
     failed = any(state(directory.run(run.id)) == "failed" for run in study.runs)
     return exit_code or (FAILED if failed else 0)
 
 
 def execute(
-    directory: SweepDirectory,
-    groups: Sequence[Sequence[str]],
-    options: SweepOptions,
-    lock: int,
-    console: Console,
-    costs: Mapping[str, float],
+    directory: SweepDirectory, plan: Plan, options: SweepOptions, lock: int, console: Console
 ) -> int:
-    """Train the runs of all groups that have not ended.
+    """Train the runs of a plan that have not ended.
 
     Args:
         directory: whose sweep.json states the runs.
-        groups: ids of runs that share programs.
+        plan: the runs.
         options: how.
         lock: what `executors.hold` yields.
         console: of the live table.
-        costs: run id → what it costs, in any unit.
 
     Returns:
         Exit code: 0 all have ended, 130 or 143 stopped by SIGINT or SIGTERM.
     """
     over = [name for name in FINAL if not (options.retry_failed and name == "failed")]
-    groups = [group for group in groups if any(state(directory.run(i)) not in over for i in group)]
+    costs = {i: facts["macs"] * facts["steps"] for i, facts in plan.facts.items()}
+    groups = [
+        group for group in plan.groups if any(state(directory.run(i)) not in over for i in group)
+    ]
     together = options.vectorize != "off"
     jobs = make_jobs(groups, together, options.max_parallel or 1)
 
@@ -139,7 +143,9 @@ def dry_run(study: Study, directory: SweepDirectory) -> None:
     Raises:
         UserError: as of `sweep`.
     """
-    _refuse_other_study(study, directory)
+    if study.ranges:
+        raise UserError("--dry_run", True, "a search has no list of runs")
+    refuse_other_study(study, directory)
     refuse_changed_runs(study, directory)
     plan = make_plan(study.runs, timed=True)
     group_of = {run_id: n for n, group in enumerate(plan.groups, 1) for run_id in group}
@@ -177,11 +183,8 @@ def dry_run(study: Study, directory: SweepDirectory) -> None:
     )
 
 
-def _costs(plan: Plan) -> dict[str, float]:
-    return {run_id: facts["macs"] * facts["steps"] for run_id, facts in plan.facts.items()}
-
-
-def _refuse_other_study(study: Study, directory: SweepDirectory) -> None:
+def refuse_other_study(study: Study, directory: SweepDirectory) -> None:
+    """Raises UserError where the directory holds something else."""
     path = directory.path
     if directory.exists():
         there = directory.read()
@@ -196,16 +199,17 @@ def _refuse_other_study(study: Study, directory: SweepDirectory) -> None:
         )
 
 
-def _print_end(study: Study, directory: SweepDirectory, console: Console) -> None:
-    counts = Counter(state(directory.run(run.id)) for run in study.runs)
+def print_end(directory: SweepDirectory, console: Console) -> None:
+    """How many runs ended how, why some did not, and what to do next."""
+    ids = [run["id"] for run in directory.read()["runs"]]
+    counts = Counter(state(directory.run(run_id)) for run_id in ids)
     said = ", ".join(f"{count} {name}" for name, count in counts.items())
-    console.print(f"{len(study.runs)} runs: {said}")
-    for run in study.runs:
-        if state(directory.run(run.id)) in ("failed", "diverged"):
-            status = directory.run(run.id).read_status()
-            console.print(f"{run.id}: {status['state']}: {status.get('error', '')}")
-    listed = {run.id for run in study.runs}
-    others = [p.name for p in directory.runs.glob("*") if p.is_dir() and p.name not in listed]
+    console.print(f"{len(ids)} runs: {said}")
+    for run_id in ids:
+        if state(directory.run(run_id)) in ("failed", "diverged"):
+            status = directory.run(run_id).read_status()
+            console.print(f"{run_id}: {status['state']}: {status.get('error', '')}")
+    others = {path.name for path in directory.runs.glob("*") if path.is_dir()} - {*ids}
     if others:
-        console.print(f"{len(others)} runs there are no longer in the study, and not in its report")
+        console.print(f"{len(others)} runs there are no longer in the study, nor in its report")
     console.print(f"report: python launch.py report {directory.path}")

@@ -237,10 +237,13 @@ def wait(
                 asked = now
                 with contextlib.suppress(UserError):
                     queued = {job.id for job in queued_jobs(directory)}
+            gone = {job_id: since for job_id, since in gone.items() if job_id not in queued}
             for job in [job for job in unsettled if job.id not in queued]:
                 ended = all(state(directory.run(run_id)) in FINAL for run_id in job.runs)
-                if ended or now - gone.setdefault(job.id, now) > GRACE_SECONDS:
+                if not ended and now - gone.setdefault(job.id, now) > GRACE_SECONDS:
                     _settle(job, directory)
+                    ended = True
+                if ended:
                     unsettled.remove(job)
             tick()
     if stop.signal is None:

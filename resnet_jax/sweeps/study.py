@@ -4,7 +4,7 @@ import hashlib
 import json
 import urllib.parse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from resnet_jax.config import FIELDS, find_field, flatten
 from resnet_jax.config_file import differences, open_config_file, override
 from resnet_jax.errors import UserError
-from resnet_jax.sweeps.grid import Overrides
+from resnet_jax.sweeps.grid import Choice, Overrides, Range
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 
 LONGEST_ID = 120
@@ -42,7 +42,8 @@ class Study:
     Attributes:
         name, form, title, description, config_file: as of `SweepDirectory.write`.
         config: the base.
-        runs: in the order of the file.
+        runs: in the order of the file; none where it states a search.
+        ranges: field → what a search tries; empty where it states runs.
     """
 
     name: str
@@ -52,13 +53,22 @@ class Study:
     config_file: str
     config: ConfigDict
     runs: list[Run]
+    ranges: dict[str, Range | Choice]
 
-    def write(self, directory: SweepDirectory, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    def write(
+        self,
+        directory: SweepDirectory,
+        runs: Sequence[Run],
+        facts: Mapping[str, Mapping[str, Any]],
+        **others: Any,
+    ) -> None:
         """Write sweep.json.
 
         Args:
             directory: of the sweep.
+            runs: of the study, or those of the search so far.
             facts: run id → what else it says about the run (`plan.check`).
+            **others: of the whole study.
         """
         directory.write(
             name=self.name,
@@ -67,7 +77,8 @@ class Study:
             description=self.description,
             config_file=self.config_file,
             config=self.config.to_dict(),
-            runs=[{"id": r.id, "overrides": r.overrides, **facts[r.id]} for r in self.runs],
+            runs=[{"id": run.id, "overrides": run.overrides, **facts[run.id]} for run in runs],
+            **others,
         )
 
 
@@ -85,12 +96,16 @@ def read_study(argument: str, overrides: Mapping[str, Any]) -> Study:
     base = override(file.config(), overrides)
     lines = (file.module.__doc__ or "").strip().splitlines()
     stated = file.call("sweep")
-    if not isinstance(stated, list | tuple) or not all(isinstance(o, Mapping) for o in stated):
-        raise UserError(
-            "--config", file.path, "sweep() must return a list of {field: value}", "see grid.py"
-        )
+    ranges: dict[str, Range | Choice] = {}
+    if isinstance(stated, Mapping) and all(isinstance(v, Range | Choice) for v in stated.values()):
+        ranges, stated = dict(stated), []
+    elif not isinstance(stated, list | tuple) or not all(isinstance(o, Mapping) for o in stated):
+        problem = "sweep() must return a list of {field: value}, or {field: range} for a search"
+        raise UserError("--config", file.path, problem, "see resnet_jax/sweeps/grid.py")
+    for field in ranges:
+        find_field(field)
     runs = [make_run(base, dict(one)) for one in stated]
-    if not runs:
+    if not runs and not ranges:
         raise UserError("--config", file.path, "sweep() states no runs")
     _refuse_duplicates(runs)
     return Study(
@@ -101,18 +116,19 @@ def read_study(argument: str, overrides: Mapping[str, Any]) -> Study:
         config_file=file.path,
         config=base,
         runs=runs,
+        ranges=ranges,
     )
 
 
-def make_run(base: ConfigDict, overrides: Overrides) -> Run:
-    """A run of a study.
+def make_run(base: ConfigDict, overrides: Overrides, prefix: str = "") -> Run:
+    """A run of a study; `prefix` stands before its id.
 
     Raises:
         UserError: an override is illegal.
     """
     for field in overrides:
         find_field(field)
-    run_id = name_run(overrides)
+    run_id = prefix + name_run(overrides)
     try:
         return Run(run_id, overrides, override(base, overrides))
     except UserError as error:

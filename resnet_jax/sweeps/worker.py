@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--sweep", required=True, help="the sweep directory")
     parser.add_argument("--vectorize", default="auto", choices=STRATEGIES)
     parser.add_argument("--retry_failed", action="store_true")
-    parser.add_argument("--early_stop", choices=("median",))
+    parser.add_argument("--early_stop", help="a rule of early_stop.py, or a pruner of search.py")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="ids of runs")
     arguments = parser.parse_args()
     directory = SweepDirectory(arguments.sweep)
@@ -51,9 +51,15 @@ def main() -> int:
     if not runs:
         return 0
     keep_compiled_programs(next(iter(runs.values())), directory.compiled)
-    from resnet_jax.sweeps.early_stop import below_median
+    stop_early = None
+    if "search" in study:
+        from resnet_jax.sweeps.search import ask_pruner
 
-    stop_early = below_median(directory, configs) if arguments.early_stop else None
+        stop_early = ask_pruner(study)
+    elif arguments.early_stop:
+        from resnet_jax.sweeps.early_stop import below_median
+
+        stop_early = below_median(directory, configs)
     return train_group(directory, runs, arguments.vectorize, stop_early)
 
 

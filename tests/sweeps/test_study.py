@@ -1,6 +1,8 @@
 """From a sweep file to checked runs."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from resnet_jax.config import FIELDS
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.jobs import Job
-from resnet_jax.sweeps.plan import make_jobs, make_plan
+from resnet_jax.sweeps.plan import check, make_jobs, make_plan
 from resnet_jax.sweeps.study import (
     LONGEST_ID,
     make_run,
@@ -126,7 +128,9 @@ def test_runs_that_differ_in_numbers_share_a_group_and_contradictions_are_found(
         ({"data.name": "no_such_set"}, "run data.name=no_such_set: "),
     ):
         with pytest.raises(UserError, match=words):
-            make_plan([*runs, make_run(small_config, wrong)])
+            check(
+                [(run.id, run.config.to_dict()) for run in (runs[0], make_run(small_config, wrong))]
+            )
 
 
 def runs_by_id(runs):
@@ -159,3 +163,8 @@ def test_shipped_studies_are_legal_in_every_form(path):
     assert {run.overrides["seed"] for run in study.runs} >= {0, 1, 2}
     full = read_study(f"{path}:full", {})
     assert len({run.id for run in full.runs}) == len(full.runs) >= len({*full.runs[0].overrides})
+
+
+def test_the_process_that_starts_workers_imports_no_jax():
+    code = "import sys, resnet_jax.sweeps.runner; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
