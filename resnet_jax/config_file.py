@@ -130,7 +130,8 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
 
 
 def _parse(name: str, field: Field, text: str) -> Any:
-    if field.optional and text.lower() == "none":
+    # `none` is a choice of some text fields: model.shortcut.
+    if field.optional and (text == "None" or (field.kind != "str" and text.lower() == "none")):
         return None
     if field.kind in ("str", "duration"):
         return int(text) if field.kind == "duration" and re.fullmatch(r"-?\d+", text) else text

@@ -40,6 +40,8 @@ def test_every_default_survives_its_own_text_and_json():
         ("model.depth", "56", 56),
         ("model.shortcut", "B", "B"),
         ("model.shortcut", "None", None),
+        ("model.shortcut", "none", "none"),
+        ("train.ema_decay", "none", None),
         ("optimizer.learning_rate", "1e-2", 0.01),
         ("optimizer.learning_rate", "1", 1),
         ("data.flip", "true", True),
