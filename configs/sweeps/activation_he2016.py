@@ -17,8 +17,8 @@ Small: 32 layers, six epochs of digits, three seeds. Error at the end in %, mean
     full pre-activation        4.7 ± 0.3     2.3 ± 0.9
 
 BN after addition is the worst, as in the paper. ReLU before addition is next, but its 95% interval
-reaches the original's. That full pre-activation is the best does not show. A run took about 16 s on one core of a busy machine, and
-each of the five networks about 10 s to compile.
+reaches the original's. That full pre-activation is the best does not show. A run took about 16 s on
+one core of a busy machine, and each of the five networks about 10 s to compile.
 
 Full: the paper's recipe and both networks, five seeds. Not run by this project yet: it needs an
 accelerator.
