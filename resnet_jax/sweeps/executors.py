@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.jobs import STOP_WITH_PARENT, Command, Job, Worker, forget_dead, start_worker
+from resnet_jax.sweeps.slurm_queue import queued_jobs, recorded_jobs
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS, StopRequest
 
@@ -106,9 +107,14 @@ def run_locally(
 
     Returns:
         Exit code: 0 all jobs have ended, 130 or 143 stopped by SIGINT or SIGTERM.
+
+    Raises:
+        UserError: some of the runs are queued on Slurm.
     """
+    runs = [run for job in jobs for run in job.runs]
+    _refuse_queued(runs, directory)
+    forget_dead(directory, runs)
     waiting, workers = deque(jobs), dict[int, Worker]()
-    forget_dead(directory, [run for job in jobs for run in job.runs])
     told = False
     with StopRequest() as stop:
         try:
@@ -138,6 +144,15 @@ def run_locally(
             for worker in workers.values():
                 worker.forsake()
     return 0 if stop.signal is None else SIGNALS[stop.signal][0]
+
+
+def _refuse_queued(runs: Sequence[str], directory: SweepDirectory) -> None:
+    if any(job for job in recorded_jobs(directory)[1] if set(job.runs) & set(runs)):
+        queued = {run_id for job in queued_jobs(directory) for run_id in job.runs}
+        if count := len(queued & set(runs)):
+            problem = f"{count} of the runs are queued on Slurm"
+            fix = "wait for them by --executor=slurm, or cancel them by scancel"
+            raise UserError("--executor", "local", problem, fix)
 
 
 def _device(slot: int, devices: Sequence[str]) -> dict[str, str]:

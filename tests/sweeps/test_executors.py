@@ -12,6 +12,7 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.executors import Job, find_devices, hold, run_locally
+from resnet_jax.sweeps.slurm_queue import Submitted, record
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 
 HERE = Path(__file__).parent
@@ -225,18 +226,22 @@ def test_second_sweep_on_the_same_directory_is_refused(directory, start):
 
 
 def test_workers_of_a_killed_sweep_save_and_the_next_waits_for_them(directory, start):
-    first = start("slow-1", "slow-2")
-    wait_until(lambda: states(directory, "slow-1", "slow-2") == ["running"] * 2)
-    workers = [worker_of(directory, name) for name in ("slow-1", "slow-2")]
+    first = start("slow-1", "stubborn")
+    wait_until(lambda: states(directory, "slow-1", "stubborn") == ["running"] * 2)
+    workers = [worker_of(directory, name) for name in ("slow-1", "stubborn")]
     first.kill()
     first.wait()
     second = start("fine")
-    printed, _ = second.communicate(timeout=30)
-    assert second.returncode == 0
-    assert printed.count("waiting for the workers of a killed sweep") == 1
-    assert states(directory, "slow-1", "slow-2", "fine") == ["preempted", "preempted", "done"]
+    assert second.stdout.readline().startswith("waiting for the workers of a killed sweep")
+    wait_until(lambda: states(directory, "slow-1") == ["preempted"])
+    assert second.poll() is None
+    assert not directory.run("fine").path.exists()
+    os.kill(workers[1], signal.SIGKILL)
+    directory.run("stubborn").write_status("interrupted", 3, 10)
+    assert second.wait(30) == 0
+    assert second.stdout.read() == ""
+    assert states(directory, "fine") == ["done"]
     assert not any(alive(worker) for worker in workers)
-    assert status(directory, "slow-1")["updated"] <= status(directory, "fine")["updated"]
 
 
 def test_run_that_a_power_cut_left_running_is_trained_again(directory, command):
@@ -262,6 +267,21 @@ def test_sweep_that_fails_itself_leaves_no_worker(directory, command):
     with pytest.raises(RuntimeError, match="a bug in the table"):
         run(directory, command, "slow-1", tick=tick)
     wait_until(lambda: states(directory, "slow-1") == ["preempted"])
+
+
+def test_runs_that_slurm_has_are_refused(directory, command, tmp_path, monkeypatch):
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho 12_1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    queued = [Submitted("12_0", ("fine-1",)), Submitted("12_1", ("fine-2", "fine-3"))]
+    with hold(directory):
+        record(directory, "slurm", queued)
+    with pytest.raises(UserError, match="1 of the runs are queued on Slurm"):
+        run(directory, command, "fine-1", "fine-2")
+    assert not directory.runs.exists()
+    run(directory, command, "fine-1")
+    assert states(directory, "fine-1") == ["done"]
 
 
 def test_directory_that_cannot_be_written(tmp_path):

@@ -95,6 +95,21 @@ def test_time_out_saves_and_the_job_goes_on(directory, submit):
     assert log.count("$ ") == 2
 
 
+def test_requeued_job_leaves_alone_what_has_ended(directory, monkeypatch):
+    words = [sys.executable, str(HERE / "stand_in_worker.py"), str(directory.path)]
+    task = slurm.Task(
+        Job(("fine-1", "raises", "fine-2")), lambda job: [*words, *job.runs], directory
+    )
+    for run_id, said in (("fine-1", "done"), ("raises", "failed"), ("fine-2", "preempted")):
+        (directory.runs / run_id).mkdir(parents=True)
+        directory.run(run_id).write_status(said, 4, 10)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    task()
+    assert [directory.run(r).read_status()["step"] for r in task.job.runs] == [4, 4, 10]
+    task()
+    assert (directory.logs / "fine-2.log").read_text().count("$ ") == 1
+
+
 def test_ctrl_c_leaves_the_jobs_alone_and_the_next_waits_for_them(directory, submit):
     (job,) = submit("slow-1")
     words = [sys.executable, str(HERE / "stand_in_sweep.py"), str(directory.path), "wait"]
@@ -106,7 +121,10 @@ def test_ctrl_c_leaves_the_jobs_alone_and_the_next_waits_for_them(directory, sub
     assert waiting.returncode == 130
     assert f"`scancel {job.id}`" in printed
     assert states(directory, "slow-1") == ["running"]
-    os.kill(directory.run("slow-1").read_status()["pid"], signal.SIGTERM)
+    worker = directory.run("slow-1").read_status()["pid"]
+    # Slurm's warning goes to all processes of a job; workers wait for SIGTERM.
+    os.kill(worker, signal.SIGUSR2)
+    os.kill(worker, signal.SIGTERM)
     assert slurm.wait(directory) == 0
     assert states(directory, "slow-1") == ["preempted"]
     assert slurm.queued_jobs(directory) == []
