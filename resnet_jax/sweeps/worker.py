@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from resnet_jax.sweeps.together import RunsTogether
     from resnet_jax.training.loop import StopEarly
 
+# Multiply-adds of a batch's forward pass up to which runs are one batch on a GPU or TPU; not measured.
+SMALL = 10**10
 STOPPED = [exit_code for exit_code, _ in SIGNALS.values()]
 # How runs with the same programs are trained; `off` is a process a run.
 STRATEGIES = ("auto", "off", "turns", "map", "vmap", "shard")
@@ -60,13 +62,16 @@ def main() -> int:
         from resnet_jax.sweeps.early_stop import below_median
 
         stop_early = below_median(directory, configs)
-    return train_group(directory, runs, arguments.vectorize, stop_early)
+    macs = {run["id"]: run["macs"] * configs[run["id"]].train.batch_size for run in study["runs"]}
+    small = macs[next(iter(runs))] <= SMALL
+    return train_group(directory, runs, arguments.vectorize, small, stop_early)
 
 
 def train_group(
     directory: SweepDirectory,
     runs: dict[str, ConfigDict],
     strategy: str,
+    small: bool,
     stop_early: "StopEarly | None" = None,
 ) -> int:
     """Train runs that share programs, each as if alone.
@@ -75,6 +80,7 @@ def train_group(
         directory: of the sweep.
         runs: id → config.
         strategy: one of `STRATEGIES`.
+        small: one run alone leaves most of a GPU idle.
         stop_early: of `loop.train`.
 
     Returns:
@@ -86,21 +92,22 @@ def train_group(
 
     devices = jax.devices()
     if strategy == "auto":
-        strategy = automatic_strategy(devices)
+        strategy = automatic_strategy(devices, small)
     stackable = all(config.parallel.mode == "jit" for config in runs.values())
     if strategy in ("off", "turns") or len(runs) == 1 or not stackable:
         return _in_turns(directory, runs, stop_early)
     if strategy != "shard":
         devices = devices[:1]
-    by_map = strategy == "map" or (strategy == "shard" and devices[0].platform == "cpu")
+    batched = small and devices[0].platform != "cpu"
+    by_map = strategy == "map" or (strategy == "shard" and not batched)
     return _together(directory, runs, RunsTogether(len(runs), devices, by_map), stop_early)
 
 
-def automatic_strategy(devices: "Sequence[jax.Device]") -> str:
-    """The fastest strategy of `STRATEGIES` for these devices (docs/sweeps.md has measurements)."""
+def automatic_strategy(devices: "Sequence[jax.Device]", small: bool) -> str:
+    """The fastest strategy of `STRATEGIES` for these devices (docs/sweeps.md says what is measured)."""
     if len(devices) > 1:
         return "shard"
-    return "turns" if devices[0].platform == "cpu" else "vmap"
+    return "vmap" if small and devices[0].platform != "cpu" else "turns"
 
 
 def _in_turns(
@@ -116,6 +123,8 @@ def _in_turns(
     programs = Programs(first)
     for run_id, config in runs.items():
         experiment, run = first.of(config), directory.run(run_id)
+        if run.state_when_over():
+            continue
         try:
             run.create(config.to_dict())
             run.write_data(experiment.facts)
