@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,12 +58,17 @@ def html_page(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["picture"] = picture
+    environment.globals |= {"picture": picture, "blocks": blocks}
     script = environment.get_template("sort.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = environment.get_template("style.css").render()
     page = environment.get_template("page.html")
     return page.render(content=content, script=script, style=style, script_hash=digest)
+
+
+def blocks(description: str) -> list[str]:
+    """The paragraphs of a docstring; those that begin with a space are tables or commands, line by line."""
+    return re.split(r"\n\s*\n", description.strip("\n"))
 
 
 def picture(figure: Figure) -> str:
@@ -80,7 +86,7 @@ def markdown_page(content: Content, image_names: Sequence[str]) -> str:
         image_names: file names of the figures, in their order.
     """
     text = markdown_text
-    parts = [f"# {text(content.title)}", text(content.description), text(content.summary)]
+    parts = [f"# {text(content.title)}", text(content.summary)]
     parts.append(f"Data: {text(content.data_sets)}. Written {text(content.written)}.")
     parts += [text(note) for note in content.notes]
     parts += ["## Results", markdown_table(content.results)]
@@ -96,6 +102,10 @@ def markdown_page(content: Content, image_names: Sequence[str]) -> str:
     parts += ["## Runs", markdown_table(content.runs), "## Environment"]
     places = [f"{n} × {devices}: {versions}" for devices, versions, n in content.environments]
     parts.append(_list(places))
+    if content.description:
+        parts.append("## About this study")
+    for block in blocks(content.description):
+        parts.append(f"```\n{block}\n```" if block.startswith(" ") else text(block))
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 

@@ -92,7 +92,7 @@ def _sweep(directory: SweepDirectory, prefix: str) -> Study:
     if not runs:
         raise UserError("DIR", str(directory.path), "sweep.json lists no runs")
     fields = dict.fromkeys(name for entry in content["runs"] for name in entry["overrides"])
-    description = content["description"].removeprefix(content["title"]).strip()
+    description = content["description"].removeprefix(content["title"]).strip("\n")
     return Study(
         content["title"] or content["name"],
         description,

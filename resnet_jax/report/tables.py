@@ -56,10 +56,11 @@ def results_table(settings: Sequence[Setting], axes: Axes) -> Table:
     for setting in settings:
         row = [_axis_cell(axis, value) for axis, value in setting.values.items()]
         summaries = {split: setting.summary(split) for split in SPLITS}
+        for split in ("test", "train"):
+            summary = summaries[split]
+            row.append(mean_cell(summary, setting in best[split]))
+            row.append(interval_cell(summary.interval if summary else None))
         row += [
-            mean_cell(summaries["test"], setting in best["test"]),
-            interval_cell(summaries["test"].interval if summaries["test"] else None),
-            mean_cell(summaries["train"], setting in best["train"]),
             Cell(setting.states(), sum(run.state == "done" for run in setting.runs)),
             _literature_cell(setting, notes),
             *_cost_cells(setting),
@@ -70,13 +71,14 @@ def results_table(settings: Sequence[Setting], axes: Axes) -> Table:
         "test error (%)",
         "95% interval",
         "training error (%)",
+        "95% interval",
         "runs done",
         "literature (%)",
         "parameters",
         "multiply-adds",
         "time",
     )
-    numeric = (*(axis.is_numeric for axis in axes.axes), *[True] * 3, False, *[True] * 4)
+    numeric = (*(axis.is_numeric for axis in axes.axes), *[True] * 4, False, *[True] * 4)
     table = Table(names, numeric, tuple(tuple(row) for row in rows), tuple(notes))
     return _without_column(table, "literature (%)") if not notes else table
 
