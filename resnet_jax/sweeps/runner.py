@@ -18,7 +18,7 @@ from resnet_jax.sweeps.study import Study, refuse_changed_runs
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.sweeps.worker import STRATEGIES
 
-FAILED = 1
+UNFINISHED = 1
 EXECUTORS = ("local", "slurm")
 
 
@@ -65,7 +65,8 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
         options: how.
 
     Returns:
-        Exit code: 0 all runs have ended, 1 some failed, 130 or 143 stopped by SIGINT or SIGTERM.
+        Exit code: 0 all runs have ended, 1 some failed or were cancelled, 130 or 143 stopped by SIGINT
+        or SIGTERM.
 
     Raises:
         UserError: a run is illegal, or the directory is of another study or in use.
@@ -82,8 +83,7 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
         study.write(directory, study.runs, plan.facts)
         exit_code = execute(directory, plan, options, lock, console)
     print_end(directory, console)
-    failed = any(state(directory.run(run.id)) == "failed" for run in study.runs)
-    return exit_code or (FAILED if failed else 0)
+    return exit_code or (0 if all_ended(directory) else UNFINISHED)
 
 
 def execute(
@@ -118,13 +118,14 @@ def execute(
 
     with LiveTable(directory, list(costs), costs, console) as live:
         if options.executor == "slurm":
-            slurm.submit(
+            submitted = slurm.submit(
                 jobs,
                 command,
                 directory,
                 options=options.slurm,
                 max_parallel=options.max_parallel,
             )
+            live.console.print(f"{len(submitted)} jobs submitted to Slurm")
             return slurm.wait(directory, tick=live.tick, say=console.print)
         return executors.run_locally(
             jobs,
@@ -197,6 +198,12 @@ def refuse_other_study(study: Study, directory: SweepDirectory) -> None:
         raise UserError(
             "--workdir", str(path), "is not empty and holds no sweep", "use a new directory"
         )
+
+
+def all_ended(directory: SweepDirectory) -> bool:
+    """Whether every run has come to its end, by whatever result; one that failed has not."""
+    states = {state(directory.run(run["id"])) for run in directory.read()["runs"]}
+    return states <= {"done", "stopped", "diverged"}
 
 
 def print_end(directory: SweepDirectory, console: Console) -> None:

@@ -110,6 +110,8 @@ class Loop:
         going = self.active or self.records
         saved = [{0, *record.checkpoints.steps()} for record in going]
         self.step = max(set.intersection(*saved))
+        # Before any memory is taken, so that it is known what ran out of it.
+        self._write_status("running")
         states = [record.begin(self.step, self.programs) for record in self.records]
         self.state = parallel.stack(states)
         self.numbers = parallel.stack([record.experiment.numbers for record in self.records])

@@ -69,7 +69,9 @@ class RunDirectory:
                 )
             self._writable()
             return
-        if self.path.is_dir() and any(self.path.iterdir()):
+        # A status alone is that of a run whose process died before it began.
+        others = {path.name for path in self.path.glob("*")} - {"status.json"}
+        if others:
             raise UserError(
                 "--workdir", str(self.path), "is not empty and holds no run", "use a new directory"
             )

@@ -54,3 +54,16 @@ def test_status_is_replaced_whole(run):
     status = run.read_status()
     assert (status["state"], status["step"], status["result"]) == ("done", 10, {"accuracy": 0.5})
     assert {path.name for path in run.path.iterdir()} == {"config.json", "status.json"}
+
+
+def test_a_status_alone_is_no_obstacle(tmp_path):
+    """Its process died before it began; another tells so in its place."""
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    run.write_status("failed", 0, 0, error="killed")
+    run.create(default_config().to_dict())
+    assert run.read_config()["seed"] == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds no run"):
+        RunDirectory(tmp_path / "other").create(default_config().to_dict())
