@@ -31,14 +31,20 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resnet_jax.config import default_config
-from resnet_jax.sweeps.grid import product, zip_
+from resnet_jax.sweeps.grid import product
 
 FORMS = ("small", "full")
+PART = {
+    "data.image_size": 16,
+    "data.train_split": "train[:2000]",
+    "data.eval_split": "test[:500]",
+}
 
 
 def get_config(form: str = "small") -> ConfigDict:
     config = default_config()
     if form == "small":
+        config.train.duration = "6 epochs"
         config.train.batch_size = 64
         config.optimizer.learning_rate = 0.03
         config.optimizer.nesterov = True
@@ -47,6 +53,8 @@ def get_config(form: str = "small") -> ConfigDict:
         config.log.every = "1 epoch"
         config.checkpoint.every = "6 epochs"
         return config
+    config.data.pad = 4
+    config.data.flip = True
     config.train.duration = "64000 steps"
     config.train.batch_size = 128
     config.optimizer.learning_rate = 0.1
@@ -58,24 +66,16 @@ def get_config(form: str = "small") -> ConfigDict:
 
 def sweep(form: str = "small") -> list[dict[str, Any]]:
     kinds = {"model.shortcut": ("none", "A")}
-    if form == "small":
-        sets = zip_(
-            {
-                "data.name": ("digits", "fashion_mnist", "cifar10"),
-                "data.image_size": (8, 16, 16),
-                "data.train_split": ("train", "train[:2000]", "train[:2000]"),
-                "data.eval_split": ("test", "test[:500]", "test[:500]"),
-                "data.pad": (1, 2, 2),
-                "data.flip": (False, True, True),
-                "train.duration": ("6 epochs", "6 epochs", "6 epochs"),
-            }
+    if form == "full":
+        sets, depths = (
+            {"data.name": ("fashion_mnist", "cifar10")},
+            {"model.depth": (20, 32, 44, 56)},
         )
-        return product(sets, {"model.depth": (8, 20, 32)}, kinds, {"seed": range(3)})
-    sets = zip_(
-        {
-            "data.name": ("fashion_mnist", "cifar10"),
-            "data.pad": (4, 4),
-            "data.flip": (True, True),
-        }
-    )
-    return product(sets, {"model.depth": (20, 32, 44, 56)}, kinds, {"seed": range(5)})
+        return product(sets, depths, kinds, {"seed": range(5)})
+    details = {
+        "digits": {"data.pad": 1},
+        "fashion_mnist": {"data.pad": 2, "data.flip": True, **PART},
+        "cifar10": {"data.pad": 2, "data.flip": True, **PART},
+    }
+    runs = product({"data.name": details}, {"model.depth": (8, 20, 32)}, kinds, {"seed": range(3)})
+    return [run | details[run["data.name"]] for run in runs]
