@@ -242,6 +242,8 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     if arguments.dry_run:
         dry_run(study, directory)
         return 0
+    if arguments.search is None and (arguments.trials, arguments.storage) != (None, None):
+        raise UserError("--trials, --storage", None, "are for --search=optuna")
     if arguments.search is not None:
         from resnet_jax.sweeps.search import search
 

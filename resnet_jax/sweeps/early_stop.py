@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -17,19 +18,24 @@ def below_median(directory: SweepDirectory, configs: Mapping[str, ConfigDict]) -
     """The median stopping rule (Golovin et al. 2017, "Google Vizier", §3.2, here without averaging).
 
     A run stops where its test accuracy is below the median of the other runs at that step. Only runs
-    on the same data are compared. What is stopped depends on the order in which runs are trained.
+    on the same data, with the same batch size and duration, are compared. What is stopped depends on
+    the order in which runs are trained.
 
     Args:
         directory: of the sweep.
         configs: id → config of all its runs.
     """
 
+    def task(run_id: str) -> tuple[Any, ...]:
+        config = configs[run_id]
+        return config.data.to_dict(), config.train.batch_size, config.train.duration
+
     def decide(run: RunDirectory, step: int, accuracy: float) -> bool:
-        data = configs[run.path.name].data.name
+        mine = run.path.name
         others = [
             line["accuracy"]
-            for other, config in configs.items()
-            if other != run.path.name and config.data.name == data
+            for other in configs
+            if other != mine and task(other) == task(mine)
             for line in directory.run(other).read_metrics()
             if (line["event"], line["step"]) == ("eval", step)
         ]

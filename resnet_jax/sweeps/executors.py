@@ -102,7 +102,7 @@ def run_locally(
         command: job → words of its worker's command line.
         lock: what `hold` yields.
         max_parallel: processes at once.
-        devices: CUDA_VISIBLE_DEVICES of each process that runs at once; nothing is set if fewer than 2.
+        devices: names of GPUs, which processes that run at once share out by CUDA_VISIBLE_DEVICES.
         tick: called several times a second.
 
     Returns:
@@ -125,7 +125,7 @@ def run_locally(
                             waiting.popleft(),
                             command,
                             directory,
-                            environment=_device(slot, devices),
+                            environment=_device(slot, devices, max_parallel),
                             pass_fds=(lock,),
                             # Ctrl-C on the terminal is for this process alone, which passes it on.
                             start_new_session=True,
@@ -155,8 +155,11 @@ def _refuse_queued(runs: Sequence[str], directory: SweepDirectory) -> None:
             raise UserError("--executor", "local", problem, fix)
 
 
-def _device(slot: int, devices: Sequence[str]) -> dict[str, str]:
-    return {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if len(devices) > 1 else {}
+def _device(slot: int, devices: Sequence[str], max_parallel: int) -> dict[str, str]:
+    if len(devices) < 2 or max_parallel == 1:
+        return {}
+    share = devices[slot::max_parallel] or [devices[slot % len(devices)]]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(share)}
 
 
 def _settle_ended(workers: dict[int, Worker], directory: SweepDirectory) -> list[Job]:

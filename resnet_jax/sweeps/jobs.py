@@ -18,7 +18,9 @@ from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS
 from resnet_jax.training.run_directory import RunDirectory
 
-FINAL = ("done", "stopped", "diverged", "failed")
+# By whatever result; a run that failed has none.
+ENDED = ("done", "stopped", "diverged")
+FINAL = (*ENDED, "failed")
 STOP_WITH_PARENT = "RESNET_JAX_STOP_WITH_PARENT"
 # Return codes of a worker that was asked to stop → the state of what it was at. Those below zero are
 # of one that had not begun, and so had nothing to save.
@@ -80,7 +82,8 @@ class Worker:
             for run_id in at_work:
                 amend_status(directory.run(run_id), STOPPED[code])
             return None
-        untouched = [run_id for run_id in self.job.runs if run_id not in begun]
+        # A job that Slurm starts again may have runs that ended before.
+        untouched = [i for i in self.job.runs if i not in begun and states[i] not in ENDED]
         if code == 0:
             lost = [run_id for run_id in self.job.runs if states[run_id] not in FINAL]
         else:

@@ -22,13 +22,15 @@ class Plan:
     """What is known about the runs of a study.
 
     Attributes:
-        facts: run id → `parameters`, `macs`, `steps`, and, where it was timed, an estimate of the
-            `seconds` that it will take.
+        facts: run id → `parameters`, `macs` of an image, `steps`, `work` (multiply-adds of the whole
+            run), and, where it was timed, an estimate of the `seconds` that it will take.
         groups: ids of the runs that share their compiled programs, in the order of the file.
+        errors: run id → what is wrong with it; it has no facts and no group.
     """
 
     facts: dict[str, dict[str, Any]]
     groups: list[list[str]]
+    errors: dict[str, UserError]
 
 
 def make_plan(runs: Sequence[Run], timed: bool = False) -> Plan:
@@ -37,9 +39,6 @@ def make_plan(runs: Sequence[Run], timed: bool = False) -> Plan:
     Args:
         runs: of a study.
         timed: train some steps of one of the networks, to estimate the time.
-
-    Raises:
-        UserError: names the first run that is wrong.
     """
     work = [(run.id, run.config.to_dict()) for run in runs]
     context = multiprocessing.get_context("spawn")
@@ -47,40 +46,68 @@ def make_plan(runs: Sequence[Run], timed: bool = False) -> Plan:
         return pool.submit(check, work, timed).result()
 
 
+def make_legal_plan(runs: Sequence[Run], timed: bool = False) -> Plan:
+    """The same.
+
+    Raises:
+        UserError: names the first run that is wrong.
+    """
+    plan = make_plan(runs, timed)
+    for error in plan.errors.values():
+        raise error
+    return plan
+
+
 def check(runs: Sequence[tuple[str, Mapping[str, Any]]], timed: bool = False) -> Plan:
     """Build the parts of every run; see `make_plan`."""
     from ml_collections import ConfigDict
 
-    from resnet_jax.training.compilation_cache import keep_compiled_programs
-    from resnet_jax.training.experiment import Experiment, make_experiment
     from resnet_jax.training.hyperparameters import program_key
 
+    configs = {run_id: ConfigDict(fields, type_safe=False) for run_id, fields in runs}
     groups: dict[str, list[str]] = {}
-    experiments: dict[str, Experiment] = {}
-    for run_id, fields in runs:
-        config = ConfigDict(fields, type_safe=False)
-        if timed:
-            keep_compiled_programs(config)
-        key = program_key(config)
-        groups.setdefault(key, []).append(run_id)
+    for run_id, config in configs.items():
+        groups.setdefault(program_key(config), []).append(run_id)
+    plan = Plan({}, [], {})
+    for group in groups.values():
+        _check_group(plan, {run_id: configs[run_id] for run_id in group})
+    if timed and plan.groups:
+        by_work = sorted(plan.groups, key=lambda group: plan.facts[group[0]]["work"])
+        pace = _seconds_per_mac(configs[by_work[len(by_work) // 2][0]])
+        for facts in plan.facts.values():
+            facts["seconds"] = pace * facts["work"]
+    return plan
+
+
+def _check_group(plan: Plan, configs: dict[str, Any]) -> None:
+    """Add to the plan the runs that are legal, and the errors of the others."""
+    experiment, good = None, []
+    for run_id, config in configs.items():
         try:
-            if key in experiments:
-                experiments[key].of(config)
-            else:
-                experiments[key] = make_experiment(config, starts=True)
+            if experiment is None:
+                experiment = _experiment(config)
+            experiment.of(config)
         except UserError as error:
-            raise of_run(run_id, error) from error
-    facts: dict[str, dict[str, Any]] = {
-        run_id: {"parameters": e.parameters, "macs": e.macs, "steps": e.total_steps}
-        for key, e in experiments.items()
-        for run_id in groups[key]
-    }
-    if timed:
-        pace = _seconds_per_mac(sorted(experiments.values(), key=_macs)[len(experiments) // 2])
-        for key, e in experiments.items():
-            for run_id in groups[key]:
-                facts[run_id]["seconds"] = pace * _macs(e)
-    return Plan(facts, list(groups.values()))
+            plan.errors[run_id] = of_run(run_id, error)
+            continue
+        good.append(run_id)
+        plan.facts[run_id] = {
+            "parameters": experiment.parameters,
+            "macs": experiment.macs,
+            "steps": experiment.total_steps,
+            "work": _macs(experiment),
+        }
+    plan.groups.extend([good] if good else [])
+
+
+def _experiment(config: Any) -> Any:
+    from resnet_jax.training.experiment import make_experiment
+    from resnet_jax.training.parallel import make_parallel
+
+    # The devices of this process need not be those of the worker.
+    fields = config.parallel
+    parallel = make_parallel(fields.mode, fields.batch_statistics, fields.num_devices or 1)
+    return make_experiment(config, starts=True, parallel=parallel)
 
 
 def _macs(experiment: Any) -> float:
@@ -93,14 +120,17 @@ def _macs(experiment: Any) -> float:
     return e.macs * images
 
 
-def _seconds_per_mac(experiment: Any) -> float:
+def _seconds_per_mac(config: Any) -> float:
     """Of training steps of one network on this machine."""
     import jax
 
     from resnet_jax.random_streams import run_key
+    from resnet_jax.training.compilation_cache import keep_compiled_programs
     from resnet_jax.training.programs import Programs
 
-    e, programs, seed = experiment, Programs(experiment), experiment.config.seed
+    keep_compiled_programs(config)
+    e, seed = _experiment(config), config.seed
+    programs = Programs(e)
     state = e.parallel.stack([programs.initialise(run_key(seed))])
     numbers = e.parallel.stack([e.numbers])
     start = 0.0

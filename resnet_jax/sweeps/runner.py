@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,9 +11,9 @@ from rich.table import Table
 
 from resnet_jax.errors import UserError, choose
 from resnet_jax.sweeps import executors, slurm
-from resnet_jax.sweeps.jobs import FINAL, Job, state
+from resnet_jax.sweeps.jobs import ENDED, FINAL, Job, state
 from resnet_jax.sweeps.live import LiveTable, duration
-from resnet_jax.sweeps.plan import Plan, make_jobs, make_plan
+from resnet_jax.sweeps.plan import Plan, make_jobs, make_legal_plan
 from resnet_jax.sweeps.study import Study, refuse_changed_runs
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.sweeps.worker import STRATEGIES
@@ -33,7 +33,6 @@ class SweepOptions:
         retry_failed: try failed runs again.
         early_stop: `median`, or in a search `hyperband`, or None.
         slurm: options of the jobs.
-        rules: that `early_stop` may be.
     """
 
     executor: str = "local"
@@ -42,16 +41,15 @@ class SweepOptions:
     retry_failed: bool = False
     early_stop: str | None = None
     slurm: Mapping[str, str] = field(default_factory=dict)
-    rules: Sequence[str] = ("median",)
 
-    def check(self) -> None:
-        """Raises UserError where an option is none."""
+    def check(self, rules: Sequence[str] = ("median",)) -> None:
+        """Raises UserError where an option is none; `rules` are what `early_stop` may be."""
         choose("--executor", self.executor, dict.fromkeys(EXECUTORS))
         choose("--vectorize", self.vectorize, dict.fromkeys(STRATEGIES))
         if self.max_parallel is not None and self.max_parallel < 1:
             raise UserError("--max_parallel", self.max_parallel, "must be 1 or more")
         if self.early_stop is not None:
-            choose("--early_stop", self.early_stop, dict.fromkeys(self.rules))
+            choose("--early_stop", self.early_stop, dict.fromkeys(rules))
         if self.slurm and self.executor != "slurm":
             raise UserError("--slurm", dict(self.slurm), "needs --executor=slurm")
 
@@ -77,13 +75,13 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
         raise UserError("--config", study.config_file, problem, "add --search=optuna --trials=N")
     refuse_other_study(study, directory)
     refuse_changed_runs(study, directory)
-    plan = make_plan(study.runs)
+    plan = make_legal_plan(study.runs)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     with executors.hold(directory, console.print) as lock:
         study.write(directory, study.runs, plan.facts)
         exit_code = execute(directory, plan, options, lock, console)
     print_end(directory, console)
-    return exit_code or (0 if all_ended(directory) else UNFINISHED)
+    return exit_code or (0 if all_ended(directory, plan.facts) else UNFINISHED)
 
 
 def execute(
@@ -102,10 +100,9 @@ def execute(
         Exit code: 0 all have ended, 130 or 143 stopped by SIGINT or SIGTERM.
     """
     over = [name for name in FINAL if not (options.retry_failed and name == "failed")]
-    costs = {i: facts["macs"] * facts["steps"] for i, facts in plan.facts.items()}
-    groups = [
-        group for group in plan.groups if any(state(directory.run(i)) not in over for i in group)
-    ]
+    costs = {run_id: facts["work"] for run_id, facts in plan.facts.items()}
+    open_runs = [[i for i in group if state(directory.run(i)) not in over] for group in plan.groups]
+    groups = [group for group in open_runs if group]
     together = options.vectorize != "off"
     jobs = make_jobs(groups, together, options.max_parallel or 1)
 
@@ -148,7 +145,7 @@ def dry_run(study: Study, directory: SweepDirectory) -> None:
         raise UserError("--dry_run", True, "a search has no list of runs")
     refuse_other_study(study, directory)
     refuse_changed_runs(study, directory)
-    plan = make_plan(study.runs, timed=True)
+    plan = make_legal_plan(study.runs, timed=True)
     group_of = {run_id: n for n, group in enumerate(plan.groups, 1) for run_id in group}
     table = Table(title=study.title, title_justify="left", show_footer=True)
     seconds = [plan.facts[run.id]["seconds"] for run in study.runs]
@@ -200,10 +197,9 @@ def refuse_other_study(study: Study, directory: SweepDirectory) -> None:
         )
 
 
-def all_ended(directory: SweepDirectory) -> bool:
-    """Whether every run has come to its end, by whatever result; one that failed has not."""
-    states = {state(directory.run(run["id"])) for run in directory.read()["runs"]}
-    return states <= {"done", "stopped", "diverged"}
+def all_ended(directory: SweepDirectory, runs: Iterable[str]) -> bool:
+    """Whether these runs have all come to their end; one that failed has not."""
+    return all(state(directory.run(run_id)) in ENDED for run_id in runs)
 
 
 def print_end(directory: SweepDirectory, console: Console) -> None:

@@ -4,9 +4,9 @@ Optuna keeps its own storage: a file in the sweep directory, or one that several
 with a sweep directory of its own. Trials count on all machines together.
 """
 
-import dataclasses
 import sys
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,22 @@ from resnet_jax.errors import UserError, choose
 from resnet_jax.sweeps import executors
 from resnet_jax.sweeps.grid import Choice, Range
 from resnet_jax.sweeps.jobs import FINAL, state
-from resnet_jax.sweeps.plan import make_plan
-from resnet_jax.sweeps.runner import SweepOptions, execute, print_end, refuse_other_study
+from resnet_jax.sweeps.plan import Plan, make_plan
+from resnet_jax.sweeps.runner import (
+    UNFINISHED,
+    SweepOptions,
+    execute,
+    print_end,
+    refuse_other_study,
+)
 from resnet_jax.sweeps.study import Run, Study, make_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    import optuna
-
     from resnet_jax.training.loop import StopEarly
 
+OF_RUN = ("id", "overrides")
 PRUNERS = ("median", "hyperband")
 
 
@@ -59,37 +64,26 @@ def search(
         raise UserError("--trials", trials, "must be 1 or more")
     if not study.ranges:
         raise UserError("--search", engine, f"sweep() of {study.config_file} states no ranges")
-    dataclasses.replace(options, rules=PRUNERS).check()
+    options.check(PRUNERS)
     refuse_other_study(study, directory)
-    optuna = _optuna()
+    facts = {
+        "engine": engine,
+        "storage": storage or str(directory.path.absolute() / "optuna.log"),
+        "name": study.name,
+        "pruner": options.early_stop,
+    }
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     with executors.hold(directory, console.print) as lock:
-        facts: dict[str, Any] = {
-            "engine": engine,
-            "storage": storage or str(directory.path.absolute() / "optuna.log"),
-            "name": study.name,
-            "pruner": options.early_stop,
-        }
-        suggestions = optuna.create_study(
-            study_name=study.name,
-            storage=_storage(facts["storage"]),
-            sampler=optuna.samplers.TPESampler(seed=study.config.seed),
-            direction="maximize",
-            load_if_exists=True,
-        )
-        # A sampler that begins anew would suggest again what it did at first.
-        seed = study.config.seed + len(suggestions.trials)
-        suggestions.sampler = optuna.samplers.TPESampler(seed=seed)
-        runs = Trials(study, directory, suggestions, facts)
-        while runs.ask(trials, options.max_parallel or 1):
-            exit_code = execute(directory, make_plan(runs.unfinished()), options, lock, console)
-            if exit_code:
-                return exit_code
+        runs = Trials(study, directory, facts)
+        while pending := runs.ask(trials, options.max_parallel or 1):
+            plan = runs.plan(pending)
+            exit_code = execute(directory, plan, options, lock, console)
             runs.tell()
+            stopped = any(state(directory.run(run_id)) not in FINAL for run_id in plan.facts)
+            if exit_code or stopped:
+                return exit_code or UNFINISHED
     print_end(directory, console)
-    if suggestions.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
-        best = suggestions.best_trial
-        console.print(f"best: {best.value:.2%} by {best.user_attrs['run']} {best.params}")
+    console.print(runs.best())
     return 0
 
 
@@ -99,57 +93,70 @@ class Trials:
     Args:
         study: with ranges.
         directory: of the sweep.
-        suggestions: Optuna's study.
         facts: of the search, for sweep.json.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        directory: SweepDirectory,
-        suggestions: "optuna.Study",
-        facts: Mapping[str, Any],
-    ) -> None:
-        self.study, self.directory = study, directory
-        self.suggestions, self.search = suggestions, facts
+    def __init__(self, study: Study, directory: SweepDirectory, facts: Mapping[str, Any]) -> None:
+        optuna = _optuna()
+        self.study, self.directory, self.search = study, directory, facts
+        self.suggestions = optuna.create_study(
+            study_name=facts["name"],
+            storage=_storage(facts["storage"]),
+            direction="maximize",
+            load_if_exists=True,
+        )
+        # Neither a sampler that begins anew nor one on another machine is to suggest the same again.
+        place = f"{directory.path.absolute()} {len(self.suggestions.trials)}"
+        seed = (study.config.seed + zlib.crc32(place.encode())) % 2**32
+        self.suggestions.sampler = optuna.samplers.TPESampler(seed=seed)
         self.runs: list[Run] = []
         self.facts: dict[str, dict[str, Any]] = {}
         for entry in directory.read()["runs"] if directory.exists() else ():
-            run = make_run(study.config, entry["overrides"], f"trial={entry['trial']},")
-            self.runs.append(run)
-            self.facts[run.id] = {k: v for k, v in entry.items() if k not in ("id", "overrides")}
+            self._add(entry["overrides"], {k: entry[k] for k in entry if k not in OF_RUN})
         self.tell()
 
-    def unfinished(self) -> list[Run]:
-        """Those that have not ended."""
-        return [run for run in self.runs if state(self.directory.run(run.id)) not in FINAL]
+    def _add(self, overrides: dict[str, Any], facts: dict[str, Any]) -> Run:
+        run = make_run(self.study.config, overrides, f"trial={facts['trial']},")
+        self.runs.append(run)
+        self.facts[run.id] = facts
+        return run
 
-    def ask(self, trials: int, at_once: int) -> bool:
-        """Take so many new trials, unless some were left from before; False: there are enough."""
+    def ask(self, trials: int, at_once: int) -> list[Run]:
+        """Runs that have not ended: those from before, or else new ones until there are so many."""
+        left = [run for run in self.runs if state(self.directory.run(run.id)) not in FINAL]
         distributions = {name: _distribution(of) for name, of in self.study.ranges.items()}
-        while not self.unfinished():
-            room = min(at_once, trials - len(self.suggestions.trials))
-            if room <= 0:
-                return False
+        while not left and (room := min(at_once, trials - len(self.suggestions.trials))) > 0:
             for _ in range(room):
-                self._add(self.suggestions.ask(distributions))
-            self.study.write(self.directory, self.runs, self.facts, search=self.search)
-        return True
+                trial = self.suggestions.ask(distributions)
+                facts = {"trial": trial.number, "trial_id": trial._trial_id}
+                try:
+                    left.append(self._add(trial.params, facts))
+                except UserError as error:
+                    self._leave_out(trial.number, error)
+            # What Optuna thinks of as running has to be known here, whatever happens next.
+            self._write()
+        return left
 
-    def _add(self, trial: "optuna.Trial") -> None:
+    def plan(self, runs: Sequence[Run]) -> Plan:
+        """Check runs; those that are wrong are told and left out."""
+        plan = make_plan(runs)
+        for run_id, error in plan.errors.items():
+            self._leave_out(self.facts.pop(run_id)["trial"], error)
+        self.runs = [run for run in self.runs if run.id not in plan.errors]
+        for run_id, facts in plan.facts.items():
+            self.facts[run_id] |= facts
+        self._write()
+        return plan
+
+    def _leave_out(self, number: int, error: UserError) -> None:
         from optuna.trial import TrialState
 
-        try:
-            run = make_run(self.study.config, trial.params, f"trial={trial.number},")
-            facts = make_plan([run]).facts[run.id]
-        except UserError as error:
-            # Ranges may contain combinations that are none.
-            print(f"trial {trial.number} is left out: {error}", file=sys.stderr)
-            self.suggestions.tell(trial, state=TrialState.FAIL)
-            return
-        trial.set_user_attr("run", run.id)
-        self.runs.append(run)
-        self.facts[run.id] = {"trial": trial.number, "trial_id": trial._trial_id, **facts}
+        # Ranges may contain combinations that are none.
+        print(f"trial {number} is left out: {error}", file=sys.stderr)
+        self.suggestions.tell(number, state=TrialState.FAIL)
+
+    def _write(self) -> None:
+        self.study.write(self.directory, self.runs, self.facts, search=self.search)
 
     def tell(self) -> None:
         """Tell Optuna how the trials ended that it still thinks of as running."""
@@ -168,6 +175,16 @@ class Trials:
                 self.suggestions.tell(
                     number, state=TrialState.PRUNED if pruned else TrialState.FAIL
                 )
+
+    def best(self) -> str:
+        """The best trial of all machines, in words."""
+        from optuna.trial import TrialState
+
+        if not self.suggestions.get_trials(states=[TrialState.COMPLETE]):
+            return "no trial has come to its end"
+        best = self.suggestions.best_trial
+        values = ", ".join(f"{field} = {value}" for field, value in best.params.items())
+        return f"best: trial {best.number}, accuracy {best.value:.2%}, by {values}"
 
 
 def ask_pruner(sweep: Mapping[str, Any]) -> "StopEarly | None":

@@ -4,7 +4,7 @@ import hashlib
 import json
 import urllib.parse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,10 @@ def read_study(argument: str, overrides: Mapping[str, Any]) -> Study:
     ranges: dict[str, Range | Choice] = {}
     if isinstance(stated, Mapping) and all(isinstance(v, Range | Choice) for v in stated.values()):
         ranges, stated = dict(stated), []
-    elif not isinstance(stated, list | tuple) or not all(isinstance(o, Mapping) for o in stated):
+    elif isinstance(stated, Mapping | str) or not isinstance(stated, Iterable):
+        stated = [None]
+    stated = list(stated)
+    if not all(isinstance(one, Mapping) for one in stated):
         problem = "sweep() must return a list of {field: value}, or {field: range} for a search"
         raise UserError("--config", file.path, problem, "see resnet_jax/sweeps/grid.py")
     for field in ranges:

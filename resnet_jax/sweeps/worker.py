@@ -16,10 +16,10 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config_file import override
 from resnet_jax.sweeps.executors import stop_with_parent
-from resnet_jax.sweeps.jobs import state
+from resnet_jax.sweeps.jobs import ENDED, FINAL, amend_status, state
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.compilation_cache import keep_compiled_programs
-from resnet_jax.training.interruption import SIGNALS
+from resnet_jax.training.interruption import SIGNALS, StopRequest
 
 if TYPE_CHECKING:
     import jax
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from resnet_jax.sweeps.together import RunsTogether
     from resnet_jax.training.loop import StopEarly
 
+Runs = dict[str, ConfigDict]
 # Multiply-adds of a batch's forward pass up to which runs are one batch on a GPU or TPU; not measured.
 SMALL = 10**10
-STOPPED = [exit_code for exit_code, _ in SIGNALS.values()]
 # How runs with the same programs are trained; `off` is a process a run.
 STRATEGIES = ("auto", "off", "turns", "map", "vmap", "shard")
 
@@ -47,8 +47,8 @@ def main() -> int:
     study = directory.read()
     base = ConfigDict(study["config"], type_safe=False)
     configs = {run["id"]: override(base, run["overrides"]) for run in study["runs"]}
-    # What ended for good is left alone.
-    over = {"done"} if arguments.retry_failed else {"done", "failed"}
+    # A job that Slurm starts again has runs that ended before.
+    over = ENDED if arguments.retry_failed else FINAL
     runs = {i: configs[i] for i in arguments.runs if state(directory.run(i)) not in over}
     if not runs:
         return 0
@@ -64,43 +64,137 @@ def main() -> int:
         stop_early = below_median(directory, configs)
     macs = {run["id"]: run["macs"] * configs[run["id"]].train.batch_size for run in study["runs"]}
     small = macs[next(iter(runs))] <= SMALL
-    return train_group(directory, runs, arguments.vectorize, small, stop_early)
+    with StopRequest() as stop:
+        group = Group(directory, stop, stop_early)
+        group.train(runs, arguments.vectorize, small)
+        return 0 if stop.signal is None else SIGNALS[stop.signal][0]
 
 
-def train_group(
-    directory: SweepDirectory,
-    runs: dict[str, ConfigDict],
-    strategy: str,
-    small: bool,
-    stop_early: "StopEarly | None" = None,
-) -> int:
-    """Train runs that share programs, each as if alone.
+class Group:
+    """Trains runs that share programs, each as if alone, until a signal comes.
 
     Args:
         directory: of the sweep.
-        runs: id → config.
-        strategy: one of `STRATEGIES`.
-        small: one run alone leaves most of a GPU idle.
+        stop: where signals are noted.
         stop_early: of `loop.train`.
-
-    Returns:
-        0, 130 or 143, see above.
     """
-    import jax
 
-    from resnet_jax.sweeps.together import RunsTogether
+    def __init__(
+        self,
+        directory: SweepDirectory,
+        stop: StopRequest,
+        stop_early: "StopEarly | None" = None,
+    ) -> None:
+        self.directory, self.stop, self.stop_early = directory, stop, stop_early
 
-    devices = jax.devices()
-    if strategy == "auto":
-        strategy = automatic_strategy(devices, small)
-    stackable = all(config.parallel.mode == "jit" for config in runs.values())
-    if strategy in ("off", "turns") or len(runs) == 1 or not stackable:
-        return _in_turns(directory, runs, stop_early)
-    if strategy != "shard":
-        devices = devices[:1]
-    batched = small and devices[0].platform != "cpu"
-    by_map = strategy == "map" or (strategy == "shard" and not batched)
-    return _together(directory, runs, RunsTogether(len(runs), devices, by_map), stop_early)
+    def train(self, runs: Runs, strategy: str, small: bool) -> None:
+        """Train all; one that fails does not stop the others.
+
+        Args:
+            runs: id → config.
+            strategy: one of `STRATEGIES`.
+            small: one run alone leaves most of a GPU idle.
+        """
+        import jax
+
+        from resnet_jax.sweeps.together import RunsTogether
+
+        fields = next(iter(runs.values())).parallel
+        devices = jax.devices()[: fields.num_devices]
+        if strategy == "auto":
+            strategy = automatic_strategy(devices, small)
+        if strategy in ("off", "turns") or fields.mode != "jit":
+            self._in_turns(runs)
+            return
+        if strategy != "shard":
+            devices = devices[:1]
+        batched = small and devices[0].platform != "cpu"
+        by_map = strategy == "map" or (strategy == "shard" and not batched)
+        for part in self._parts(runs):
+            self._together(part, RunsTogether(len(part), devices, by_map))
+
+    def _parts(self, runs: Runs) -> list[Runs]:
+        """Runs that have a saved step in common: those trained together go on from it."""
+        parts: list[tuple[set[int], Runs]] = []
+        for run_id, config in runs.items():
+            steps = self.directory.run(run_id).checkpoint_steps() or {0}
+            for common, part in parts:
+                if common & steps:
+                    common &= steps
+                    part[run_id] = config
+                    break
+            else:
+                parts.append((steps, {run_id: config}))
+        return [part for _, part in parts]
+
+    def _in_turns(self, runs: Runs) -> None:
+        """One run after the other by the same compiled programs."""
+        from resnet_jax.training.experiment import make_experiment
+        from resnet_jax.training.loop import train
+        from resnet_jax.training.programs import Programs
+        from resnet_jax.training.progress import Reporter
+
+        first = make_experiment(next(iter(runs.values())), starts=self._any_starts(runs))
+        programs = Programs(first)
+        for run_id, config in runs.items():
+            if self.stop.signal is not None:
+                return
+            experiment, run = first.of(config), self.directory.run(run_id)
+            try:
+                run.create(config.to_dict())
+                run.write_data(experiment.facts)
+                train([experiment], [run], Reporter(), programs, self.stop_early, self.stop)
+            except Exception:
+                # Its status says why; the log has the rest.
+                traceback.print_exc()
+
+    def _together(self, runs: Runs, layout: "RunsTogether") -> None:
+        """All runs by one program, or halves of them where they do not fit the memory."""
+        if self.stop.signal is not None:
+            return
+        if len(runs) == 1:
+            self._in_turns(runs)
+        elif not self._fit_together(runs, layout):
+            print(f"{len(runs)} runs do not fit the memory together: trained in two halves")
+            for run_id in runs:
+                amend_status(self.directory.run(run_id), "interrupted")
+            ids, middle = list(runs), len(runs) // 2
+            for half in (ids[:middle], ids[middle:]):
+                self._together({i: runs[i] for i in half}, layout.of(len(half)))
+
+    def _fit_together(self, runs: Runs, layout: "RunsTogether") -> bool:
+        from resnet_jax.training.experiment import make_experiment
+        from resnet_jax.training.inputs import StreamInputs
+        from resnet_jax.training.loop import train
+        from resnet_jax.training.progress import Reporter
+
+        starts = self._any_starts(runs)
+        first = make_experiment(next(iter(runs.values())), starts=starts, parallel=layout)
+        if isinstance(first.inputs, StreamInputs):
+            self._in_turns(runs)
+            return True
+        directories = [self.directory.run(run_id) for run_id in runs]
+        experiments = [first.of(config) for config in runs.values()]
+        for experiment, run in zip(experiments, directories, strict=True):
+            run.create(experiment.config.to_dict())
+            run.write_data(experiment.facts)
+        try:
+            train(
+                experiments,
+                directories,
+                Reporter(),
+                stop_early=self.stop_early,
+                stop=self.stop,
+            )
+        except Exception as error:
+            # The status of each says why; the log has the rest.
+            traceback.print_exc()
+            # XLA has no type for it: GPU and TPU say the first, CPU the second.
+            return not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
+        return True
+
+    def _any_starts(self, runs: Runs) -> bool:
+        return not all(self.directory.run(run_id).has_checkpoint() for run_id in runs)
 
 
 def automatic_strategy(devices: "Sequence[jax.Device]", small: bool) -> str:
@@ -108,77 +202,6 @@ def automatic_strategy(devices: "Sequence[jax.Device]", small: bool) -> str:
     if len(devices) > 1:
         return "shard"
     return "vmap" if small and devices[0].platform != "cpu" else "turns"
-
-
-def _in_turns(
-    directory: SweepDirectory, runs: dict[str, ConfigDict], stop_early: "StopEarly | None"
-) -> int:
-    """One run after the other by the same compiled programs; one that fails does not stop the rest."""
-    from resnet_jax.training.experiment import make_experiment
-    from resnet_jax.training.loop import train
-    from resnet_jax.training.programs import Programs
-    from resnet_jax.training.progress import Reporter
-
-    first = make_experiment(next(iter(runs.values())), starts=True)
-    programs = Programs(first)
-    for run_id, config in runs.items():
-        experiment, run = first.of(config), directory.run(run_id)
-        if run.state_when_over():
-            continue
-        try:
-            run.create(config.to_dict())
-            run.write_data(experiment.facts)
-            exit_code = train([experiment], [run], Reporter(), programs, stop_early)
-        except Exception:
-            # Its status says why; the log has the rest.
-            traceback.print_exc()
-            continue
-        if exit_code in STOPPED:
-            return exit_code
-    return 0
-
-
-def _together(
-    directory: SweepDirectory,
-    runs: dict[str, ConfigDict],
-    layout: "RunsTogether",
-    stop_early: "StopEarly | None",
-) -> int:
-    """All runs by one program, or halves of them where they do not fit the memory."""
-    from resnet_jax.training.experiment import make_experiment
-    from resnet_jax.training.inputs import StreamInputs
-    from resnet_jax.training.loop import train
-    from resnet_jax.training.progress import Reporter
-
-    first = make_experiment(next(iter(runs.values())), starts=True, parallel=layout)
-    if isinstance(first.inputs, StreamInputs):
-        return _in_turns(directory, runs, stop_early)
-    directories = [directory.run(run_id) for run_id in runs]
-    experiments = [first.of(config) for config in runs.values()]
-    for experiment, run in zip(experiments, directories, strict=True):
-        run.create(experiment.config.to_dict())
-        run.write_data(experiment.facts)
-    try:
-        exit_code = train(experiments, directories, Reporter(), stop_early=stop_early)
-        return exit_code if exit_code in STOPPED else 0
-    except Exception as error:
-        # The status of each says why; the log has the rest.
-        traceback.print_exc()
-        if len(runs) == 1 or not _is_out_of_memory(error):
-            return 0
-    print(f"{len(runs)} runs together do not fit the memory: they are trained in two halves")
-    ids, middle = list(runs), len(runs) // 2
-    for half in (ids[:middle], ids[middle:]):
-        part = {run_id: runs[run_id] for run_id in half}
-        exit_code = _together(directory, part, layout.of(len(part)), stop_early)
-        if exit_code:
-            return exit_code
-    return 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # XLA has no type for it: GPU and TPU say the first, CPU the second.
-    return any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
 
 
 if __name__ == "__main__":

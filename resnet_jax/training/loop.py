@@ -27,6 +27,7 @@ def train(
     reporter: Reporter,
     programs: Programs | None = None,
     stop_early: StopEarly | None = None,
+    stop: StopRequest | None = None,
 ) -> int:
     """Train to the end, from the newest checkpoint where there is one.
 
@@ -37,7 +38,8 @@ def train(
         reporter: where progress goes.
         programs: compiled ones of such an experiment; None: new ones.
         stop_early: called with a run, a step and its test accuracy after each evaluation; whether
-            the run shall stop there.
+            the run shall stop there; after the last step it is called, and does not count.
+        stop: where signals are noted already; None: here.
 
     Returns:
         Exit code: 0 done, 3 all diverged, 130 or 143 stopped by SIGINT or SIGTERM.
@@ -45,10 +47,11 @@ def train(
     with contextlib.ExitStack() as stack:
         records = [Record(*pair) for pair in zip(experiments, runs, strict=True)]
         loop = Loop(records, reporter, programs or Programs(experiments[0]), stop_early)
+        stop_request = StopRequest() if stop is None else contextlib.nullcontext(stop)
         try:
             for record in records:
                 stack.enter_context(record.checkpoints)
-            with StopRequest() as stop:
+            with stop_request as stop:
                 loop.begin()
                 while loop.goes_on() and stop.signal is None:
                     loop.advance()
@@ -146,7 +149,7 @@ class Loop:
             first, placed = self.pending.popleft()
             by_run = self.experiment.parallel.read(placed)
             for record, metrics in zip(self.records, by_run, strict=True):
-                record.add(first, metrics)
+                record.add(first, metrics, self._seconds())
             self.clock.add(int(by_run[0]["count"].sum()))
             if self.active:
                 parts = [record.totals for record in self.active]
@@ -187,17 +190,24 @@ class Loop:
     def _save(self, evaluated: bool = False) -> None:
         for index, record in enumerate(self.records):
             if record.active:
-                state = self.experiment.parallel.take(self.state, index)
-                accuracy = record.result["accuracy"] if evaluated and record.result else None
-                record.save(self.step, state, accuracy, self._seconds())
+                self._save_run(index, evaluated)
+
+    def _save_run(self, index: int, evaluated: bool) -> None:
+        record = self.records[index]
+        state = self.experiment.parallel.take(self.state, index)
+        accuracy = record.result["accuracy"] if evaluated and record.result else None
+        record.save(self.step, state, accuracy, self._seconds())
 
     def _stop_early(self, decide: StopEarly) -> None:
-        for record in self.active:
-            assert record.result is not None
-            if decide(record.run, self.step, record.result["accuracy"]):
+        ended = self.step == self.experiment.total_steps
+        for index, record in enumerate(self.records):
+            if not record.active or record.result is None:
+                continue
+            if decide(record.run, self.step, record.result["accuracy"]) and not ended:
                 if record.saved_step < self.step:
-                    self._save(evaluated=True)
-                record.stop(self.step, self._seconds())
+                    self._save_run(index, evaluated=True)
+                if record.active:
+                    record.stop(self.step, self._seconds())
 
     def save_if_behind(self) -> None:
         """Save what a stop before the next checkpoint would lose."""

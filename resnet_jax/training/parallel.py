@@ -26,12 +26,10 @@ class Parallel(Protocol):
 
     Attributes:
         axis_name: mapped axis over which gradients and metrics are combined; None: there is none.
-        num_runs: that one program trains.
         num_devices: over which a batch is split.
     """
 
     axis_name: str | None
-    num_runs: int
     num_devices: int
 
     def replicate(self, tree: Any) -> Any:
@@ -70,7 +68,6 @@ class JitMesh:
     """
 
     axis_name: str | None = None
-    num_runs = 1
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
         self.num_devices = len(devices)
@@ -119,7 +116,6 @@ class PmapReplicas:
     """A replica of the program per device; placed arrays have a leading device axis."""
 
     axis_name: str | None = AXIS
-    num_runs = 1
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
         self.devices = list(devices)

@@ -65,11 +65,11 @@ class Record:
             self.tensorboard = TensorBoard(self.run.tensorboard, step)
         return state
 
-    def add(self, first: int, metrics: dict[str, Any]) -> None:
+    def add(self, first: int, metrics: dict[str, Any], seconds: float) -> None:
         """Add the metrics[length] of the steps behind `first`; a loss that is not finite ends the run."""
         for index, loss in enumerate(metrics["loss"]):
             if not math.isfinite(loss):
-                self.diverge(first + index + 1)
+                self.diverge(first + index + 1, seconds)
             if not self.active:
                 return
             for name in NOTHING:
@@ -100,18 +100,18 @@ class Record:
         # The next step donates the buffers of the state, and the save goes on meanwhile.
         state, finite = _snapshot(state)
         if not finite:
-            self.diverge(step, seconds=seconds)
+            self.diverge(step, seconds)
             return
         meta = {"totals": self.totals, "result": self.result, "seconds": seconds}
         self.checkpoints.save(step, state, meta, accuracy)
         self.saved_step = step
         self.write_status("running", step, seconds=seconds)
 
-    def diverge(self, step: int, **facts: Any) -> None:
+    def diverge(self, step: int, seconds: float) -> None:
         """End the run, whose loss or weights are not finite at `step`."""
         self.active, self.diverged = False, True
         error = f"loss or weights are not finite at step {step}"
-        self.write_status("diverged", step, error=error, **facts)
+        self.write_status("diverged", step, error=error, seconds=seconds)
 
     def stop(self, step: int, seconds: float) -> None:
         """End the run early."""

@@ -116,8 +116,12 @@ class RunDirectory:
         return override(ConfigDict(self.read_config(), type_safe=False), overrides)
 
     def has_checkpoint(self) -> bool:
-        """Whether a complete checkpoint is there; Orbax names one that is not otherwise."""
-        return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
+        """Whether a complete checkpoint is there."""
+        return bool(self.checkpoint_steps())
+
+    def checkpoint_steps(self) -> set[int]:
+        """Steps of the complete checkpoints; Orbax gives others another kind of name."""
+        return {int(path.name) for path in self.checkpoints.glob("*") if path.name.isdigit()}
 
     def state_when_over(self) -> str | None:
         """`diverged` or `stopped` where the run ended for good before its last step, else None."""
