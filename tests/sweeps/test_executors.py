@@ -159,6 +159,21 @@ def test_jobs_at_once_get_their_own_device(directory, command):
     assert {began[0][1], began[1][1]} == {"3", "5"}
 
 
+@pytest.mark.parametrize(("max_parallel", "shares"), [(1, {"3,5,6"}), (2, {"3,6", "5"})])
+def test_all_devices_are_shared_out(directory, command, monkeypatch, max_parallel, shares):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6")
+    names = [f"fine-{index}" for index in range(4)]
+    run(directory, command, *names, max_parallel=max_parallel, devices=find_devices())
+    assert {status(directory, name)["device"] for name in names} == shares
+
+
+def test_a_worker_that_dies_at_its_start_leaves_ended_runs_alone(directory, command):
+    run(directory, command, "fine-1")
+    dies = lambda job: [sys.executable, "-c", "raise SystemExit(7)"]  # noqa: E731
+    run(directory, dies, "fine-1+fine-2")
+    assert states(directory, "fine-1", "fine-2") == ["done", "failed"]
+
+
 def test_one_device_leaves_the_environment_alone(directory, command, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     run(directory, command, "fine", devices=["7"])
