@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_jax.report.axes import DATA, DEPTH, Axes, Axis, Value
-from resnet_jax.report.settings import UNFINISHED, Setting, count_states, describe
+from resnet_jax.report.settings import ERRORS, UNFINISHED, Setting, count_states, describe
 from resnet_jax.report.statistics import CONFIDENCE, Paired, holm, paired
 
 DISTINGUISHABLE = "distinguishable"
-ERRORS = {"test": "test error", "train": "training error"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,9 @@ class Comparison:
             facts += f", 95% interval {signed(low)} to {signed(high)}"
         points = f"{abs(difference.mean):.2f}{spread} points"
         error = ERRORS[self.split]
+        if round(difference.mean, 2) == 0 and self.verdict != DISTINGUISHABLE:
+            same = f"the same mean {error} to two decimals (difference{spread}, {facts})"
+            return f"{place}{other} and {baseline} have {same}; {self.verdict}."
         if self.verdict == DISTINGUISHABLE:
             return (
                 f"{place}{better} beats {worse} by {points} of {error} ({facts}); {self.verdict}."
@@ -103,7 +105,7 @@ def _towards(mean: float, interval: tuple[float, float]) -> tuple[float, float]:
 
 def signed(number: float) -> str:
     """−0.15 with a minus sign."""
-    return f"{number:.2f}".replace("-", "−")
+    return f"{number:z.2f}".replace("-", "−")
 
 
 def compare(

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from resnet_jax.report.axes import DATA, Axes
-from resnet_jax.report.comparisons import ERRORS, Comparison
+from resnet_jax.report.comparisons import Comparison
 from resnet_jax.report.labels import count, enumerate_words, field_label, value_label
 from resnet_jax.report.run import Run
-from resnet_jax.report.settings import FAILED, Setting, count_states
+from resnet_jax.report.settings import ERRORS, FAILED, Setting, count_states
 from resnet_jax.report.statistics import CONFIDENCE, RESAMPLES
 from resnet_jax.report.study import Study
 
@@ -67,9 +67,9 @@ def method_notes(comparisons: Sequence[Comparison], settings: Sequence[Setting])
     ]
     if most >= 2:
         notes.append("95% intervals are of the mean, by Student's t.")
-    if 0 < most < FEW_SEEDS:
+    if 2 <= most < FEW_SEEDS:
         notes.append(
-            f"With {count(most, 'seed')} at most, intervals are wide and rest on the assumption "
+            f"With {most} seeds at most, intervals are wide and rest on the assumption "
             "that errors are normally distributed over seeds."
         )
     if comparisons:

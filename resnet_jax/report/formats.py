@@ -9,7 +9,7 @@ from typing import Any
 from resnet_jax.report.axes import Axes
 from resnet_jax.report.comparisons import Comparison
 from resnet_jax.report.reference import find_references
-from resnet_jax.report.settings import SPLITS, Setting
+from resnet_jax.report.settings import ERRORS, Setting
 from resnet_jax.report.study import Study
 from resnet_jax.report.tables import Cell, Table
 
@@ -108,13 +108,13 @@ def write_runs(path: Path, study: Study) -> None:
 def write_results(path: Path, settings: Sequence[Setting], axes: Axes) -> None:
     """A row per setting: values of the axes, errors in percent with their spread, counts, costs."""
     columns = [name for axis in axes.axes for name in axis.fields]
-    for split in SPLITS:
+    for split in ERRORS:
         columns += [f"{split}_error_{part}" for part in ("mean", "std", "low", "high")]
     columns += ["done", "planned", "literature", "parameters", "macs"]
     rows = []
     for setting in settings:
         row: list[Any] = [part for value in setting.values.values() for part in value]
-        for split in SPLITS:
+        for split in ERRORS:
             summary = setting.summary(split)
             low, high = (summary and summary.interval) or (None, None)
             row += [summary and summary.mean, summary and summary.std, low, high]

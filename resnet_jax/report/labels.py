@@ -17,8 +17,16 @@ FIELD_LABELS = {
     "model.norm": "normalisation",
     "model.width_factor": "width factor",
     "optimizer.name": "optimiser",
+    "optimizer.nesterov": "Nesterov momentum",
+    "optimizer.reference_batch_size": "batch size that the rate is for",
+    "schedule.boundaries": "drops of the rate at",
+    "schedule.factor": "factor of a drop",
     "schedule.name": "schedule",
+    "schedule.warmup": "warm-up",
+    "schedule.warmup_start_factor": "start of the warm-up (share of the rate)",
+    "train.clip_gradient_norm": "largest gradient norm",
     "train.duration": "duration",
+    "train.ema_decay": "decay of averaged weights",
 }
 
 VALUE_LABELS: dict[str, dict[Any, str]] = {
@@ -41,6 +49,9 @@ VALUE_LABELS: dict[str, dict[Any, str]] = {
     },
     "model.norm": {"batch": "batch norm", "group": "group norm", "layer": "layer norm"},
     "optimizer.name": {"sgd": "SGD", "adamw": "AdamW", "lars": "LARS", "lamb": "LAMB"},
+    "optimizer.reference_batch_size": {None: "any"},
+    "train.clip_gradient_norm": {None: "any"},
+    "train.ema_decay": {None: "none"},
     "data.name": {
         "cifar10": "CIFAR-10",
         "cifar100": "CIFAR-100",

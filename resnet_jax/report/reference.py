@@ -1,10 +1,10 @@
 """The literature's numbers, and which settings they belong to."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_jax.config import SCHEMA
+from resnet_jax.config import FIELDS, SCHEMA
 from resnet_jax.report.labels import field_label, value_label
 
 Values = Mapping[str, Any]
@@ -23,28 +23,55 @@ _NONE = {"gate_bias": -6.0, "shortcut_scale": 0.5, "branch_scale": 0.5, "shortcu
 # Fields of the model that say how it is computed, or that the data decide.
 _HOW = ("scan_blocks", "remat", "convolution", "dtype", "num_classes", "norm_momentum")
 
+# The published numbers are of whole test splits at the size that CIFAR's images have.
+_SAME_TEST: Values = {"data.image_size": (None, 32), "data.eval_split": (None, "test")}
+
+_SECTIONS = ("data", "train", "optimizer", "schedule")
+# Fields that change no result, that the data set or the network is chosen by, or that only optimisers and
+# schedules have which no source used.
+_ELSEWHERE = (
+    *_SAME_TEST,
+    *("data.name", "data.placement", "data.max_device_bytes"),
+    *("optimizer.b2", "optimizer.epsilon", "optimizer.trust_coefficient"),
+    "schedule.final_factor",
+)
+_RECIPE = (
+    *(
+        name
+        for name, field in FIELDS.items()
+        if name.split(".")[0] in _SECTIONS and not field.place and name not in _ELSEWHERE
+    ),
+    *("evaluate.scales", "parallel.batch_statistics", "model.dtype", "model.norm_momentum"),
+)
+_STEP_SCHEDULE = ("schedule.boundaries", "schedule.factor")
+# What a source trained with; all other fields of the recipe have their defaults.
 HE: Values = {
     "train.duration": "64000 steps",
     "train.batch_size": 128,
-    "train.label_smoothing": 0.0,
-    "optimizer.name": "sgd",
     "optimizer.learning_rate": 0.1,
-    "optimizer.momentum": 0.9,
-    "optimizer.weight_decay": 1e-4,
-    "schedule.name": "step",
-    "data.train_split": "train",
+    "schedule.boundaries": ("32000 steps", "48000 steps"),
     "data.pad": 4,
     "data.flip": True,
-    "data.cutout": 0,
 }
+HE_DEEP: Values = {**HE, "schedule.warmup": "400 steps", "schedule.warmup_start_factor": 0.1}
 WIDE: Values = {
     **HE,
     "train.duration": "200 epochs",
     "optimizer.nesterov": True,
     "optimizer.weight_decay": 5e-4,
+    "schedule.boundaries": ("60 epochs", "120 epochs", "160 epochs"),
     "schedule.factor": 0.2,
 }
-STOCHASTIC_DEPTH: Values = {**HE, "train.duration": "500 epochs"}
+STOCHASTIC_DEPTH: Values = {
+    **HE,
+    "train.duration": "500 epochs",
+    "optimizer.nesterov": True,
+    "schedule.boundaries": ("250 epochs", "375 epochs"),
+    "data.train_split": "train[:45000]",
+}
+# What no field says.
+_MEANS = "images normalised by channel instead of less the mean of each pixel"
+_WARMUP = "warm-up along a line instead of at a constant rate"
 
 
 @dataclass(frozen=True)
@@ -57,7 +84,8 @@ class Reference:
         error: test error in percent; None: the source gives it as a failure, above 20.
         source: paper and table.
         kind: what the number is, e.g. `median of five runs`.
-        recipe: dotted field → value that the source trained with.
+        recipe: dotted field → value that the source trained with; others have their defaults.
+        always: how our training differs with any config.
     """
 
     data: str
@@ -66,6 +94,7 @@ class Reference:
     source: str
     kind: str
     recipe: Values
+    always: tuple[str, ...] = ()
 
 
 _HE_2015 = {20: 8.75, 32: 7.51, 44: 7.17, 56: 6.97, 110: 6.61, 1202: 7.93}
@@ -111,7 +140,9 @@ _STOCHASTIC_DEPTH = ((110, 1.0, 6.41), (110, 0.5, 5.25), (1202, 1.0, 6.67), (120
 def _references() -> Iterator[Reference]:
     for depth, error in _HE_2015.items():
         kind = "mean of five runs, ± 0.16; the best: 6.43" if depth == 110 else "one run"
-        yield Reference("cifar10", {"depth": depth}, error, "He et al. 2015, Table 6", kind, HE)
+        recipe, always = (HE, (_MEANS,)) if depth < 110 else (HE_DEEP, (_MEANS, _WARMUP))
+        source = "He et al. 2015, Table 6"
+        yield Reference("cifar10", {"depth": depth}, error, source, kind, recipe, always)
     for fields, failed in _HE_2016_SHORTCUTS:
         yield _he_2016(1, "cifar10", {"depth": 110, **fields}, failed)
     for order, errors in _HE_2016_ORDERS.items():
@@ -137,18 +168,21 @@ def _deep(depth: int, order: str) -> dict[str, Any]:
 
 def _he_2016(table: int, data: str, model: Values, error: float | None) -> Reference:
     source = f"He et al. 2016, Table {table}"
-    return Reference(data, model, error, source, "median of five runs", HE)
+    kind = "median of five runs"
+    return Reference(data, model, error, source, kind, HE_DEEP, (_MEANS, _WARMUP))
 
 
 REFERENCES = tuple(_references())
 
 
 def find_references(config: Values) -> list[Reference]:
-    """The published numbers of a config's network on its data set.
+    """The published numbers of a config's network on its data set, tested as they were.
 
     Args:
         config: dotted field → value.
     """
+    if any(config.get(name) not in allowed for name, allowed in _SAME_TEST.items()):
+        return []
     return [r for r in REFERENCES if r.data == config.get("data.name") and _same_model(r, config)]
 
 
@@ -175,15 +209,33 @@ def _resolved(model: Values) -> dict[str, Any]:
     return {name: defaults.get(name) if v is None else v for name, v in full.items()}
 
 
-def recipe_differences(config: Values, reference: Reference) -> list[str]:
-    """`duration 5 epochs instead of 64000 steps`, for each field of the source's recipe."""
+def recipe_differences(
+    config: Values, reference: Reference, in_row: Collection[str] = ()
+) -> list[str]:
+    """`duration 5 epochs instead of 64000 steps`, for each field that makes the training another.
+
+    Args:
+        config: dotted field → value.
+        reference: the source.
+        in_row: fields that stand beside the number anyway, so that rows can share a note.
+    """
     lines = []
-    for name, theirs in reference.recipe.items():
-        ours = config.get(name)
-        if name == "train.duration" and isinstance(ours, int):
-            ours = f"{ours} steps"
+    for name in _RECIPE:
+        # Steps at which a rate drops are no part of another schedule; old runs lack new fields.
+        other_schedule = config.get("schedule.name") != "step" and name in _STEP_SCHEDULE
+        if name not in config or other_schedule:
+            continue
+        ours = _duration(name, config[name])
+        theirs = _duration(name, reference.recipe.get(name, FIELDS[name].default))
         if ours != theirs:
-            label = field_label(name)
-            ours_label, theirs_label = value_label(name, ours), value_label(name, theirs)
-            lines.append(f"{label} {ours_label} instead of {theirs_label}")
-    return lines
+            ours_label = "as in the row" if name in in_row else value_label(name, ours)
+            lines.append(f"{field_label(name)} {ours_label} instead of {value_label(name, theirs)}")
+    return [*lines, *reference.always]
+
+
+def _duration(name: str, value: Any) -> Any:
+    """A duration, or each of several, with its unit; other values as they are."""
+    if isinstance(value, tuple):
+        return tuple(_duration(name, part) for part in value)
+    is_duration = FIELDS[name].kind in ("duration", "durations")
+    return f"{value} steps" if is_duration and isinstance(value, int) else value

@@ -1,15 +1,16 @@
 """The tables of a report, once for all formats: results, comparisons, runs."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.config_file import differences
 from resnet_jax.report.axes import DATA, Axes, Value
-from resnet_jax.report.comparisons import ERRORS, Comparison, signed
+from resnet_jax.report.comparisons import Comparison, signed
 from resnet_jax.report.labels import duration, short_number
 from resnet_jax.report.reference import Reference, find_references, recipe_differences
-from resnet_jax.report.settings import SPLITS, Setting
+from resnet_jax.report.settings import ERRORS, Setting
 from resnet_jax.report.statistics import Interval, Summary
 from resnet_jax.report.study import Study
 
@@ -31,6 +32,10 @@ class Cell:
     note: int = 0
 
 
+NOTHING = Cell("–")
+OPTIONAL = ("95% interval (test)", "95% interval (training)", "literature (%)")
+
+
 @dataclass(frozen=True)
 class Table:
     """A table with notes.
@@ -50,14 +55,13 @@ class Table:
 
 def results_table(settings: Sequence[Setting], axes: Axes) -> Table:
     """A row per setting: axes, errors, how many runs are done, the literature, costs."""
-    best = {split: _best(settings, axes, split) for split in SPLITS}
+    best = {split: _best(settings, axes, split) for split in ERRORS}
     notes: dict[str, int] = {}
     rows = []
     for setting in settings:
         row = [_axis_cell(axis, value) for axis, value in setting.values.items()]
-        summaries = {split: setting.summary(split) for split in SPLITS}
-        for split in ("test", "train"):
-            summary = summaries[split]
+        summaries = {split: setting.summary(split) for split in ERRORS}
+        for split, summary in summaries.items():
             row.append(mean_cell(summary, setting in best[split]))
             row.append(interval_cell(summary.interval if summary else None))
         row += [
@@ -69,9 +73,9 @@ def results_table(settings: Sequence[Setting], axes: Axes) -> Table:
     names = (
         *(axis.label for axis in axes.axes),
         "test error (%)",
-        "95% interval",
+        "95% interval (test)",
         "training error (%)",
-        "95% interval",
+        "95% interval (training)",
         "runs done",
         "literature (%)",
         "parameters",
@@ -80,7 +84,7 @@ def results_table(settings: Sequence[Setting], axes: Axes) -> Table:
     )
     numeric = (*(axis.is_numeric for axis in axes.axes), *[True] * 4, False, *[True] * 4)
     table = Table(names, numeric, tuple(tuple(row) for row in rows), tuple(notes))
-    return _without_column(table, "literature (%)") if not notes else table
+    return _without_empty(table)
 
 
 def _axis_cell(axis: Any, value: Value) -> Cell:
@@ -91,7 +95,7 @@ def _axis_cell(axis: Any, value: Value) -> Cell:
 def mean_cell(summary: Summary | None, best: bool = False) -> Cell:
     """`8.75 ± 0.16`."""
     if summary is None:
-        return Cell("–")
+        return NOTHING
     return Cell(mean_text(summary), summary.mean, best)
 
 
@@ -103,7 +107,7 @@ def mean_text(summary: Summary) -> str:
 def interval_cell(interval: Interval | None) -> Cell:
     """`8.41 to 9.02`."""
     if interval is None:
-        return Cell("–")
+        return NOTHING
     return Cell(f"{signed(interval.low)} to {signed(interval.high)}", interval.low)
 
 
@@ -128,11 +132,12 @@ def _literature_cell(setting: Setting, notes: dict[str, int]) -> Cell:
     config = setting.runs[0].config
     found = find_references(config)
     if not found:
-        return Cell("–")
+        return NOTHING
     first, *more = found
     note = f"{first.source} ({first.kind})"
     note += "".join(f"; {r.source}: {_error(r)} ({r.kind})" for r in more)
-    unlike = recipe_differences(config, first)
+    in_row = [name for axis in setting.values for name in axis.fields]
+    unlike = recipe_differences(config, first, in_row)
     note += f". Ours: {', '.join(unlike)}." if unlike else "."
     number = notes.setdefault(note, len(notes) + 1)
     return Cell(_error(first), 100.0 if first.error is None else first.error, note=number)
@@ -153,14 +158,17 @@ def _cost_cells(setting: Setting) -> list[Cell]:
     ]
 
 
-def _without_column(table: Table, name: str) -> Table:
-    at = table.columns.index(name)
+def _without_empty(table: Table) -> Table:
+    """Without intervals where no setting has any, and without literature where there is none."""
+    kept = [
+        name not in OPTIONAL or any(cell.text != NOTHING.text for cell in cells)
+        for name, cells in zip(table.columns, zip(*table.rows, strict=True), strict=True)
+    ]
 
-    def cut(row: tuple[Any, ...]) -> tuple[Any, ...]:
-        return row[:at] + row[at + 1 :]
+    def cut(row: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(itertools.compress(row, kept))
 
-    rows = tuple(cut(row) for row in table.rows)
-    return Table(cut(table.columns), cut(table.numeric), rows, table.notes)
+    return Table(cut(table.columns), cut(table.numeric), tuple(map(cut, table.rows)), table.notes)
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
@@ -205,10 +213,11 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
 def _difference_cell(difference: Summary | None) -> Cell:
     """The compared one minus the baseline, so that less than 0 is better."""
     if difference is None:
-        return Cell("–")
+        return NOTHING
     mean = -difference.mean
     spread = "" if difference.std is None else f" ± {difference.std:.2f}"
-    return Cell(f"{mean:+.2f}{spread}".replace("-", "−"), mean)
+    points = f"{mean:+.2f}".replace("-", "−") if round(mean, 2) else "0.00"
+    return Cell(points + spread, mean)
 
 
 def _reversed_cell(interval: Interval | None) -> Cell:
@@ -217,7 +226,7 @@ def _reversed_cell(interval: Interval | None) -> Cell:
 
 def _p_cell(p_value: float | None) -> Cell:
     if p_value is None:
-        return Cell("–")
+        return NOTHING
     return Cell(f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001", p_value)
 
 

@@ -145,6 +145,36 @@ def test_sorting_another_column_resets_the_first_and_keeps_empty_cells_last(open
     assert sorts == ["ascending"] + ["none"] * 7
 
 
+def test_results_fit_a_laptop_while_runs_are_pending(browser, tmp_path):
+    """Two axes, long names, both intervals, and counts that name every state."""
+    states = [
+        (67.78, 64.99),
+        (60.0, 70.5),
+        ("running", None),
+        "pending",
+        ("diverged", "not finite"),
+    ]
+    runs = [
+        ({**kind, "model.depth": depth, "seed": seed}, state)
+        for kind in (
+            {"model.shortcut": "shortcut_only_gating", "model.gate_bias": -6.0},
+            {"model.shortcut": "constant_scaling", "model.branch_scale": 0.5},
+            {"model.shortcut": "A"},
+        )
+        for depth in (20, 110)
+        for seed, state in enumerate(states)
+    ]
+    current = browser.current_url
+    browser.get(write_report([str(make_sweep(tmp_path / "s", runs).path)])[0].as_uri())
+    size = {"width": 1360, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    script = "const e = document.querySelector('#results .scroll'); return [e.scrollWidth, e.clientWidth]"
+    needed, room = browser.execute_script(script)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.get(current)
+    assert needed <= room
+
+
 def test_links_lead_somewhere(opened, page):
     script = "return [...document.links].map(a => a.getAttribute('href'))"
     for link in opened.execute_script(script):

@@ -28,6 +28,10 @@ def test_csv_of_results(depth_study, tmp_path):
     assert float(row["test_error_mean"]) == pytest.approx(8.0)
     assert float(row["test_error_std"]) == pytest.approx(0.3)
     assert (row["done"], row["planned"], row["parameters"]) == ("3", "3", "272474")
+    bounds = [f"{split}_error_{end}" for split in ("test", "train") for end in ("low", "high")]
+    assert [float(row[name]) for name in bounds] == pytest.approx(
+        [7.255, 8.745, 1.752, 2.248], abs=1e-3
+    )
 
 
 def test_csv_of_runs_and_curves(broken_study, tmp_path):
@@ -62,6 +66,9 @@ def test_markdown_and_latex_mark_the_best(depth_study):
     latex = formats.latex_table(table, "50% & more")
     assert r"& \textbf{8.00 $\pm$ 0.30} &" in latex
     assert r"\caption{50\% \& more}" in latex
+    assert " & 95\\% interval (test) & " in latex
+    assert " & 7.25 to 8.75 & " in latex
+    assert " | 7.25 to 8.75 | " in formats.markdown_table(table)
     rules = [latex.count(f"\\{rule}rule") for rule in ("top", "mid", "bottom")]
     assert rules == [1, 1, 1]
     body = latex[latex.index("midrule") : latex.index(r"\bottomrule")]

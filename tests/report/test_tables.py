@@ -8,7 +8,7 @@ from fabricate import make_sweep, read
 from scipy import stats
 
 from resnet_jax.config import default_config, flatten
-from resnet_jax.config_file import load_config
+from resnet_jax.config_file import load_config, open_config_file
 from resnet_jax.report.comparisons import compare
 from resnet_jax.report.reference import REFERENCES, find_references, recipe_differences
 from resnet_jax.report.run import Curve, last_epoch
@@ -110,16 +110,94 @@ def test_other_networks_have_no_literature(model):
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "found"),
+    [
+        ("data.image_size", 32, True),
+        ("data.image_size", 16, False),
+        ("data.eval_split", "test", True),
+        ("data.eval_split", "test[:500]", False),
+        ("data.eval_split", "train[45000:]", False),
+    ],
+)
+def test_literature_is_for_the_same_images_and_the_whole_test_split(field, value, found):
+    """A net of 20 layers at 16×16, tested on 500 images, has no 8.75 beside its error."""
+    assert bool(find_references(cifar(depth=20) | {field: value})) == found
+
+
+def test_the_small_data_set_study_has_no_literature():
+    file = open_config_file("configs/sweeps/dataset.py")
+    for overrides in file.module.sweep():
+        assert find_references(flatten(file.config().to_dict()) | overrides) == []
+
+
+@pytest.mark.parametrize(
     ("path", "error"), [("configs/cifar10.py", 8.75), ("configs/wide_resnet.py", 4.00)]
 )
 def test_the_papers_configs_have_the_papers_recipe(path, error):
     config = flatten(load_config(path).to_dict())
     reference = find_references(config)[0]
     assert reference.error == error
-    assert recipe_differences(config, reference) == []
+    always = list(reference.always)
+    assert recipe_differences(config, reference) == always
     shorter = config | {"train.duration": "5 epochs"}
-    (line,) = recipe_differences(shorter, reference)
+    line, *others = recipe_differences(shorter, reference)
     assert line.startswith("duration 5 epochs instead of ")
+    assert others == always
+
+
+@pytest.mark.parametrize("name", ["shortcut_he2016", "activation_he2016", "depth"])
+def test_the_papers_studies_have_the_papers_recipe(name):
+    """Depth 110 with its warm-up too."""
+    file = open_config_file(f"configs/sweeps/{name}.py:full")
+    runs = [flatten(file.config().to_dict()) | run for run in file.module.sweep("full")]
+    pairs = [(run, find_references(run)[:1]) for run in runs]
+    assert sum(bool(found) for _, found in pairs) >= 10
+    for run, found in pairs:
+        for reference in found:
+            assert recipe_differences(run, reference) == list(reference.always)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "line"),
+    [
+        ("train.batch_size", 64, "batch size 64 instead of 128"),
+        ("train.clip_gradient_norm", 1.0, "largest gradient norm 1 instead of any"),
+        ("train.ema_decay", 0.999, "decay of averaged weights 0.999 instead of none"),
+        ("train.label_smoothing", 0.1, "label smoothing 0.1 instead of 0"),
+        ("optimizer.nesterov", True, "Nesterov momentum yes instead of no"),
+        ("data.train_split", "train[:2000]", "training split train[:2000] instead of train"),
+        ("schedule.warmup", 400, "warm-up 400 steps instead of 0 steps"),
+        (
+            "schedule.boundaries",
+            ("30 epochs",),
+            "drops of the rate at 30 epochs instead of 32000 steps, 48000 steps",
+        ),
+        ("schedule.name", "cosine", "schedule cosine instead of step"),
+        ("model.dtype", "bfloat16", "compute type bfloat16 instead of float32"),
+    ],
+)
+def test_what_differs_from_the_paper_is_told(field, value, line):
+    config = flatten(load_config("configs/cifar10.py").to_dict())
+    reference = find_references(config)[0]
+    assert recipe_differences(config | {field: value}, reference) == [line, *reference.always]
+
+
+def test_equal_durations_in_other_words_do_not_differ():
+    config = flatten(load_config("configs/cifar10.py").to_dict())
+    reference = find_references(config)[0]
+    numbers = {"train.duration": 64000, "schedule.boundaries": (32000, 48000)}
+    assert recipe_differences(config | numbers, reference) == list(reference.always)
+
+
+def test_rows_that_differ_in_an_axis_share_a_note(tmp_path):
+    runs = [({"optimizer.learning_rate": rate}, (9.0, 5.0)) for rate in (0.05, 0.2)]
+    base = {"data.name": "cifar10", "model.depth": 20}
+    _, axes, settings = read(make_sweep(tmp_path / "s", runs, base))
+    table = results_table(settings, axes)
+    assert [cell.text for (cell,) in columns(table, "literature (%)")] == ["8.75", "8.75"]
+    (note,) = table.notes
+    assert "learning rate as in the row instead of 0.1" in note
+    assert "images normalised by channel" in note
 
 
 def test_every_number_of_the_literature_has_a_setting_of_its_own():
@@ -189,6 +267,50 @@ def test_differences_in_the_table_are_negative_where_the_compared_one_is_better(
     rows = columns(table, "at", "compared", "against", "difference (points)", "95% interval (t)")
     shown = [tuple(cell.text for cell in row) for row in rows]
     assert ("depth 14", "residual A", "plain", "−4.00 ± 0.10", "−4.25 to −3.75") in shown
+
+
+@pytest.mark.parametrize("differences", [(0.0, 0.0, 0.0), (0.3, -0.3, 0.0), (0.301, -0.3, 0.0)])
+def test_a_difference_of_nothing_is_no_less_of_anything(tmp_path, differences):
+    runs = [
+        ({"model.depth": depth, "seed": seed}, (10 + (depth == 14) * difference, 5.0))
+        for depth in (8, 14)
+        for seed, difference in enumerate(differences)
+    ]
+    study, axes, settings = read(make_sweep(tmp_path / "s", runs))
+    found = [c for c in compare(settings, axes, study.base) if c.split == "test"]
+    (sentence,) = [c.sentence() for c in found]
+    start = "depth 14 and depth 8 have the same mean test error to two decimals (difference ± 0."
+    assert sentence.startswith(start)
+    assert " less " not in sentence
+    (cell,) = columns(comparisons_table(found), "difference (points)")[0]
+    assert cell.text.startswith("0.00 ± 0.")
+
+
+def test_each_error_is_followed_by_its_interval(depth_study):
+    _, axes, settings = read(depth_study)
+    table = results_table(settings, axes)
+    assert table.columns[2:7] == (
+        "test error (%)",
+        "95% interval (test)",
+        "training error (%)",
+        "95% interval (training)",
+        "runs done",
+    )
+    # t with two degrees of freedom is 4.30265: 8 ± 4.30265 · 0.3/√3 and 2 ± 4.30265 · 0.1/√3.
+    last = columns(table, *table.columns[2:6])[-1]
+    assert [cell.text for cell in last] == [
+        "8.00 ± 0.30",
+        "7.25 to 8.75",
+        "2.00 ± 0.10",
+        "1.75 to 2.25",
+    ]
+
+
+def test_columns_in_which_nothing_stands_are_left_out(sweep_of):
+    """One seed has no interval, and digits have no literature."""
+    _, axes, settings = read(sweep_of({"model.depth": (8, 14)}))
+    columns_shown = results_table(settings, axes).columns
+    assert not any("interval" in name or "literature" in name for name in columns_shown)
 
 
 def test_comparisons_that_wait_for_runs_are_no_findings(tmp_path):
