@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes as Panel
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from resnet_jax.report.axes import LEARNING_RATE, Axis
 from resnet_jax.report.marks import (
@@ -18,7 +17,8 @@ from resnet_jax.report.marks import (
     sign,
     slug,
 )
-from resnet_jax.report.settings import Setting, all_failed
+from resnet_jax.report.scales import number_axis
+from resnet_jax.report.settings import ERRORS, Setting, all_failed
 from resnet_jax.report.split import panel_grid, seeds_text
 from resnet_jax.report.style import (
     MARKERS,
@@ -29,8 +29,6 @@ from resnet_jax.report.style import (
     looks,
     shared_legend,
 )
-
-SPLIT_TITLES = {"train": "training error", "test": "test error"}
 
 
 def against(
@@ -45,10 +43,10 @@ def against(
     canvas, panels = canvas_of(len(cells), 2)
     ns: list[int] = []
     for row, (title, members) in zip(panels, cells, strict=True):
-        for panel, split in zip(row, SPLIT_TITLES, strict=True):
+        for panel, split in zip(row, ("train", "test"), strict=True):
             ns += _lines(panel, members, axis, hue, split)
             _scale(panel, axis)
-            panel.set_title(" · ".join(part for part in (title, SPLIT_TITLES[split]) if part))
+            panel.set_title(" · ".join(part for part in (title, ERRORS[split]) if part))
     if not ns:
         return []
     label_outer(panels, axis.label, "final error (%)")
@@ -117,14 +115,7 @@ def _mark_literature(panel: Panel, settings: Sequence[Setting], axis: Axis, look
 
 
 def _scale(panel: Panel, axis: Axis) -> None:
-    values = [value[0] for value in axis.values]
-    if axis.fields == (LEARNING_RATE,) or (min(values) > 0 and max(values) / min(values) > 20):
-        panel.set_xscale("log")
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    number_axis(panel, [value[0] for value in axis.values])
     lines = [line for line in panel.lines if str(line.get_marker()) in MARKERS]
     heights = [y for line in lines for y in np.asarray(line.get_ydata(), float).tolist()]
     panel.set_ylim(0, end_of_scale(heights, panel.get_ylim()[1]))
-    if len(values) <= 8:
-        panel.xaxis.set_major_locator(FixedLocator(values))
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xticks(values, [f"{v:g}" for v in values])

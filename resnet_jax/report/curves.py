@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from resnet_jax.report.axes import DATA, DEPTH, Axes, Axis
 from resnet_jax.report.labels import count
+from resnet_jax.report.run import Run
 from resnet_jax.report.settings import Setting, describe
 from resnet_jax.report.split import outer_groups, panel_grid, seeds_text
 from resnet_jax.report.study import Study
@@ -80,14 +81,12 @@ def curve_figures(study: Study, settings: Sequence[Setting], axes: Axes) -> list
 
     The plot of He et al. 2015, Fig. 6, where depth is an axis.
     """
-    unit = "step" if _in_steps(study) else "epoch"
+    unit = time_unit(study.runs)
     data = axes.with_field(DATA)
     others = [axis for axis in axes.axes if axis is not data]
     lines = _line_axis(axes, others)
     panels = next((axis for axis in others if axis is not lines), None)
-    if study.search or (
-        panels and len(panels.values) * (len(data.values) if data else 1) > MOST_PANELS
-    ):
+    if panels and len(panels.values) * (len(data.values) if data else 1) > MOST_PANELS:
         return _draw(settings, data, None, None, unit, "curves", "")
     figures: list[Figure] = []
     used = [axis for axis in (data, lines, panels) if axis]
@@ -97,9 +96,11 @@ def curve_figures(study: Study, settings: Sequence[Setting], axes: Axes) -> list
     return figures
 
 
-def _in_steps(study: Study) -> bool:
-    durations = [run.config.get("train.duration") for run in study.runs if run.config]
-    return all(isinstance(d, int) or "step" in str(d) for d in durations)
+def time_unit(runs: Sequence[Run]) -> str:
+    """`step` where all durations are in steps, else `epoch`."""
+    durations = [run.config.get("train.duration") for run in runs if run.config]
+    in_steps = all(isinstance(d, int) or "step" in str(d) for d in durations)
+    return "step" if in_steps else "epoch"
 
 
 def _line_axis(axes: Axes, others: Sequence[Axis]) -> Axis | None:

@@ -1,4 +1,4 @@
-"""Which plots of final errors a study gets."""
+"""Which plots a study gets."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,16 +7,25 @@ from dataclasses import replace
 from resnet_jax.report.against import against
 from resnet_jax.report.axes import DATA, DEPTH, LEARNING_RATE, Axes, Axis
 from resnet_jax.report.categories import categories
+from resnet_jax.report.curves import curve_figures
 from resnet_jax.report.heat_map import heat_map
+from resnet_jax.report.search import search_figures
 from resnet_jax.report.settings import Setting
 from resnet_jax.report.split import outer_groups
+from resnet_jax.report.study import Study
 from resnet_jax.report.style import Figure
 
 MOST_LINES = 8
 
 
-def result_figures(settings: Sequence[Setting], axes: Axes) -> list[Figure]:
-    """The plots of final errors that fit the axes."""
+def figures_of(study: Study, settings: Sequence[Setting], axes: Axes) -> list[Figure]:
+    """Curves and final errors: those of a search, or those that fit the axes."""
+    if study.search:
+        return search_figures(study.runs, axes)
+    return [*curve_figures(study, settings, axes), *_result_figures(settings, axes)]
+
+
+def _result_figures(settings: Sequence[Setting], axes: Axes) -> list[Figure]:
     data = axes.with_field(DATA)
     others = [axis for axis in axes.axes if axis is not data]
     figures = []
@@ -25,7 +34,7 @@ def result_figures(settings: Sequence[Setting], axes: Axes) -> list[Figure]:
         rest = [a for a in others if a is not axis]
         if draw is categories and any(map(_on_a_scale, rest)) and len(axis.values) < 3:
             continue
-        # Of axes with many values, as a search has, all settings become points of one plot.
+        # Of axes with many values, all settings become points of one plot.
         crowded = any(len(a.values) > MOST_LINES for a in rest)
         hue = None if crowded else next(iter(rest), None)
         used = axes.axes if crowded else [a for a in (data, axis, hue) if a]

@@ -40,11 +40,13 @@ DASHES: tuple[Any, ...] = (
     (0, (5, 2, 1, 2)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
-# After Okabe & Ito 2008, without its yellow; neighbours differ in lightness, for print in grey.
 SIGNS: dict[str, dict[str, Any]] = {
     "literature": {"ls": "", "marker": "D", "ms": 7, "mfc": "none", "mew": 1.2},
     "all failed": {"ls": "", "marker": "x", "ms": 7, "mew": 2},
+    "stopped early": {"ls": "", "marker": "x", "ms": 5.5, "mew": 1.3},
+    "diverged or failed": {"ls": "", "marker": "^", "ms": 6, "mfc": "none", "mew": 1.2},
 }
+# After Okabe & Ito 2008, without its yellow; neighbours differ in lightness, for print in grey.
 COLOURS = ("#08519C", "#D9701A", "#000000", "#009E73", "#CC79A7", "#56B4E9", "#8C564B")
 
 

@@ -7,19 +7,18 @@ import matplotlib
 
 from resnet_jax.errors import UserError
 from resnet_jax.report import facts, formats
-from resnet_jax.report.axes import find_axes
-from resnet_jax.report.comparisons import compare
-from resnet_jax.report.curves import curve_figures
-from resnet_jax.report.figures import result_figures
+from resnet_jax.report.axes import Axes, find_axes
+from resnet_jax.report.comparisons import Comparison, compare
+from resnet_jax.report.figures import figures_of
 from resnet_jax.report.labels import count
 from resnet_jax.report.page import Content, html_page, markdown_page
-from resnet_jax.report.settings import make_settings
+from resnet_jax.report.pictures import save_pictures
+from resnet_jax.report.settings import Setting, make_settings
 from resnet_jax.report.study import Study, read_study
-from resnet_jax.report.style import RC, Figure
+from resnet_jax.report.style import RC
 from resnet_jax.report.tables import comparisons_table, results_table, runs_table
 
 MOST_FIGURES = 24
-DOTS_PER_INCH = 300
 
 
 def write_report(paths: Sequence[str], out: str | None = None, latex: bool = False) -> list[Path]:
@@ -53,34 +52,26 @@ def write_report(paths: Sequence[str], out: str | None = None, latex: bool = Fal
 def _write(study: Study, page: Path, latex: bool) -> list[Path]:
     axes = find_axes(study)
     settings = make_settings(study, axes)
-    comparisons = compare(settings, axes, study.base)
+    # The trials of a search were chosen by the results of others.
+    comparisons = () if study.search else compare(settings, axes, study.base)
     results = results_table(settings, axes)
-
-    def beside(ending: str) -> Path:
-        return page.with_name(page.stem + ending)
-
-    files = [beside(f"_{name}.csv") for name in ("results", "comparisons", "runs", "curves")]
-    formats.write_results(files[0], settings, axes)
-    formats.write_comparisons(files[1], comparisons)
-    formats.write_runs(files[2], study)
-    formats.write_curves(files[3], study)
+    files = _write_numbers(study, axes, settings, comparisons, page)
     if latex:
-        files.append(beside(".tex"))
+        files.append(_beside(page, ".tex"))
         files[-1].write_text(formats.latex_table(results, study.title))
+    markdown = _beside(page, ".md")
     with matplotlib.rc_context(RC):
-        figures = [*curve_figures(study, settings, axes), *result_figures(settings, axes)]
+        figures = figures_of(study, settings, axes)
         shown = figures[:MOST_FIGURES]
-        images = [beside(f"_{figure.name}.png") for figure in shown]
-        _save(shown, images)
-        files += [beside(".md"), *images]
-        notes = [*facts.tied_fields(axes), *_left_out(study, len(figures) - len(shown))]
+        images = save_pictures(shown, page, markdown)
+        files += [markdown, *images]
         content = Content(
             title=study.title,
             description=study.description,
             summary=facts.summary_sentence(study, axes, settings),
             written=facts.now(),
             data_sets=facts.data_sets(study),
-            notes=notes,
+            notes=[*facts.tied_fields(axes), *_left_out(study, len(figures) - len(shown))],
             results=results,
             comparisons=comparisons_table(comparisons),
             runs=runs_table(study),
@@ -92,15 +83,27 @@ def _write(study: Study, page: Path, latex: bool) -> list[Path]:
             files=[path.name for path in files],
         )
         page.write_text(html_page(content))
-    beside(".md").write_text(markdown_page(content, [image.name for image in images]))
+    markdown.write_text(markdown_page(content, [image.name for image in images]))
     return [page, *files]
 
 
-def _save(figures: Sequence[Figure], images: Sequence[Path]) -> None:
-    for figure, image in zip(figures, images, strict=True):
-        figure.canvas.savefig(image, dpi=DOTS_PER_INCH)
-        # The second drawing, for the page, need not lay out again.
-        figure.canvas.set_layout_engine("none")
+def _write_numbers(
+    study: Study,
+    axes: Axes,
+    settings: Sequence[Setting],
+    comparisons: Sequence[Comparison],
+    page: Path,
+) -> list[Path]:
+    files = [_beside(page, f"_{n}.csv") for n in ("results", "comparisons", "runs", "curves")]
+    formats.write_results(files[0], settings, axes)
+    formats.write_comparisons(files[1], comparisons)
+    formats.write_runs(files[2], study)
+    formats.write_curves(files[3], study)
+    return files
+
+
+def _beside(page: Path, ending: str) -> Path:
+    return page.with_name(page.stem + ending)
 
 
 def _left_out(study: Study, figures: int) -> list[str]:

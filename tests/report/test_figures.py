@@ -1,13 +1,15 @@
 """What is drawn: which plots a study gets, and that lines and cells have the right numbers."""
 
+import itertools
+
 import matplotlib
 import numpy as np
 import pytest
 from fabricate import make_sweep, read
 from matplotlib.container import ErrorbarContainer
 
-from resnet_jax.report.curves import curve_figures, mean_curve
-from resnet_jax.report.figures import result_figures
+from resnet_jax.report.curves import mean_curve
+from resnet_jax.report.figures import figures_of
 from resnet_jax.report.style import RC
 
 
@@ -20,7 +22,7 @@ def style():
 def draw(directory):
     """Name → figure."""
     study, axes, settings = read(directory)
-    figures = [*curve_figures(study, settings, axes), *result_figures(settings, axes)]
+    figures = figures_of(study, settings, axes)
     assert len({figure.name for figure in figures}) == len(figures)
     return {figure.name: figure for figure in figures}
 
@@ -151,20 +153,36 @@ def test_colours_of_an_ordered_axis_grow_darker_in_grey(sweep_of):
     assert len({line.get_marker() for line in solid}) == 5
 
 
-def test_a_search_is_points_and_no_map(tmp_path):
-    """Lines between drawn values, or a map with a cell a run, would show nothing."""
-    drawn = [(0.003 * 1.5**i, 1e-5 * 1.3 ** ((7 * i) % 12)) for i in range(12)]
-    runs = [
-        ({"optimizer.learning_rate": rate, "optimizer.weight_decay": decay}, (10 + i, 5.0))
-        for i, (rate, decay) in enumerate(drawn)
-    ]
-    figures = draw(make_sweep(tmp_path / "s", runs, search={"trials": 12}))
-    assert set(figures) == {"curves", "error_by_learning_rate", "error_by_weight_decay"}
-    (container,) = figures["error_by_weight_decay"].canvas.axes[1].containers
-    points = container[0]
-    assert points.get_linestyle() == "None"
-    assert sorted(points.get_xdata()) == sorted(decay for _, decay in drawn)
-    # The eight best of twelve, each with a line of either split.
-    assert "4 settings" in figures["curves"].caption
-    curves = [line for line in figures["curves"].canvas.axes[0].lines if len(line.get_xdata())]
-    assert len(curves) == 16
+def overlapping_labels(panel):
+    """Pairs of neighbouring tick labels on the horizontal axis that touch, once the figure is drawn."""
+    panel.figure.draw_without_rendering()
+    labels = [label for label in panel.get_xticklabels() if label.get_text()]
+    low, high = panel.get_xlim()
+    seen = [label for label in labels if low <= label.get_position()[0] <= high]
+    boxes = sorted((label.get_window_extent() for label in seen), key=lambda box: box.x0)
+    assert len(boxes) >= 2
+    return [(a, b) for a, b in itertools.pairwise(boxes) if a.x1 > b.x0]
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("model.depth", (8, 14, 20, 26, 32, 38, 44, 50)),
+        ("model.depth", (20, 32, 44, 56, 110, 1202)),
+        ("optimizer.momentum", tuple(0.5 + 0.0123 * i for i in range(30))),
+        ("optimizer.momentum", (0.871, 0.872, 0.873, 0.99)),
+        ("optimizer.learning_rate", (0.0001232, 0.0003385, 0.0217, 0.02865, 2.063, 2.407)),
+        ("optimizer.learning_rate", tuple(0.01 * 1.3**i for i in range(12))),
+        ("optimizer.learning_rate", tuple(1e-5 * 1.7**i for i in range(25))),
+        ("optimizer.learning_rate", (0.05, 0.06, 0.07, 0.08, 0.081, 0.082, 0.083, 0.084, 0.085)),
+    ],
+)
+def test_ticks_of_numbers_never_touch(sweep_of, field, values):
+    name = f"error_by_{field.rpartition('.')[2]}"
+    for panel in draw(sweep_of({field: values}))[name].canvas.axes:
+        assert overlapping_labels(panel) == []
+
+
+def test_few_numbers_have_a_tick_each(sweep_of):
+    panel = draw(sweep_of({"model.depth": (8, 14, 20)}))["error_by_depth"].canvas.axes[0]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["8", "14", "20"]

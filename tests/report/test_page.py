@@ -125,6 +125,15 @@ def test_files_of_a_report(depth_study):
     assert set(linked) == {name for name in names if name.endswith(".png")}
 
 
+def test_a_search_has_no_comparisons(tmp_path):
+    runs = [({"optimizer.momentum": m}, (10 * m, 5.0)) for m in (0.5, 0.8, 0.9)]
+    sweep = make_sweep(tmp_path / "s", runs, search={"engine": "optuna"})
+    page = write_report([str(sweep.path)])[0].read_text()
+    assert 'id="comparisons"' not in page
+    assert page.count("<img ") == 3
+    assert "intervals are wide" not in page
+
+
 def test_a_report_while_the_sweep_has_hardly_begun(tmp_path):
     runs = [({"model.depth": depth, "seed": 0}, "pending") for depth in (8, 14)]
     sweep = make_sweep(tmp_path / "s", runs)
@@ -139,6 +148,26 @@ def test_reports_of_one_run_and_of_the_same_sweep_again(depth_study):
     first, second = (write_report([str(depth_study.path)])[0].read_text() for _ in range(2))
     written = r"Written [\d: -]+UTC"
     assert re.sub(written, "", first) == re.sub(written, "", second)
+
+
+def test_pictures_of_the_earlier_report_that_are_drawn_no_more_are_removed(sweep_of, tmp_path):
+    fields = {"optimizer.weight_decay": (0.0, 1e-4, 1e-3), "model.shortcut": ("none", "A", "B")}
+    out = tmp_path / "page.html"
+    before = write_report([str(sweep_of(fields).path)], str(out))
+    assert tmp_path / "page_heat_map_weight_decay_shortcut.png" in before
+    others = [tmp_path / name for name in ("page_error_by_hand.png", "page_2_curves.png")]
+    for other in others:
+        other.write_text("not of the report")
+    (tmp_path / "page.md").write_text(
+        (tmp_path / "page.md").read_text() + "\n![mine](notes.png)\n![mine](page_photo.png)\n"
+    )
+    mine = [tmp_path / name for name in ("notes.png", "page_photo.png")]
+    for path in mine:
+        path.write_text("linked by hand")
+    single = make_sweep(tmp_path / "one", [({"model.depth": 8, "seed": s}, (9, 5)) for s in (0, 1)])
+    after = write_report([str(single.path)], str(out))
+    kept = {path for path in after if path.suffix == ".png"} | set(others) | set(mine)
+    assert set(tmp_path.glob("*.png")) == kept
 
 
 @pytest.mark.parametrize("out", ["page.txt", "folder"])

@@ -1,0 +1,38 @@
+"""The figures as files beside the page, without those that an earlier report left there."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from resnet_jax.report.style import Figure
+
+DOTS_PER_INCH = 300
+# How the names of figures begin.
+KINDS = ("curves", "error_by", "heat_map", "lowest_so_far", "search")
+
+
+def save_pictures(figures: Sequence[Figure], page: Path, markdown: Path) -> list[Path]:
+    """Write `PAGE_FIGURE.png`, and remove those of the earlier report that are drawn no more.
+
+    Args:
+        figures: what is drawn now.
+        page: the page.
+        markdown: the earlier report, where there is one: it links its pictures.
+    """
+    images = [page.with_name(f"{page.stem}_{figure.name}.png") for figure in figures]
+    for figure, image in zip(figures, images, strict=True):
+        figure.canvas.savefig(image, dpi=DOTS_PER_INCH)
+        # The second drawing, for the page, need not lay out again.
+        figure.canvas.set_layout_engine("none")
+    for old in _pictures_of(markdown, page.stem):
+        if old not in images:
+            old.unlink(missing_ok=True)
+    return images
+
+
+def _pictures_of(markdown: Path, stem: str) -> list[Path]:
+    """The files that a report links and that have the names of its figures."""
+    text = markdown.read_text() if markdown.exists() else ""
+    linked = re.findall(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE)
+    own = re.compile(rf"{re.escape(stem)}_({'|'.join(KINDS)})\w*\.png")
+    return [markdown.with_name(name) for name in linked if own.fullmatch(name)]
