@@ -451,3 +451,30 @@ def test_an_example_draws_the_same_wherever_it_stands():
 def test_without_a_key_dropout_says_what_to_do():
     with pytest.raises(ValueError, match=r"key=jax.random.key"):
         models.create("resnet8", dropout=0.3, rngs=nnx.Rngs(0))(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("scan", "remat"), [(False, "none"), (False, "stage"), (True, "none"), (True, "block")]
+)
+def test_survival_probability_of_a_call_is_that_of_a_net_built_with_it(scan, remat):
+    """In both modes; it may be traced, so that runs with several share a program."""
+    options = {"scan_blocks": scan, "remat": remat, "in_channels": 1}
+
+    def build(probability):
+        return models.initialise(
+            lambda rngs: models.create(
+                "resnet14", survival_probability=probability, rngs=rngs, **options
+            )
+        )
+
+    def logits(model, probability=None):
+        trained = model(x, key, probability)
+        model.eval()
+        return trained, model(x, survival_probability=probability)
+
+    x, key = jax.random.normal(jax.random.key(0), (4, 8, 8, 1)), jax.random.key(1)
+    expected, own = logits(build(0.4)), logits(build(0.9))
+    called = logits(build(0.9), jnp.float32(0.4))
+    for actual, right, wrong in zip(called, expected, own, strict=True):
+        np.testing.assert_allclose(actual, right, rtol=1e-4, atol=1e-5)
+        assert not np.allclose(right, wrong, rtol=1e-2)
