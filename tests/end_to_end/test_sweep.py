@@ -118,7 +118,7 @@ def test_a_sweep_that_is_killed_at_random_moments_ends_the_same(undisturbed, tmp
     file, expected, _ = undisturbed
     workdir, rng = tmp_path / "sweep", random.Random(0)
     kills = 0
-    for _ in range(12):
+    for _ in range(6):
         process = subprocess.Popen(
             command(file, workdir),
             cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

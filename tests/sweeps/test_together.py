@@ -79,7 +79,9 @@ def alone(x64, configs):
     return ALONE
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout", ["vmap", "map", "shard and map", pytest.param("shard", marks=pytest.mark.slow)]
+)
 def test_each_of_several_runs_equals_the_run_alone(configs, alone, layout):
     losses, states, results = trained(configs, LAYOUTS[layout](len(configs)))
     for run, (own_losses, (own_state,), (own_result,)) in enumerate(alone):
@@ -125,7 +127,7 @@ def what_was_written(runs):
     return lines, [run.read_status()["state"] for run in runs]
 
 
-@pytest.mark.parametrize("layout", ["vmap", "shard and map"])
+@pytest.mark.parametrize("layout", ["vmap", pytest.param("shard and map", marks=pytest.mark.slow)])
 def test_a_group_that_crashed_goes_on_exactly(small_config, tmp_path, layout):
     seeds = [override(small_config, {"seed": seed}) for seed in (0, 1, 2)]
     undisturbed = run_group(tmp_path / "a", seeds, layout, StopAt())
