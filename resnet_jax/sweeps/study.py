@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resnet_jax.config import FIELDS, find_field, flatten
-from resnet_jax.config_file import differences, open_config_file, override
+from resnet_jax.config_file import ConfigFile, differences, open_config_file, override
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import Choice, Overrides, Range
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
@@ -95,19 +95,8 @@ def read_study(argument: str, overrides: Mapping[str, Any]) -> Study:
     file = open_config_file(argument)
     base = override(file.config(), overrides)
     lines = (file.module.__doc__ or "").strip().splitlines()
-    stated = file.call("sweep")
-    ranges: dict[str, Range | Choice] = {}
-    if isinstance(stated, Mapping) and all(isinstance(v, Range | Choice) for v in stated.values()):
-        ranges, stated = dict(stated), []
-    elif isinstance(stated, Mapping | str) or not isinstance(stated, Iterable):
-        stated = [None]
-    stated = list(stated)
-    if not all(isinstance(one, Mapping) for one in stated):
-        problem = "sweep() must return a list of {field: value}, or {field: range} for a search"
-        raise UserError("--config", file.path, problem, "see resnet_jax/sweeps/grid.py")
-    for field in ranges:
-        find_field(field)
-    runs = [make_run(base, dict(one)) for one in stated]
+    stated, ranges = _stated(file)
+    runs = [make_run(base, one) for one in stated]
     if not runs and not ranges:
         raise UserError("--config", file.path, "sweep() states no runs")
     _refuse_duplicates(runs)
@@ -121,6 +110,22 @@ def read_study(argument: str, overrides: Mapping[str, Any]) -> Study:
         runs=runs,
         ranges=ranges,
     )
+
+
+def _stated(file: ConfigFile) -> tuple[list[Overrides], dict[str, Range | Choice]]:
+    """What `sweep()` states: overrides of runs, or ranges of fields."""
+    stated = file.call("sweep")
+    if isinstance(stated, Mapping) and all(isinstance(v, Range | Choice) for v in stated.values()):
+        for field in stated:
+            find_field(field)
+        return [], dict(stated)
+    runs = (
+        list(stated) if isinstance(stated, Iterable) and not isinstance(stated, Mapping) else None
+    )
+    if runs is None or not all(isinstance(one, Mapping) for one in runs):
+        problem = "sweep() must return a list of {field: value}, or {field: range} for a search"
+        raise UserError("--config", file.path, problem, "see resnet_jax/sweeps/grid.py")
+    return [dict(one) for one in runs], {}
 
 
 def make_run(base: ConfigDict, overrides: Overrides, prefix: str = "") -> Run:
