@@ -18,11 +18,11 @@ from resnet_jax.data import cache
 from resnet_jax.data.augment import Augmentation
 from resnet_jax.data.pipeline import (
     DeviceData,
-    Preprocessing,
     StreamData,
     eval_mask,
     host_eval_batches,
 )
+from resnet_jax.data.preprocessing import Preprocessing
 from resnet_jax.data.sources import ArrayExamples, Examples, Source
 from resnet_jax.errors import UserError, choose
 from resnet_jax.training.parallel import Parallel

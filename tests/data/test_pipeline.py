@@ -13,11 +13,11 @@ from resnet_jax.data.augment import Augmentation
 from resnet_jax.data.images import centre_crop
 from resnet_jax.data.pipeline import (
     DeviceData,
-    Preprocessing,
     StreamData,
     eval_mask,
     host_eval_batches,
 )
+from resnet_jax.data.preprocessing import Preprocessing
 from resnet_jax.data.sources import ArrayExamples, open_source
 from resnet_jax.random_streams import run_key
 
