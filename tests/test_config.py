@@ -12,7 +12,8 @@ from resnet_jax.config import FIELDS, default_config, describe_fields, flatten, 
 from resnet_jax.config_file import differences, load_config, override
 from resnet_jax.errors import UserError
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted([*ROOT.glob("configs/*.py"), *ROOT.glob("configs/imagenet/*.py")])
 
 
 def test_defaults_are_legal_and_every_field_has_a_meaning():
@@ -24,7 +25,7 @@ def test_defaults_are_legal_and_every_field_has_a_meaning():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_shipped_config_is_legal_and_says_how_to_run_it(path):
     validate(load_config(str(path)))
-    assert f"--config=configs/{path.name}" in path.read_text()
+    assert f"--config={path.relative_to(ROOT)}" in path.read_text()
 
 
 def test_every_default_survives_its_own_text_and_json():

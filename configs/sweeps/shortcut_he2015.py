@@ -11,9 +11,9 @@ Small: 20 layers, eight epochs of digits, five seeds. Training error of the last
 paper, and A and B are alike; but C, the paper's best, is behind them in a training this short. A run
 took about 11 s on one core of a busy machine.
 
-Full: ResNet-34 by the recipe of `configs/imagenet.py`, but without its zero_gamma, which a plain net cannot
-have; three seeds. Its errors are those of one centre crop. Not run by this project yet: it needs
-accelerators.
+Full: ResNet-34 by the recipe of `configs/imagenet/goyal2017.py`, but without its zero_gamma, which a
+plain net cannot have; three seeds. Its errors are those of one centre crop. Not run by this project
+yet: it needs accelerators.
 """
 
 from typing import Any

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from resnet_jax import random_streams
 from resnet_jax.data.augment import Augmentation
@@ -60,3 +61,16 @@ class Preprocessing:
             "mask": jnp.ones(labels.shape, bool),
             "key": keys(random_streams.DROPOUT),
         }
+
+
+def make_preprocessing(
+    config: ConfigDict, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Preprocessing:
+    """The preprocessing of a config.
+
+    Args:
+        config: the whole config.
+        mean, std: of the training images, per channel.
+    """
+    data = config.data
+    return Preprocessing(mean, std, Augmentation(data.pad, data.flip, data.cutout))

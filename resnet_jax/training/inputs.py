@@ -15,14 +15,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.data import cache
-from resnet_jax.data.augment import Augmentation
 from resnet_jax.data.pipeline import (
     DeviceData,
     StreamData,
     eval_mask,
     host_eval_batches,
 )
-from resnet_jax.data.preprocessing import Preprocessing
+from resnet_jax.data.preprocessing import Preprocessing, make_preprocessing
 from resnet_jax.data.sources import ArrayExamples, Examples, Source
 from resnet_jax.errors import UserError, choose
 from resnet_jax.training.parallel import Parallel
@@ -189,7 +188,7 @@ def make_inputs(config: ConfigDict, source: Source, parallel: Parallel, eval_spl
         random_crop=data.random_resized_crop,
         **reading,
     )
-    preprocessing = Preprocessing(mean, std, _augmentation(data))
+    preprocessing = make_preprocessing(config, mean, std)
     return StreamInputs(stream, evaluation, preprocessing, parallel, eval_batch_size, **reading)
 
 
@@ -216,12 +215,8 @@ def _device_inputs(
         batch_size=config.train.batch_size,
         steps_per_call=config.train.steps_per_call,
     )
-    preprocessing = Preprocessing(mean, std, _augmentation(data))
+    preprocessing = make_preprocessing(config, mean, std)
     return DeviceInputs(split, decoded(eval_split), preprocessing, parallel, eval_batch_size)
-
-
-def _augmentation(data: ConfigDict) -> Augmentation:
-    return Augmentation(data.pad, data.flip, data.cutout)
 
 
 def _on_device(config: ConfigDict, source: Source, num_examples: int) -> bool:

@@ -106,7 +106,7 @@ def test_export_refuses(fine_tuned, capsys, monkeypatch, tmp_path, options, word
 
 def test_summary_adds_up_without_the_data(capsys):
     words = ["--config.model.num_classes=1000", "--config.model.depth=34", "--json"]
-    assert main(["summary", f"--config={ROOT}/configs/imagenet.py", *words]) == 0
+    assert main(["summary", f"--config={ROOT}/configs/imagenet/goyal2017.py", *words]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["parameters"] == models.ZOO["resnet34"].parameters
     assert sum(part["macs"] for part in printed["parts"]) == printed["macs"]

@@ -1,7 +1,7 @@
 """Goyal et al. 2017: ResNet-50 on ImageNet in 90 epochs, at any batch size by the linear rule.
 
     python launch.py prepare imagenet2012 --manual_dir=DIRECTORY_OF_THE_TAR_FILES
-    python launch.py train --config=configs/imagenet.py --workdir=runs/imagenet --config.train.batch_size=1024
+    python launch.py train --config=configs/imagenet/goyal2017.py --workdir=runs/imagenet --config.train.batch_size=1024
 
 Top-1 validation error in the paper: 23.60 ± 0.12% at batch size 256, 23.74 ± 0.09% at 8,192
 (Tables 1 and 2). Not run by this project yet: it needs accelerators.
