@@ -57,7 +57,7 @@ def main() -> None:
             loop.begin()
             loop.advance()
             step, inputs = programs.training(1), experiment.inputs.train(0, loop.seeds)
-            state = experiment.parallel.stack([programs.initialise(run_key(config.seed))])
+            state = experiment.parallel.place([programs.initialise(run_key(config.seed))])
 
             ratios = []
             for _ in range(arguments.repeats):

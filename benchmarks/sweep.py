@@ -59,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
 def prepare(experiment: Experiment, seeds: tuple[int, ...]) -> Any:
     """A function that does some steps of the runs with these seeds."""
     programs, parallel = Programs(experiment), experiment.parallel
-    state = parallel.stack([programs.initialise(run_key(seed)) for seed in seeds])
+    state = parallel.place([programs.initialise(run_key(seed)) for seed in seeds])
     numbers = [experiment.of(override(experiment.config, {"seed": s})).numbers for s in seeds]
     placed = parallel.stack(numbers)
 

@@ -283,7 +283,19 @@ SCHEMA: dict[str, Any] = {
             "global: over the whole batch; per_device (pmap): over a device's share",
         ),
         "num_devices": Field(
-            "int", None, "devices to use; None: all", POSITIVE, optional=True, place=True
+            "int",
+            None,
+            "devices to use, as many of each process; None: all",
+            POSITIVE,
+            optional=True,
+            place=True,
+        ),
+        "fsdp": Field(
+            "int",
+            1,
+            "devices over which parameters, optimiser state and averages are sharded (jit)",
+            POSITIVE,
+            place=True,
         ),
     },
 }

@@ -131,7 +131,7 @@ def _seconds_per_mac(config: Any) -> float:
     keep_compiled_programs(config)
     e, seed = _experiment(config), config.seed
     programs = Programs(e)
-    state = e.parallel.stack([programs.initialise(run_key(seed))])
+    state = e.parallel.place([programs.initialise(run_key(seed))])
     numbers = e.parallel.stack([e.numbers])
     start = 0.0
     for step in range(1 + TIMED_STEPS):

@@ -70,6 +70,18 @@ class RunsTogether:
         stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(a) for a in leaves]), *filled)
         return jax.device_put(stacked, self._by_run)
 
+    def place(self, states: Sequence[Any]) -> Any:
+        """The state of each run, over the devices."""
+        return self.stack(states)
+
+    def state_shardings(self, shapes: Any) -> Any:
+        """The state of a run on the first device."""
+        return jax.tree.map(lambda _: self._first, shapes)
+
+    def share(self, batch_size: int) -> slice:
+        """All places in the batch."""
+        return slice(0, batch_size)
+
     def split(self, tree: Any) -> Any:
         raise NotImplementedError("runs whose data streams from the host are not trained together")
 
@@ -77,7 +89,9 @@ class RunsTogether:
         """Inside a compiled function: int32 places in the batch of a run."""
         return jnp.arange(batch_size, dtype=jnp.int32)
 
-    def compile(self, function: Callable, inputs: str = "replicated", donate: bool = False) -> Any:
+    def compile(
+        self, function: Callable, inputs: str = "replicated", returns_state: bool = False
+    ) -> Any:
         """Compile `function(state, numbers, own, shared)` of one run for all; `shared` has no run axis."""
         assert inputs == "replicated", inputs
         several = jax.shard_map(
@@ -87,7 +101,7 @@ class RunsTogether:
             out_specs=RUNS,
             check_vma=False,
         )
-        return jax.jit(several, donate_argnums=(0,) if donate else ())
+        return jax.jit(several, donate_argnums=(0,) if returns_state else ())
 
     def take(self, tree: Any, run: int = 0) -> Any:
         """What a compiled function returned for a run, on the first device."""

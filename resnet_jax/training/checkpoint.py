@@ -132,11 +132,12 @@ class Checkpoints:
         )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """A saved state, on the first device.
+        """A saved state, whatever devices it was saved from.
 
         Args:
             step: number of the checkpoint.
-            like: shapes and types of the state (`Experiment.state_shapes`).
+            like: shapes and types of the state, and shardings (`Experiment.state_shapes`); without
+                these it comes to the first device.
 
         Returns:
             The state and what was saved as `meta`.
@@ -149,7 +150,7 @@ class Checkpoints:
             raise UserError("checkpoint", step, f"{self.directory} has {have}")
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device),
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding or device),
             {name: getattr(like, name) for name in FIELDS},
         )
         items = ocp.args.Composite(

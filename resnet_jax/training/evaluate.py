@@ -30,6 +30,7 @@ def evaluate_run(
     with open_checkpoint(run, which) as (checkpoints, step):
         experiment = make_experiment(config, split)
         state, _ = checkpoints.restore(step, experiment.state_shapes())
-    placed = (experiment.parallel.stack([tree]) for tree in (state, experiment.numbers))
+    parallel = experiment.parallel
+    placed = parallel.place([state]), parallel.stack([experiment.numbers])
     (result,) = Programs(experiment).evaluate(*placed)
     return result | {"split": experiment.facts["eval_split"], "step": step}

@@ -4,6 +4,7 @@ before anything is written or compiled."""
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import optax
 from flax import nnx
 from ml_collections import ConfigDict
@@ -71,8 +72,11 @@ class Experiment:
         return fresh if self.pretrained is None else self.pretrained.into(fresh, self.network)
 
     def state_shapes(self) -> TrainState:
-        """Shapes and types of the state, without computing it."""
-        return state_shapes(self.network, self.optimizer, self.config.train.ema_decay is not None)
+        """Shapes, types and shardings of one copy of the state, without computing it."""
+        averages = self.config.train.ema_decay is not None
+        shapes = state_shapes(self.network, self.optimizer, averages)
+        shardings = self.parallel.state_shardings(shapes)
+        return jax.tree.map(lambda a, sharding: a.update(sharding=sharding), shapes, shardings)
 
     def of(self, config: ConfigDict) -> "Experiment":
         """The experiment of another config with the same programs; its parts are shared.
@@ -105,7 +109,10 @@ def make_experiment(
         UserError: a choice that does not exist, or fields that contradict each other or the data.
     """
     parallel = parallel or make_parallel(
-        config.parallel.mode, config.parallel.batch_statistics, config.parallel.num_devices
+        config.parallel.mode,
+        config.parallel.batch_statistics,
+        config.parallel.num_devices,
+        config.parallel.fsdp,
     )
     _check_batch_size(config, parallel)
     if config.log.tensorboard:

@@ -131,7 +131,7 @@ class StreamInputs:
         if (step, seed) != self._next:
             self._batches = self.data.host_batches(step, seed)
         self._next = step + 1, seed
-        return self.parallel.split(next(self._batches)), ()
+        return self._place(next(self._batches)), ()
 
     def train_batch(
         self, step: jax.Array, key: jax.Array, batch: Batch, shared: tuple[()]
@@ -145,7 +145,11 @@ class StreamInputs:
     def evaluation(self) -> Iterator[tuple[Any, Any]]:
         """Arguments of the evaluation calls."""
         for batch in host_eval_batches(self.eval_examples, self.eval_batch_size, *self._reading):
-            yield self.parallel.split(batch), ()
+            yield self._place(batch), ()
+
+    def _place(self, batch: dict[str, np.ndarray]) -> Any:
+        share = self.parallel.share(len(batch["label"]))
+        return self.parallel.split({name: array[share] for name, array in batch.items()})
 
     def eval_batch(self, batch: Batch, shared: tuple[()]) -> Batch:
         """The evaluation batch, traced."""

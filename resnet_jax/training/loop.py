@@ -116,7 +116,7 @@ class Loop:
         # Before any memory is taken, so that it is known what ran out of it.
         self._write_status("running")
         states = [record.begin(self.step, self.programs) for record in self.records]
-        self.state = parallel.stack(states)
+        self.state = parallel.place(states)
         self.numbers = parallel.stack([record.experiment.numbers for record in self.records])
         self.clock = Clock(len(self.records) * going[0].seconds)
         names = [str(record.run.path) for record in self.records]

@@ -59,7 +59,7 @@ class Programs:
                 return state, jax.tree.map(lambda m: m[None], metrics)
             return lax.scan(one_step, state, length=length)
 
-        return e.parallel.compile(call, e.inputs.placement, donate=True)
+        return e.parallel.compile(call, e.inputs.placement, returns_state=True)
 
     @cached_property
     def _evaluation(self) -> Any:

@@ -42,7 +42,7 @@ def test_a_saved_state_comes_back_bit_by_bit(small_config, tmp_path, optimizer):
 @pytest.mark.parametrize("restored_as", ["jit", "pmap"])
 def test_saved_on_eight_devices_restored_on_others(small_config, tmp_path, saved_as, restored_as):
     eight = experiment_of(small_config, parallel__mode=saved_as, parallel__num_devices=8)
-    placed = eight.parallel.stack([fresh(eight)])
+    placed = eight.parallel.place([fresh(eight)])
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, eight.parallel.take(placed), {}, accuracy=0.5)
         checkpoints.wait()
@@ -51,7 +51,7 @@ def test_saved_on_eight_devices_restored_on_others(small_config, tmp_path, saved
                 small_config, parallel__mode=restored_as, parallel__num_devices=devices
             )
             state, _ = checkpoints.restore(1, other.state_shapes())
-            assert_equal(other.parallel.take(other.parallel.stack([state])), fresh(eight))
+            assert_equal(other.parallel.take(other.parallel.place([state])), fresh(eight))
 
 
 def test_the_newest_and_the_best_are_kept(small_config, tmp_path):

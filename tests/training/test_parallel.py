@@ -24,7 +24,7 @@ def run(config, steps=STEPS, length=1, **overrides):
     if jax.config.jax_enable_x64:
         # Weights are made in float32; the comparison is in float64.
         state = jax.tree.map(lambda a: a.astype("float64") if a.dtype == "float32" else a, state)
-    state, numbers = parallel.stack([state]), parallel.stack([experiment.numbers])
+    state, numbers = parallel.place([state]), parallel.stack([experiment.numbers])
     losses = []
     for step in range(0, steps, length):
         arguments = experiment.inputs.train(step, seeds)
