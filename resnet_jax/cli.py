@@ -10,6 +10,7 @@ from resnet_jax.arguments import make_parser
 from resnet_jax.config_file import load_config, override
 from resnet_jax.errors import UserError
 from resnet_jax.training.compilation_cache import keep_compiled_programs
+from resnet_jax.training.interruption import Stopped, StopRequest
 
 Command = Callable[[argparse.Namespace, dict[str, str]], int]
 
@@ -27,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"{stopped.state} before anything was trained", file=sys.stderr)
+        return stopped.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -51,19 +55,28 @@ def _dotted(prefix: str, rest: list[str]) -> dict[str, str]:
 
 
 def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    with StopRequest(at_once=True) as stop:
+        return _train_until(stop, arguments, overrides)
+
+
+def _train_until(
+    stop: StopRequest, arguments: argparse.Namespace, overrides: dict[str, str]
+) -> int:
     config = override(load_config(arguments.config), overrides)
+    from resnet_jax.training.run_directory import RunDirectory
+
+    run = RunDirectory(arguments.workdir)
+    run.claim(config.to_dict())
     keep_compiled_programs(config)
     from resnet_jax.training.experiment import make_experiment
     from resnet_jax.training.loop import train
     from resnet_jax.training.progress import Reporter, result_rows, table
-    from resnet_jax.training.run_directory import RunDirectory
 
-    run = RunDirectory(arguments.workdir)
     experiment = make_experiment(config, starts=not run.has_checkpoint())
     run.create(config.to_dict())
     run.write_data(experiment.facts)
     reporter = Reporter()
-    exit_code = train([experiment], [run], reporter)
+    exit_code = train([experiment], [run], reporter, stop=stop)
     status = run.read_status()
     reporter.console.print(table(f"Result of {arguments.workdir}", result_rows(status)))
     if "error" in status:

@@ -1,11 +1,13 @@
 """Checkpoints by Orbax: asynchronous saves, restore onto any devices, retention."""
 
 import functools
+import heapq
 import inspect
 import logging
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,27 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from resnet_jax.errors import UserError
+from resnet_jax.training.integrity import checksums, difference, sealed, shapes, unsealed
 from resnet_jax.training.state import TrainState
 
 FIELDS = ("step", "params", "batch_stats", "opt_state", "ema")
+# What versions that saved no checksums wrote as meta.
+UNSEALED = {"totals", "result", "seconds"}
+Evaluations = Mapping[int, Mapping[str, Any]]
 
 
-def _accuracy(metrics: Mapping[str, float]) -> float:
-    return metrics["accuracy"]
+class DamagedCheckpointError(UserError):
+    """A checkpoint that is not what was saved.
+
+    Args:
+        path: of it.
+        reason: what is wrong with it.
+        fix: what to do.
+    """
+
+    def __init__(self, path: Path, reason: str, fix: str) -> None:
+        super().__init__("checkpoint", str(path), f"is damaged ({reason})", fix)
+        self.reason = reason
 
 
 class Checkpoints:
@@ -28,32 +44,45 @@ class Checkpoints:
 
     Args:
         directory: `checkpoints/` of the run directory; need not exist unless `read_only`.
+        evaluations: step → result with `accuracy`; read whenever checkpoints are compared.
         keep_last: newest checkpoints kept.
         keep_best: further ones kept by accuracy.
         read_only: never write or delete.
+
+    Raises:
+        UserError: the directory cannot be made.
     """
 
     def __init__(
-        self, directory: Path, *, keep_last: int = 2, keep_best: int = 1, read_only: bool = False
+        self,
+        directory: Path,
+        evaluations: Evaluations,
+        *,
+        keep_last: int = 2,
+        keep_best: int = 1,
+        read_only: bool = False,
     ) -> None:
         _silence_abandoned_requests()
         # What is logged there is also raised; we tell it in one line.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
-        best = checkpoint_managers.BestN(
-            get_metric_fn=_accuracy, n=keep_best, keep_checkpoints_without_metrics=False
-        )
+        self._evaluations = evaluations
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                [checkpoint_managers.LatestN(keep_last), best]
+                [checkpoint_managers.LatestN(keep_last), _MostAccurate(keep_best, evaluations)]
             ),
-            best_fn=_accuracy,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
             create=not read_only,
+            # Nothing in a checkpoint is read before it is known to be good.
+            lightweight_initialize=True,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        try:
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError("checkpoint", str(directory), f"cannot be used ({reason})") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -66,9 +95,8 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def best(self) -> int | None:
-        """Step of the checkpoint with the highest accuracy, of those saved with one."""
-        scored = [s for s in self._manager.all_steps() if self._manager.metrics(s)]
-        return max(scored, key=lambda s: (_accuracy(self._manager.metrics(s)), s), default=None)
+        """Step of the checkpoint with the highest accuracy, of those evaluated."""
+        return next(iter(_most_accurate(self.steps(), 1, self._evaluations)), None)
 
     def steps(self) -> list[int]:
         """Steps of all checkpoints."""
@@ -76,29 +104,29 @@ class Checkpoints:
 
     def forget_after(self, step: int) -> None:
         """Delete the checkpoints behind `step`, which a resumed run writes again."""
+        self._manager.reload()
         for later in [saved for saved in self.steps() if saved > step]:
             self._manager.delete(later)
 
-    def save(
-        self, step: int, state: TrainState, meta: Mapping[str, Any], accuracy: float | None
-    ) -> None:
+    def save(self, step: int, state: TrainState, meta: Mapping[str, Any]) -> None:
         """Start to save; returns once the arrays are copied.
 
         Args:
             step: number of the checkpoint.
             state: one copy of the state. Its buffers must not be donated later.
             meta: JSON-serialisable; comes back from `restore`.
-            accuracy: of an evaluation at this step, or None.
 
         Raises:
             UserError: this save or the one before it failed, for want of disk space for example.
         """
-        tree = {name: getattr(state, name) for name in FIELDS}
+        tree = _tree(state)
         self._check_room(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
-        items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
-        metrics = None if accuracy is None else {"accuracy": accuracy}
+        content = {"meta": dict(meta), "shapes": shapes(tree), "checksums": checksums(tree)}
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(sealed(content))
+        )
         try:
-            self._manager.save(step, args=items, metrics=metrics)
+            self._manager.save(step, args=items)
         except (OSError, ValueError, RuntimeError) as error:
             raise self._save_failed(error) from error
 
@@ -143,31 +171,103 @@ class Checkpoints:
             The state and what was saved as `meta`.
 
         Raises:
-            UserError: no such checkpoint, a damaged one, or one of another model or optimiser.
+            DamagedCheckpointError: it is not what was saved.
+            UserError: no such checkpoint, or one of another model or optimiser.
         """
         if step not in self.steps():
             have = ", ".join(map(str, self.steps())) or "none"
             raise UserError("checkpoint", step, f"{self.directory} has {have}")
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        target = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding or device),
-            {name: getattr(like, name) for name in FIELDS},
-        )
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
-        )
+        content = self._read_meta(step)
+        target = _target(like)
+        if content is not None:
+            self._refuse_other_model(step, content["shapes"], shapes(target))
+        state = self._read_state(step, target, checked=content is not None)
+        if content is None:
+            return TrainState(**state), self._read_item(step, "meta", ocp.args.JsonRestore())
+        if changed := difference(checksums(state), content["checksums"]):
+            raise self._damaged(step, f"the checksum of {changed}")
+        return TrainState(**state), content["meta"]
+
+    def _read_meta(self, step: int) -> dict[str, Any] | None:
+        """What was saved with the state; None where a version without checksums saved it."""
         try:
-            restored = self._manager.restore(step, args=items)
-        # Orbax and TensorStore raise many types for a damaged or foreign directory.
+            file = self._read_item(step, "meta", ocp.args.JsonRestore())
+        # Orbax and TensorStore raise many types for a damaged directory.
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
+            raise self._damaged(step, _in_short(error)) from error
+        content = unsealed(file)
+        if content is None and set(file) != UNSEALED:
+            raise self._damaged(step, "the checksum of its metadata is wrong")
+        return content
+
+    def _read_state(self, step: int, target: Any, checked: bool) -> dict[str, Any]:
+        try:
+            return self._read_item(step, "state", ocp.args.StandardRestore(target))
+        except Exception as error:
+            if checked:
+                raise self._damaged(step, _in_short(error)) from error
+            # Without checksums there are no shapes to compare either.
             raise UserError(
                 "checkpoint",
                 str(self.directory / str(step)),
-                f"is damaged or of another model ({type(error).__name__}: {reason})",
+                f"is damaged or of another model ({_in_short(error)})",
                 "remove that directory to go on from the one before it",
             ) from error
-        return TrainState(**restored.state), restored.meta
+
+    def _read_item(self, step: int, name: str, args: Any) -> Any:
+        return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+
+    def _damaged(self, step: int, reason: str) -> DamagedCheckpointError:
+        others = [other for other in self.steps() if other != step]
+        have = f"there are also {', '.join(map(str, others))}" if others else "there is no other"
+        return DamagedCheckpointError(self.directory / str(step), reason, have)
+
+    def _refuse_other_model(
+        self, step: int, saved: Mapping[str, str], expected: Mapping[str, str]
+    ) -> None:
+        if other := difference(saved, expected):
+            raise UserError(
+                "checkpoint",
+                str(self.directory / str(step)),
+                f"is of another model or optimiser ({other} as the config has it)",
+                "remove that directory, or use the config that it was trained with",
+            )
+
+
+def _tree(state: TrainState) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in FIELDS}
+
+
+def _target(like: TrainState) -> dict[str, Any]:
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding or device),
+        _tree(like),
+    )
+
+
+def _in_short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _most_accurate(steps: Sequence[int], number: int, evaluations: Evaluations) -> list[int]:
+    """The best of the steps that were evaluated, best first; of equal ones the later."""
+    scored = [(evaluations[step]["accuracy"], step) for step in steps if step in evaluations]
+    return [step for _, step in heapq.nlargest(number, scored)]
+
+
+@dataclass
+class _MostAccurate:
+    """Orbax's policy that keeps the checkpoints with the highest accuracy."""
+
+    number: int
+    evaluations: Evaluations
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = _most_accurate(steps, self.number, self.evaluations)
+        return [step in kept for step in steps]
 
 
 @functools.cache

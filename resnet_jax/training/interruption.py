@@ -11,15 +11,38 @@ SIGNALS: dict[int, tuple[int, str]] = {
 }
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ends what goes on at once.
+
+    Args:
+        number: of the signal.
+
+    Attributes:
+        exit_code, state: of `SIGNALS`.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code, self.state = SIGNALS[number]
+
+
 class StopRequest:
     """A context in which SIGINT and SIGTERM are noted in `signal` instead of ending the process.
 
-    A second SIGINT ends it at once.
+    A second SIGINT raises `Stopped`.
+
+    Args:
+        at_once: until `defer` is called the first signal raises `Stopped` too: nothing is to save yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool = False) -> None:
         self.signal: int | None = None
+        self._at_once = at_once
         self._previous: dict[int, Any] = {}
+
+    def defer(self) -> None:
+        """From here on there is something to finish and save."""
+        self._at_once = False
 
     def __enter__(self) -> "StopRequest":
         for number in SIGNALS:
@@ -31,6 +54,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        first = self.signal is None
         self.signal = number
+        if self._at_once if first else number == signal.SIGINT:
+            raise Stopped(number)

@@ -1,7 +1,6 @@
 """The training loop, of one run or of several that one program trains together."""
 
 import contextlib
-import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,11 +8,11 @@ from typing import Any
 from resnet_jax.errors import UserError
 from resnet_jax.training.clock import Clock
 from resnet_jax.training.experiment import Experiment
-from resnet_jax.training.interruption import SIGNALS, StopRequest
+from resnet_jax.training.interruption import SIGNALS, Stopped, StopRequest
 from resnet_jax.training.intervals import is_due, next_due
 from resnet_jax.training.programs import Programs, means
 from resnet_jax.training.progress import Reporter
-from resnet_jax.training.record import NOTHING, Record
+from resnet_jax.training.record import NOTHING, Record, all_damaged
 from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.state import TrainState
 
@@ -43,35 +42,45 @@ def train(
 
     Returns:
         Exit code: 0 done, 3 all diverged, 130 or 143 stopped by SIGINT or SIGTERM.
+
+    Raises:
+        UserError: another process trains one of the runs, no checkpoint of it can be used, or one
+            could not be saved.
     """
     with contextlib.ExitStack() as stack:
-        records = [Record(*pair) for pair in zip(experiments, runs, strict=True)]
-        loop = Loop(records, reporter, programs or Programs(experiments[0]), stop_early)
-        stop_request = StopRequest() if stop is None else contextlib.nullcontext(stop)
+        for run in runs:
+            stack.callback(run.unlock)
+            run.lock()
+        records = [stack.enter_context(Record(*p)) for p in zip(experiments, runs, strict=True)]
+        stop = stop or stack.enter_context(StopRequest())
+        programs = programs or Programs(experiments[0])
+        loop = Loop(records, reporter, programs, stop, stop_early)
         try:
-            for record in records:
-                stack.enter_context(record.checkpoints)
-            with stop_request as stop:
-                loop.begin()
-                while loop.goes_on() and stop.signal is None:
-                    loop.advance()
-                    loop.log_and_evaluate_and_save()
-                loop.save_if_behind()
-                loop.wait()
-            if stop.signal is None or not loop.goes_on():
+            loop.begin()
+            while loop.goes_on() and stop.signal is None:
+                loop.advance()
+                stop.defer()
+                loop.log_and_evaluate_and_save()
+            loop.save_if_behind()
+            loop.wait()
+            if stop.signal is None or loop.is_over():
                 loop.finish("done")
                 return DIVERGED if all(record.diverged for record in records) else 0
             exit_code, state = SIGNALS[stop.signal]
             loop.finish(state)
             return exit_code
-        except KeyboardInterrupt:
-            loop.finish("interrupted")
-            return SIGNALS[signal.SIGINT][0]
+        except Stopped as stopped:
+            loop.finish(stopped.state)
+            return stopped.exit_code
         except BaseException as error:
             # On a full disk the status cannot be written either; the first error is the one to tell.
             with contextlib.suppress(UserError):
                 loop.finish("failed", error=f"{type(error).__name__}: {error}")
             raise
+
+
+class EvaluationLeftError(Exception):
+    """A signal came; the evaluation is done again by the process that goes on."""
 
 
 class Loop:
@@ -89,10 +98,11 @@ class Loop:
         records: Sequence[Record],
         reporter: Reporter,
         programs: Programs,
+        stop: StopRequest,
         stop_early: StopEarly | None = None,
     ) -> None:
         self.records, self.reporter, self.programs = records, reporter, programs
-        self.stop_early = stop_early
+        self.stop, self.stop_early = stop, stop_early
         self.experiment = records[0].experiment
         self.seeds = tuple(record.experiment.config.seed for record in records)
         self.step = 0
@@ -110,22 +120,43 @@ class Loop:
         """Initialise or restore, all runs at one step."""
         parallel = self.experiment.parallel
         # A process that was killed may have saved some runs at a step and others not.
-        going = self.active or self.records
-        saved = [{0, *record.checkpoints.steps()} for record in going]
-        self.step = max(set.intersection(*saved))
+        saved = [{0, *record.checkpoints.steps()} for record in self.active or self.records]
+        steps = sorted(set.intersection(*saved), reverse=True)
+        self.step = steps[0]
         # Before any memory is taken, so that it is known what ran out of it.
         self._write_status("running")
-        states = [record.begin(self.step, self.programs) for record in self.records]
+        states = self._restore(steps)
+        found = [line for record in self.records for line in record.begin(self.step)]
         self.state = parallel.place(states)
         self.numbers = parallel.stack([record.experiment.numbers for record in self.records])
-        self.clock = Clock(len(self.records) * going[0].seconds)
+        self.clock = Clock(len(self.records) * (self.active or self.records)[0].seconds)
         names = [str(record.run.path) for record in self.records]
         self.reporter.start(self.experiment, names, self.step)
+        for line in found:
+            self.reporter.console.print(line)
         self._write_status("running")
+        if self._evaluation_is_left():
+            self._evaluate()
+
+    def _restore(self, steps: Sequence[int]) -> list[TrainState]:
+        """The states at the first of these steps at which no checkpoint is damaged."""
+        for self.step in steps:
+            damaged = [error for record in self.records for error in record.damaged.values()]
+            if not self.step and damaged:
+                raise all_damaged(damaged)
+            restored = [record.restore(self.step, self.programs) for record in self.records]
+            states = [state for state in restored if state is not None]
+            if len(states) == len(restored):
+                return states
+        raise AssertionError("step 0 is initialised or refused")
 
     def goes_on(self) -> bool:
         """Whether there is a step left for any run."""
         return self.step < self.experiment.total_steps and bool(self.active)
+
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.goes_on() and not self._evaluation_is_left()
 
     def advance(self) -> None:
         """One compiled call. The metrics of the one before are read meanwhile."""
@@ -173,30 +204,40 @@ class Loop:
         if evaluate and self.active:
             self._evaluate()
         if save:
-            self._save(evaluated=evaluate)
-        if evaluate and self.stop_early:
-            self._stop_early(self.stop_early)
+            self._save()
         self.clock.restart()
 
+    def _evaluation_is_left(self) -> bool:
+        e = self.experiment
+        due = self.step == e.total_steps or is_due(self.step, e.evaluate_every)
+        return due and any(self.step not in record.evaluations for record in self.active)
+
     def _evaluate(self) -> None:
-        results = self.programs.evaluate(self.state, self.numbers)
+        try:
+            results = self.programs.evaluate(self.state, self.numbers, self._leave_if_stopped)
+        except EvaluationLeftError:
+            return
         for record, result in zip(self.records, results, strict=True):
-            if record.active:
+            if record.active and self.step not in record.evaluations:
                 self._tell(record, record.log_evaluation(self.step, result))
+        if self.stop_early:
+            self._stop_early(self.stop_early)
+
+    def _leave_if_stopped(self) -> None:
+        if self.stop.signal is not None:
+            raise EvaluationLeftError
 
     def _tell(self, record: Record, line: dict[str, Any]) -> None:
         self.reporter.event(line, record.run.path.name if len(self.records) > 1 else "")
 
-    def _save(self, evaluated: bool = False) -> None:
+    def _save(self) -> None:
         for index, record in enumerate(self.records):
             if record.active:
-                self._save_run(index, evaluated)
+                self._save_run(index)
 
-    def _save_run(self, index: int, evaluated: bool) -> None:
-        record = self.records[index]
+    def _save_run(self, index: int) -> None:
         state = self.experiment.parallel.take(self.state, index)
-        accuracy = record.result["accuracy"] if evaluated and record.result else None
-        record.save(self.step, state, accuracy, self._seconds())
+        self.records[index].save(self.step, state, self._seconds())
 
     def _stop_early(self, decide: StopEarly) -> None:
         ended = self.step == self.experiment.total_steps
@@ -205,7 +246,7 @@ class Loop:
                 continue
             if decide(record.run, self.step, record.result["accuracy"]) and not ended:
                 if record.saved_step < self.step:
-                    self._save_run(index, evaluated=True)
+                    self._save_run(index)
                 if record.active:
                     record.stop(self.step, self._seconds())
 

@@ -82,8 +82,18 @@ class Programs:
             axis_name=self.experiment.parallel.axis_name,
         )
 
-    def evaluate(self, state: TrainState, numbers: Numbers) -> list[dict[str, Any]]:
+    def evaluate(
+        self,
+        state: TrainState,
+        numbers: Numbers,
+        before_batch: Callable[[], None] = lambda: None,
+    ) -> list[dict[str, Any]]:
         """Evaluate placed states on the whole evaluation split.
+
+        Args:
+            state: of the runs.
+            numbers: their hyperparameters.
+            before_batch: called before each; what it raises ends the evaluation.
 
         Returns:
             For each run `loss` (mean cross-entropy, nats), `accuracy` (0 to 1), `examples`.
@@ -92,6 +102,7 @@ class Programs:
         weights = state.evaluated()
         batches: list[Any] = []
         for own, shared in e.inputs.evaluation():
+            before_batch()
             batches.append(self._evaluation(weights, numbers, own, shared))
             # A few calls ahead keep the device busy; more would hold their batches in its memory.
             jax.block_until_ready(batches[-CALLS_AHEAD:][0])

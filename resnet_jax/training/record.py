@@ -1,16 +1,18 @@
 """What one run writes: its metrics, status and checkpoints."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
-from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.checkpoint import Checkpoints, DamagedCheckpointError
 from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.programs import Programs, means
-from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.run_directory import RunDirectory, evaluations
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.tensorboard import TensorBoard
 
@@ -18,17 +20,19 @@ NOTHING = {"loss": 0.0, "correct": 0, "count": 0}
 
 
 class Record:
-    """The written side of a run.
+    """The written side of a run. A context manager: leaving it waits for the last save.
 
     Args:
         experiment: what is trained.
-        run: an existing run directory of the same config.
+        run: an existing run directory of the same config, locked.
 
     Attributes:
         active: the run goes on; it has not diverged and was not stopped early.
         diverged: the loss or the weights were not finite.
         totals: metrics summed since the last train line.
         result: of the last evaluation.
+        evaluations: step → result.
+        damaged: checkpoints that `restore` found damaged, by step.
         saved_step: that of the newest checkpoint.
         seconds: that the run took in earlier processes.
     """
@@ -36,34 +40,69 @@ class Record:
     def __init__(self, experiment: Experiment, run: RunDirectory) -> None:
         self.experiment, self.run = experiment, run
         options = experiment.config.checkpoint
+        self.evaluations = evaluations(run.readable_metrics())
         self.checkpoints = Checkpoints(
-            run.checkpoints, keep_last=options.keep_last, keep_best=options.keep_best
+            run.checkpoints,
+            self.evaluations,
+            keep_last=options.keep_last,
+            keep_best=options.keep_best,
         )
         # A run that diverged or was stopped early stays so.
         over = run.state_when_over()
         self.active, self.diverged = over is None, over == "diverged"
         self.totals: dict[str, Any] = dict(NOTHING)
         self.result: dict[str, Any] | None = None
+        self.damaged: dict[int, DamagedCheckpointError] = {}
         self.saved_step, self.seconds = 0, 0.0
         self.tensorboard: TensorBoard | None = None
 
-    def begin(self, step: int, programs: Programs) -> TrainState:
-        """The state at `step`, 0 or that of a checkpoint; what was written behind it is forgotten."""
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+        self.checkpoints.__exit__(*error)
+
+    def restore(self, step: int, programs: Programs) -> TrainState | None:
+        """The state at `step`, 0 or that of a checkpoint; None where that is damaged."""
         experiment = self.experiment
-        if step and self.active:
+        if not step or not self.active:
+            return experiment.start(programs.initialise(run_key(experiment.config.seed)))
+        if step in self.damaged:
+            return None
+        try:
             state, meta = self.checkpoints.restore(step, experiment.state_shapes())
-            self.totals, self.result = meta["totals"], meta["result"]
-            self.seconds = meta["seconds"]
-        else:
-            state = experiment.start(programs.initialise(run_key(experiment.config.seed)))
-        if not self.active:
-            return state
-        self.saved_step = step
-        self.checkpoints.forget_after(step)
-        self.run.forget_after(step)
-        if experiment.config.log.tensorboard:
-            self.tensorboard = TensorBoard(self.run.tensorboard, step)
+        except DamagedCheckpointError as error:
+            self.damaged[step] = error
+            return None
+        self.totals, self.seconds = meta["totals"], meta["seconds"]
+        self.result = self.evaluations.get(step, meta["result"])
         return state
+
+    def begin(self, step: int) -> list[str]:
+        """Forget what was written behind `step`, where the run goes on.
+
+        Returns:
+            What was found damaged and is now in the directory's `damaged/`, in words.
+        """
+        if not self.active:
+            return []
+        self.saved_step = step
+        for later in [evaluated for evaluated in self.evaluations if evaluated > step]:
+            del self.evaluations[later]
+        found = []
+        for damaged, error in self.damaged.items():
+            self.run.set_aside(self.run.checkpoints / str(damaged))
+            found.append(
+                f"checkpoint of step {damaged} is damaged ({error.reason}): going on from step {step}"
+            )
+        self.checkpoints.forget_after(step)
+        if unreadable := self.run.forget_after(step):
+            found.append(f"metrics.jsonl had {unreadable} lines that cannot be read: left out")
+        if self.experiment.config.log.tensorboard:
+            self.tensorboard = TensorBoard(self.run.tensorboard, step)
+        return found
 
     def add(self, first: int, metrics: dict[str, Any], seconds: float) -> None:
         """Add the metrics[length] of the steps behind `first`; a loss that is not finite ends the run."""
@@ -85,6 +124,7 @@ class Record:
     def log_evaluation(self, step: int, result: dict[str, Any]) -> dict[str, Any]:
         """Write an eval line."""
         self.result = result | {"split": self.experiment.facts["eval_split"]}
+        self.evaluations[step] = self.result
         return self._log("eval", step, **self.result)
 
     def _log(self, event: str, step: int, **numbers: Any) -> dict[str, Any]:
@@ -95,7 +135,7 @@ class Record:
             self.tensorboard.write(line)
         return line
 
-    def save(self, step: int, state: TrainState, accuracy: float | None, seconds: float) -> None:
+    def save(self, step: int, state: TrainState, seconds: float) -> None:
         """Start to save one copy of the state; weights that are not finite end the run instead."""
         # The next step donates the buffers of the state, and the save goes on meanwhile.
         state, finite = _snapshot(state)
@@ -103,7 +143,7 @@ class Record:
             self.diverge(step, seconds)
             return
         meta = {"totals": self.totals, "result": self.result, "seconds": seconds}
-        self.checkpoints.save(step, state, meta, accuracy)
+        self.checkpoints.save(step, state, meta)
         self.saved_step = step
         self.write_status("running", step, seconds=seconds)
 
@@ -134,6 +174,16 @@ class Record:
             devices=devices,
             **facts,
         )
+
+
+def all_damaged(errors: Sequence[DamagedCheckpointError]) -> UserError:
+    """The error where no checkpoint is left to go on from; nothing was changed."""
+    return UserError(
+        "checkpoint",
+        errors[0].value,
+        f"is damaged ({errors[0].reason}), and so are all others",
+        "put them back from a copy, or remove the directory to train from the start",
+    )
 
 
 @jax.jit

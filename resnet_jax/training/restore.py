@@ -12,7 +12,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.model import model_builder
 from resnet_jax.training.optimizer import make_optimizer
-from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.run_directory import RunDirectory, evaluations
 from resnet_jax.training.state import make_network, state_shapes
 
 
@@ -29,11 +29,12 @@ def open_checkpoint(run: RunDirectory, which: str) -> Iterator[tuple[Checkpoints
     """
     if not run.checkpoints.is_dir():
         raise UserError("--workdir", str(run.path), "holds no checkpoint yet", "run `train` first")
-    with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
-        named = {"latest": checkpoints.latest(), "best": checkpoints.best()}
-        if which not in named and not which.isdigit():
+    results = evaluations(run.read_metrics()) if which == "best" else {}
+    with Checkpoints(run.checkpoints, results, read_only=True) as checkpoints:
+        if which not in ("latest", "best") and not which.isdigit():
             raise UserError("--step", which, "allowed: latest, best, or a number")
-        step = named[which] if which in named else int(which)
+        named = {"latest": checkpoints.latest, "best": checkpoints.best}
+        step = named[which]() if which in named else int(which)
         if step is None:
             raise UserError(
                 "--workdir",

@@ -5,28 +5,33 @@
     status.json       state, step, total steps, versions, devices, error (see `write_status`)
     metrics.jsonl     one JSON object a line: `event` (train, eval), `step`, `epoch`, and numbers
     checkpoints/      Orbax; one directory a step
+    damaged/          what a resumed run found damaged and replaced
     tensorboard/      event files, where `log.tensorboard` is set
+    .lock             the process that trains here holds a lock on it
 
 The JSON files are replaced atomically and metrics.jsonl grows by whole lines, so the directory can be
 read while the run goes on, and copied. This module imports no JAX.
 """
 
 import datetime
+import errno
 import functools
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
-import tempfile
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import FIELDS
+from resnet_jax.config import FIELDS, default_config
 from resnet_jax.config_file import differences, override
 from resnet_jax.errors import UserError
+from resnet_jax.training.lock import Lock
 
 STATES = ("running", "done", "interrupted", "preempted", "stopped", "diverged", "failed")
 
@@ -51,48 +56,84 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self._metrics = self.path / "metrics.jsonl"
+        self._lock = Lock(self.path / ".lock")
 
-    def create(self, config: Mapping[str, Any]) -> None:
-        """Make the directory for a run of `config`, or check that it is of the same config.
+    def claim(self, config: Mapping[str, Any]) -> None:
+        """Check that a run of `config` may use the directory; lock it where it holds one already.
 
         Raises:
-            UserError: it belongs to another config, is not a run directory, or cannot be written.
+            UserError: it belongs to another config or process, is no run directory, or cannot be
+                written.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise self._refused("is no directory")
         if (self.path / "config.json").exists():
-            lines = differences(self.read_config(), json.loads(json.dumps(config)))
+            lines = differences(_complete(self.read_config()), json.loads(json.dumps(config)))
             if lines:
-                raise UserError(
-                    "--workdir",
-                    str(self.path),
+                raise self._refused(
                     f"holds a run of another config: {'; '.join(lines)}",
                     "use another directory, or that run's config",
                 )
-            self._writable()
+            self.lock()
             return
-        # A status alone is that of a run whose process died before it began.
-        others = {path.name for path in self.path.glob("*")} - {"status.json"}
+        # A status alone is that of a run whose process died before it began, as is a lock.
+        others = {path.name for path in self.path.glob("*")} - {"status.json", ".lock"}
         if others:
-            raise UserError(
-                "--workdir", str(self.path), "is not empty and holds no run", "use a new directory"
-            )
+            raise self._refused("is not empty and holds no run", "use a new directory")
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Make the directory for a run of `config` and lock it, or check that it is of that config.
+
+        Raises:
+            UserError: as `claim`.
+        """
+        self.claim(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
-        self._write_json("config.json", config)
+        self.lock()
+        if not (self.path / "config.json").exists():
+            self._write_json("config.json", config)
 
-    def _writable(self) -> None:
+    def lock(self) -> None:
+        """Keep other processes from training here until `unlock` or the end of this one.
+
+        Raises:
+            UserError: one does, or the directory cannot be written.
+        """
         try:
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+            self._lock.acquire()
+            for left_by_a_kill in self.path.glob(".*.json*.[0-9]*"):
+                left_by_a_kill.unlink(missing_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
 
+    def unlock(self) -> None:
+        """Let others train here."""
+        self._lock.release()
+
+    def set_aside(self, path: Path) -> Path:
+        """Move something damaged into `damaged/`; returns where to."""
+        moved = self._free(path.name)
+        path.rename(moved)
+        return moved
+
+    def _free(self, name: str) -> Path:
+        folder = self.path / "damaged"
+        folder.mkdir(exist_ok=True)
+        suffixes = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
+        paths = (folder / f"{name}{suffix}" for suffix in suffixes)
+        return next(path for path in paths if not path.exists())
+
+    def _refused(self, problem: str, fix: str = "use another directory") -> UserError:
+        return UserError("--workdir", str(self.path), problem, fix)
+
     def _unwritable(self, error: OSError) -> UserError:
-        reason = error.strerror or str(error)
-        return UserError(
-            "--workdir", str(self.path), f"cannot be written ({reason})", "use another directory"
-        )
+        fix = "use another directory"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fix = "make room there and run the same command to go on"
+        return self._refused(f"cannot be written ({error.strerror or error})", fix)
 
     def read_config(self) -> dict[str, Any]:
         """The config of the run.
@@ -113,7 +154,7 @@ class RunDirectory:
                 places = ", ".join(name for name, field in FIELDS.items() if field.place)
                 problem = f"belongs to the run; only these may change: {places}"
                 raise UserError(f"--config.{name}", overrides[name], problem)
-        return override(ConfigDict(self.read_config(), type_safe=False), overrides)
+        return override(ConfigDict(_complete(self.read_config()), type_safe=False), overrides)
 
     def has_checkpoint(self) -> bool:
         """Whether a complete checkpoint is there."""
@@ -125,9 +166,11 @@ class RunDirectory:
 
     def state_when_over(self) -> str | None:
         """`diverged` or `stopped` where the run ended for good before its last step, else None."""
-        if not (self.path / "status.json").exists():
+        try:
+            state = self.read_status().get("state")
+        except UserError:
+            # None yet, or a damaged one: the run is trained to see.
             return None
-        state = self.read_status()["state"]
         return state if state in ("diverged", "stopped") else None
 
     def read_data(self) -> dict[str, Any]:
@@ -173,28 +216,52 @@ class RunDirectory:
         return line
 
     def read_metrics(self) -> Iterator[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
-        if not self._metrics.exists():
-            return
-        for line in self._metrics.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+        """The lines of metrics.jsonl; a last line cut short by a crash is left out.
 
-    def forget_after(self, step: int) -> None:
-        """Drop the lines of metrics.jsonl behind `step`, which a resumed run writes again."""
+        Raises:
+            UserError: another line cannot be read.
+        """
+        for number, line in enumerate(self._lines(), 1):
+            if line is None:
+                where, problem = str(self._metrics), f"line {number} cannot be read"
+                fix = "delete that line, or run `train`, which does"
+                raise UserError("metrics.jsonl", where, problem, fix)
+            yield line
+
+    def readable_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that can be read."""
+        return [line for line in self._lines() if line is not None]
+
+    def _lines(self) -> Iterator[dict[str, Any] | None]:
         if not self._metrics.exists():
             return
-        lines = [line for line in self.read_metrics() if line["step"] <= step]
-        self._write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        for raw in self._metrics.read_bytes().split(b"\n")[:-1]:
+            yield _metrics_line(raw)
+
+    def forget_after(self, step: int) -> int:
+        """Drop the lines of metrics.jsonl behind `step`, which a resumed run writes again.
+
+        Returns:
+            How many others could not be read; the file as it was is then in `damaged/`.
+        """
+        lines = list(self._lines())
+        unreadable = lines.count(None)
+        if unreadable:
+            shutil.copyfile(self._metrics, self._free(self._metrics.name))
+        if self._metrics.exists():
+            kept = [line for line in lines if line is not None and line["step"] <= step]
+            self._write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        return unreadable
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
-            return json.loads(path.read_text())
+            content = json.loads(path.read_text())
+            if not isinstance(content, dict):
+                raise ValueError("it holds no JSON object")
+            return content
         except FileNotFoundError as error:
-            raise UserError(
-                "--workdir",
-                str(self.path),
+            raise self._refused(
                 f"holds no {name}: nothing was trained there",
                 "give the directory of a run, or run `train` first",
             ) from error
@@ -213,3 +280,33 @@ class RunDirectory:
             raise self._unwritable(error) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with defaults for the fields that an earlier version had not."""
+    complete = default_config().to_dict()
+    for name, section in config.items():
+        if isinstance(section, Mapping):
+            complete[name] = complete.get(name, {}) | section
+        else:
+            complete[name] = section
+    return complete
+
+
+def _metrics_line(raw: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return None
+    known = isinstance(line, dict) and isinstance(line.get("step"), int) and "event" in line
+    return line if known else None
+
+
+def evaluations(lines: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Step → result of its evaluation, from lines of metrics.jsonl."""
+    where = ("event", "step", "epoch")
+    return {
+        line["step"]: {name: value for name, value in line.items() if name not in where}
+        for line in lines
+        if line["event"] == "eval"
+    }

@@ -38,3 +38,7 @@ class TensorBoard:
             if isinstance(value, int | float) and name != "step":
                 self._writer.add_scalar(f"{line['event']}/{name}", value, line["step"])
         self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file and end the thread that writes it."""
+        self._writer.close()

@@ -162,12 +162,19 @@ def change_depth(run):
     (run / "config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize("damage", [damage_array, lose_state, change_depth])
-def test_a_damaged_or_foreign_checkpoint_is_named(capsys, run, damage):
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_array, "is damaged"),
+        (lose_state, "is damaged"),
+        (change_depth, "is of another model or optimiser"),
+    ],
+)
+def test_a_damaged_or_foreign_checkpoint_is_named(capsys, run, damage, words):
     damage(run)
     message = refused(capsys, "evaluate", f"--workdir={run}")
     assert "checkpoints/2" in message
-    assert "is damaged or of another model" in message
+    assert words in message
 
 
 def test_damaged_config_json(capsys, run):

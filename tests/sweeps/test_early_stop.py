@@ -16,7 +16,7 @@ from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.loop import train
 from resnet_jax.training.progress import Reporter
-from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.run_directory import RunDirectory, evaluations
 
 
 def others_with(tmp_path_factory, accuracies, data="digits"):
@@ -63,7 +63,9 @@ def test_a_run_that_is_stopped_keeps_what_it_learned(small_config, tmp_path, sav
     status = run.read_status()
     assert (status["state"], status["step"]) == ("stopped", 10)
     assert asked == [(10, status["result"]["accuracy"])]
-    with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
+    with Checkpoints(
+        run.checkpoints, evaluations(run.read_metrics()), read_only=True
+    ) as checkpoints:
         assert checkpoints.latest() == checkpoints.best() == 10
     # It stays stopped.
     assert train([experiment], [run], reporter) == 0

@@ -11,6 +11,7 @@ from resnet_jax.config_file import override
 from resnet_jax.random_streams import run_key
 from resnet_jax.sweeps.together import RunsTogether
 from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.interruption import StopRequest
 from resnet_jax.training.loop import Loop, train
 from resnet_jax.training.programs import Programs
 from resnet_jax.training.progress import Reporter
@@ -147,8 +148,8 @@ def test_a_run_that_was_saved_before_the_crash_goes_back_to_where_all_are(small_
     # The first run alone saves once more, as where a process dies between the saves of a group.
     run = RunDirectory(tmp_path / "b" / "0")
     experiment = make_experiment(override(small_config, {"seed": 0}))
-    loop = Loop([Record(experiment, run)], StopAt(), Programs(experiment))
-    with loop.records[0].checkpoints:
+    loop = Loop([Record(experiment, run)], StopAt(), Programs(experiment), StopRequest())
+    with loop.records[0]:
         loop.begin()
         assert loop.step == 10
         loop.advance()

@@ -30,8 +30,8 @@ def assert_equal(actual, expected):
 def test_a_saved_state_comes_back_bit_by_bit(small_config, tmp_path, optimizer):
     experiment = experiment_of(small_config, optimizer__name=optimizer)
     state = fresh(experiment)
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(3, state, {"totals": {"loss": 0.1}}, accuracy=None)
+    with Checkpoints(tmp_path, {}) as checkpoints:
+        checkpoints.save(3, state, {"totals": {"loss": 0.1}})
         checkpoints.wait()
         restored, meta = checkpoints.restore(3, experiment.state_shapes())
     assert_equal(restored, state)
@@ -43,8 +43,8 @@ def test_a_saved_state_comes_back_bit_by_bit(small_config, tmp_path, optimizer):
 def test_saved_on_eight_devices_restored_on_others(small_config, tmp_path, saved_as, restored_as):
     eight = experiment_of(small_config, parallel__mode=saved_as, parallel__num_devices=8)
     placed = eight.parallel.place([fresh(eight)])
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, eight.parallel.take(placed), {}, accuracy=0.5)
+    with Checkpoints(tmp_path, {}) as checkpoints:
+        checkpoints.save(1, eight.parallel.take(placed), {})
         checkpoints.wait()
         for devices in (1, 2, 8):
             other = experiment_of(
@@ -57,20 +57,23 @@ def test_saved_on_eight_devices_restored_on_others(small_config, tmp_path, saved
 def test_the_newest_and_the_best_are_kept(small_config, tmp_path):
     state = fresh(experiment_of(small_config))
     accuracies = {1: 0.5, 2: 0.9, 3: None, 4: 0.7, 5: None, 6: 0.6}
-    with Checkpoints(tmp_path, keep_last=2, keep_best=1) as checkpoints:
+    evaluations = {}
+    with Checkpoints(tmp_path, evaluations, keep_last=2, keep_best=1) as checkpoints:
         assert (checkpoints.latest(), checkpoints.best()) == (None, None)
         for step, accuracy in accuracies.items():
-            checkpoints.save(step, state, {}, accuracy)
+            if accuracy is not None:
+                evaluations[step] = {"accuracy": accuracy}
+            checkpoints.save(step, state, {})
             checkpoints.wait()
         assert checkpoints.steps() == [2, 5, 6]
         assert (checkpoints.latest(), checkpoints.best()) == (6, 2)
-    with Checkpoints(tmp_path, read_only=True) as reopened:
+    with Checkpoints(tmp_path, evaluations, read_only=True) as reopened:
         assert (reopened.latest(), reopened.best()) == (6, 2)
 
 
 def test_checkpoint_of_another_model_or_optimiser_is_refused(small_config, tmp_path):
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, fresh(experiment_of(small_config)), {}, None)
+    with Checkpoints(tmp_path, {}) as checkpoints:
+        checkpoints.save(1, fresh(experiment_of(small_config)), {})
         checkpoints.wait()
         for fields in (
             {"model__depth": 14},
@@ -78,7 +81,7 @@ def test_checkpoint_of_another_model_or_optimiser_is_refused(small_config, tmp_p
             {"model__shortcut": "C"},
         ):
             other = experiment_of(small_config, **fields)
-            with pytest.raises(UserError, match="damaged or of another model"):
+            with pytest.raises(UserError, match="is of another model or optimiser"):
                 checkpoints.restore(1, other.state_shapes())
         with pytest.raises(UserError, match="has 1$"):
             checkpoints.restore(2, experiment_of(small_config).state_shapes())

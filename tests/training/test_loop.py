@@ -34,5 +34,5 @@ def test_a_signal_during_log_or_evaluation_saves_that_step(small_config, tmp_pat
     run.create(small_config.to_dict())
     assert train([experiment], [run], SignalAtEvent(event, step)) == 143
     assert (run.read_status()["state"], run.read_status()["step"]) == ("preempted", step)
-    with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
+    with Checkpoints(run.checkpoints, {}, read_only=True) as checkpoints:
         assert checkpoints.latest() == step

@@ -21,6 +21,14 @@ def test_config_comes_back_as_it_was(run):
     assert run.load_config({"parallel.num_devices": "3"}).parallel.num_devices == 3
 
 
+def test_fields_that_an_earlier_version_had_not_have_their_defaults(run):
+    config = json.loads((run.path / "config.json").read_text())
+    del config["seed"], config["train"]["clip_gradient_norm"], config["log"]
+    (run.path / "config.json").write_text(json.dumps(config))
+    assert run.load_config({}).to_dict() == json.loads(json.dumps(default_config().to_dict()))
+    run.create(default_config().to_dict())
+
+
 def test_what_was_trained_cannot_be_overridden(run):
     with pytest.raises(UserError, match=r"only these may change: .*parallel\.num_devices"):
         run.load_config({"train.batch_size": "3"})
@@ -53,7 +61,7 @@ def test_status_is_replaced_whole(run):
     run.write_status("done", 10, 10, result={"accuracy": 0.5})
     status = run.read_status()
     assert (status["state"], status["step"], status["result"]) == ("done", 10, {"accuracy": 0.5})
-    assert {path.name for path in run.path.iterdir()} == {"config.json", "status.json"}
+    assert {path.name for path in run.path.iterdir()} == {".lock", "config.json", "status.json"}
 
 
 def test_a_status_alone_is_no_obstacle(tmp_path):
