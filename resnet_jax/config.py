@@ -18,6 +18,7 @@ Check = Callable[[Any], bool]
 POSITIVE: tuple[str, Check] = ("greater than 0", lambda v: v > 0)
 NON_NEGATIVE: tuple[str, Check] = ("0 or greater", lambda v: v >= 0)
 FRACTION: tuple[str, Check] = ("from 0 to 1, without 1", lambda v: 0 <= v < 1)
+PROBABILITY: tuple[str, Check] = ("from 0 to 1", lambda v: 0 <= v <= 1)
 ANY: tuple[str, Check] = ("anything", lambda v: True)
 
 
@@ -187,11 +188,61 @@ SCHEMA: dict[str, Any] = {
         "pad": Field("int", 0, "zero padding before a random crop, in pixels", NON_NEGATIVE),
         "flip": Field("bool", False, "mirror left to right with probability 1/2"),
         "cutout": Field("int", 0, "side of a square set to the mean, in pixels", NON_NEGATIVE),
+        "brightness": Field(
+            "float", 0.0, "jitter: times a factor from 1 - value to 1 + value", NON_NEGATIVE
+        ),
+        "contrast": Field("float", 0.0, "jitter of the contrast, as of brightness", NON_NEGATIVE),
+        "saturation": Field(
+            "float", 0.0, "jitter of the saturation, as of brightness", NON_NEGATIVE
+        ),
+        "hue": Field(
+            "float",
+            0.0,
+            "jitter: turn from -value to value, as a share of the colour circle",
+            ("from 0 to 0.5", lambda v: 0 <= v <= 0.5),
+        ),
+        "pca_noise": Field(
+            "float",
+            0.0,
+            "deviation of a shift along ImageNet's principal colours; 0.1 is usual",
+            NON_NEGATIVE,
+        ),
+        "policy": Field(
+            "str", "none", "none, rand_augment or trivial_augment_wide: random operations"
+        ),
+        "rand_augment_layers": Field("int", 2, "operations on an image, in turn", POSITIVE),
+        "rand_augment_magnitude": Field(
+            "float", 9.0, "of the operations", ("from 0 to 10", lambda v: 0 <= v <= 10)
+        ),
+        "rand_augment_deviation": Field(
+            "float", 0.0, "of normal noise added to each magnitude", NON_NEGATIVE
+        ),
+        "rand_augment_probability": Field(
+            "float", 1.0, "that an operation drawn is applied", PROBABILITY
+        ),
+        "erase": Field("float", 0.0, "probability of random erasing", PROBABILITY),
+        "erase_fill": Field("str", "mean", "what is put there: mean or noise"),
     },
     "train": {
         "duration": Field("duration", "10 epochs", "length of the training", POSITIVE),
         "batch_size": Field("int", 128, "images per optimiser step, over all devices", POSITIVE),
+        "loss": Field(
+            "str",
+            "cross_entropy",
+            "cross_entropy, or binary_cross_entropy of each class; evaluation has cross_entropy",
+        ),
         "label_smoothing": Field("float", 0.0, "share of the target spread evenly", FRACTION),
+        "target_threshold": Field(
+            "float",
+            None,
+            "binary_cross_entropy: targets above it are 1, others 0; None: as they are",
+            FRACTION,
+            optional=True,
+        ),
+        "mixup": Field("float", 0.0, "α of mixup; 0: none", NON_NEGATIVE),
+        "cutmix": Field(
+            "float", 0.0, "α of cutmix; 0: none; with mixup, each image has one", NON_NEGATIVE
+        ),
         "clip_gradient_norm": Field(
             "float",
             None,
@@ -202,10 +253,14 @@ SCHEMA: dict[str, Any] = {
         "ema_decay": Field(
             "float",
             None,
-            "decay per step of averaged weights, which are then evaluated; None: off",
+            "decay per update of averaged weights, which are then evaluated; None: off",
             FRACTION,
             optional=True,
         ),
+        "ema_warmup": Field(
+            "bool", False, "let the decay begin at 0.1 and rise: (1 + t) / (10 + t), t updates"
+        ),
+        "ema_every": Field("int", 1, "steps between updates of averaged weights", POSITIVE),
         "accumulate_steps": Field("int", 1, "parts a batch is processed in, in turn", POSITIVE),
         "steps_per_call": Field("int", 1, "steps in one compiled call", POSITIVE, place=True),
     },

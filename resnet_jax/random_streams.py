@@ -10,6 +10,8 @@ INIT = 0
 ORDER = 1
 AUGMENT = 2
 DROPOUT = 3
+COLOUR = 4
+MIX = 5
 
 
 def run_key(seed: int) -> jax.Array:

@@ -4,6 +4,7 @@ Each takes a key and one normalised image and is mapped over a batch by `augment
 colour. Every example has its own key, so the result does not depend on how a batch is sharded.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -47,19 +48,65 @@ def cutout(key: jax.Array, image: jax.Array, side: int) -> jax.Array:
     return jnp.where(inside[..., None], 0.0, image)
 
 
+def erase(key: jax.Array, image: jax.Array, probability: float, fill: str) -> jax.Array:
+    """Fill a random box (Zhong et al. 2020, "Random Erasing Data Augmentation", §3).
+
+    It has 2% to 33% of the area and an aspect ratio from 0.3 to 1 / 0.3; where ten draws do not fit
+    into the image, nothing is erased.
+
+    Args:
+        key: of this image.
+        image: float[height, width, channels].
+        probability: that there is a box.
+        fill: `mean`: zeros; `noise`: a normal variate for each number.
+    """
+    height, width, _ = image.shape
+    on_key, area_key, aspect_key, place_key, noise_key = jax.random.split(key, 5)
+    area = height * width * jax.random.uniform(area_key, (10,), minval=0.02, maxval=0.33)
+    limit = -math.log(0.3)
+    aspect = jnp.exp(jax.random.uniform(aspect_key, (10,), minval=-limit, maxval=limit))
+    rows = jnp.round(jnp.sqrt(area * aspect)).astype(jnp.int32)
+    columns = jnp.round(jnp.sqrt(area / aspect)).astype(jnp.int32)
+    fits = (rows < height) & (columns < width)
+    first = jnp.argmax(fits)
+    erased = jax.random.bernoulli(on_key, probability) & fits[first]
+    size = jnp.stack([rows[first], columns[first]])
+    room = jnp.maximum(jnp.array([height, width]) - size + 1, 1)
+    start = jax.random.randint(place_key, (2,), 0, room)
+    row = jnp.arange(height)[:, None] - start[0]
+    column = jnp.arange(width)[None, :] - start[1]
+    inside = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
+    return jnp.where((inside & erased)[..., None], FILLS[fill](noise_key, image), image)
+
+
+def _zeros(key: jax.Array, image: jax.Array) -> jax.Array:
+    return jnp.zeros_like(image)
+
+
+def _noise(key: jax.Array, image: jax.Array) -> jax.Array:
+    return jax.random.normal(key, image.shape, image.dtype)
+
+
+FILLS = {"mean": _zeros, "noise": _noise}
+
+
 @dataclass(frozen=True)
 class Augmentation:
-    """Which augmentations, in this order: pad and crop, flip, cutout.
+    """Which augmentations, in this order: pad and crop, flip, cutout, random erasing.
 
     Attributes:
         pad: pixels around the image before the crop; 0: none.
         flip: mirror half of the images.
         cutout: side of the square in pixels; 0: none.
+        erase: probability of random erasing; 0: none.
+        erase_fill: a key of `FILLS`.
     """
 
     pad: int = 0
     flip: bool = False
     cutout: int = 0
+    erase: float = 0.0
+    erase_fill: str = "mean"
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
         """Augment a batch.
@@ -78,4 +125,7 @@ class Augmentation:
             image = flip(flip_key, image)
         if self.cutout:
             image = cutout(cutout_key, image, self.cutout)
+        if self.erase:
+            # Not a fourth part of the split, so that the other three keys stay what they were.
+            image = erase(jax.random.fold_in(key, 3), image, self.erase, self.erase_fill)
         return image

@@ -1,6 +1,7 @@
 """From a config to the parts of a run. Everything that a config can get wrong is found here,
 before anything is written or compiled."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from resnet_jax.data.sources import Source, open_source
 from resnet_jax.errors import UserError
 from resnet_jax.training.hyperparameters import hyperparameters, program_key
 from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
+from resnet_jax.training.losses import make_loss
 from resnet_jax.training.model import check_model, model_builder
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.parallel import Parallel, make_parallel
@@ -121,6 +123,7 @@ def make_experiment(
     source = open_source(data.name, data.data_dir, data.image_size)
     shape = cache.image_shape(source, data.image_size)
     _check_num_classes(config, source)
+    make_loss(config.train)
     global_statistics = config.parallel.batch_statistics == "global"
     axis_name = parallel.axis_name if global_statistics else None
     build = model_builder(config, source.num_classes, shape[-1], axis_name)
@@ -161,9 +164,12 @@ def make_experiment(
 
 def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
     batch_size, parts = config.train.batch_size, config.train.accumulate_steps
-    if batch_size % (parallel.num_devices * parts):
-        unit = parallel.num_devices * parts
+    mixes = config.train.mixup or config.train.cutmix
+    # Pairs of images are mixed on one device.
+    unit = parallel.num_devices * (math.lcm(parts, 2) if mixes else parts)
+    if batch_size % unit:
         parted = f" times train.accumulate_steps {parts}" if parts > 1 else ""
+        parted += " and, for pairs to mix, of 2 on each" if mixes else ""
         raise UserError(
             "train.batch_size",
             batch_size,

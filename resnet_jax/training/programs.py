@@ -11,7 +11,8 @@ import optax
 from jax import lax
 
 from resnet_jax.training.experiment import Experiment
-from resnet_jax.training.hyperparameters import is_absent, key_of, with_numbers
+from resnet_jax.training.hyperparameters import key_of, with_numbers
+from resnet_jax.training.losses import make_loss
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.state import Arrays, TrainState, compile_initialisation
 from resnet_jax.training.steps import Metrics, StepOptions, eval_step, train_step
@@ -73,11 +74,12 @@ class Programs:
 
     def _options(self, numbers: Numbers) -> tuple[Any, StepOptions]:
         config = with_numbers(self.experiment.config, numbers)
-        smoothing = config.train.label_smoothing
         return config, StepOptions(
-            label_smoothing=None if is_absent("train.label_smoothing", smoothing) else smoothing,
+            loss=make_loss(config.train),
             accumulate_steps=config.train.accumulate_steps,
             ema_decay=config.train.ema_decay,
+            ema_warmup=config.train.ema_warmup,
+            ema_every=config.train.ema_every,
             survival_probability=numbers.get("model.survival_probability"),
             axis_name=self.experiment.parallel.axis_name,
         )

@@ -2,7 +2,7 @@
 
 They know nothing of devices beyond an optional axis name. Metrics are sums and counts, so that
 devices, masks, hosts and parts of a batch add up exactly: `loss` (sum over examples), `correct`,
-`count`.
+`count`. Where labels are mixed, the one with the larger share is the correct one.
 """
 
 from dataclasses import dataclass
@@ -12,35 +12,17 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from resnet_jax.training.losses import Batch, Loss, cross_entropy, softmax_loss
 from resnet_jax.training.state import Arrays, Network, TrainState
 
-Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
-def cross_entropy(
-    logits: jax.Array, labels: jax.Array, smoothing: float | jax.Array | None = None
-) -> jax.Array:
-    """Cross-entropy of each example (label smoothing: Szegedy et al. 2016, §7).
-
-    Args:
-        logits: float[batch, classes].
-        labels: int32[batch].
-        smoothing: share of the target that is spread evenly over all classes; None: none of it.
-
-    Returns:
-        float[batch].
-    """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    if smoothing is None:
-        return losses
-    uniform = -jax.nn.log_softmax(logits).mean(-1)
-    return (1 - smoothing) * losses + smoothing * uniform
-
-
 def _metrics(logits: jax.Array, losses: jax.Array, batch: Batch) -> Metrics:
-    mask = batch["mask"]
-    correct = (logits.argmax(-1) == batch["label"]) & mask
+    mask, label = batch["mask"], batch["label"]
+    if "weight" in batch:
+        label = jnp.where(batch["weight"] > 0.5, batch["other_label"], label)
+    correct = (logits.argmax(-1) == label) & mask
     return {
         "loss": jnp.sum(jnp.where(mask, losses, 0)),
         "correct": jnp.sum(correct, dtype=jnp.int32),
@@ -53,17 +35,21 @@ class StepOptions:
     """What a step does besides forward, backward and update.
 
     Attributes:
-        label_smoothing: of the loss; None: there is none.
+        loss: of each example, minimised; metrics of training report it.
         accumulate_steps: parts that a batch is processed in, in turn, to save memory. The gradient is
             their mean; batch statistics are those of each part.
         ema_decay: of the averaged weights; None: there are none.
+        ema_warmup: let their decay begin low, see `averaging_rate`.
+        ema_every: steps between their updates.
         survival_probability: p_L of stochastic depth instead of the network's own.
         axis_name: mapped axis over which gradients and metrics are combined; None under jit.
     """
 
-    label_smoothing: float | jax.Array | None = None
+    loss: Loss = softmax_loss
     accumulate_steps: int = 1
     ema_decay: float | jax.Array | None = None
+    ema_warmup: bool = False
+    ema_every: int = 1
     survival_probability: jax.Array | None = None
     axis_name: str | None = None
 
@@ -80,7 +66,8 @@ def train_step(
     Args:
         state: before the step.
         batch: `image` float32[batch, height, width, channels], `label` int32[batch], `mask`
-            bool[batch], `key` key[batch] (of dropout and stochastic depth).
+            bool[batch], `key` key[batch] (of dropout and stochastic depth); where labels are mixed,
+            `other_label` int32[batch] and its share, `weight` float32[batch].
         network, optimizer, options: static.
 
     Returns:
@@ -100,10 +87,32 @@ def train_step(
     ema = state.ema
     if options.ema_decay is not None:
         new = {"params": params, "batch_stats": batch_stats}
-        step_size = 1 - options.ema_decay
+        step_size = averaging_rate(
+            state.step, options.ema_decay, options.ema_warmup, options.ema_every
+        )
         # In this form the average of what does not change, a frozen part, is exactly that.
         ema = jax.tree.map(lambda old, new: old + step_size * (new - old), state.ema, new)
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+
+def averaging_rate(
+    step: jax.Array, decay: float | jax.Array, warmup: bool = False, every: int = 1
+) -> float | jax.Array:
+    """How far averaged weights move towards the new ones: 1 - decay, or 0 between updates.
+
+    Args:
+        step: int32 scalar, steps done before this one.
+        decay: per update.
+        warmup: take (1 + t) / (10 + t) where it is lower, t updates done (TensorFlow's
+            `ExponentialMovingAverage`), so that early weights are soon forgotten.
+        every: steps between updates.
+    """
+    if warmup:
+        updates = jnp.float32(step // every)
+        decay = jnp.minimum(decay, (1 + updates) / (10 + updates))
+    if every == 1:
+        return 1 - decay
+    return jnp.where((step + 1) % every == 0, 1 - decay, 0.0)
 
 
 def _gradient(
@@ -116,7 +125,7 @@ def _gradient(
             logits, new_stats = network.train(
                 params, batch_stats, part["image"], part["key"], options.survival_probability
             )
-            losses = cross_entropy(logits, part["label"], options.label_smoothing)
+            losses = options.loss(logits, part)
             return losses.mean(), (new_stats, _metrics(logits, losses, part))
 
         gradient, (new_stats, metrics) = jax.grad(loss, has_aux=True)(state.params)

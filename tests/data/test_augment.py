@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
-from resnet_jax.data.augment import Augmentation, cutout, flip, pad_and_crop
+from resnet_jax.data.augment import Augmentation, cutout, erase, flip, pad_and_crop
 
 
 def keys(count, seed=0):
@@ -120,3 +121,57 @@ def test_a_part_of_the_batch_is_augmented_as_in_the_whole():
     assert (whole.shape, whole.dtype) == (images.shape, images.dtype)
     for part in (slice(0, 6), slice(6, 12), slice(None, None, -2), slice(1, None, 2)):
         np.testing.assert_array_equal(augment(keys(12)[part], images[part]), whole[part])
+
+
+def erasures(fill, shape=(40, 60, 2), count=1500, probability=0.7):
+    """Random erasing of one image: what was filled, and the results."""
+    image = positive_image(*shape)
+    results = jax.jit(jax.vmap(lambda key: erase(key, image, probability, fill)))(keys(count))
+    return np.asarray(results) != image, np.asarray(results)
+
+
+def sides_by_numpy(count, height, width):
+    """Heights and widths of the boxes of Zhong et al., algorithm 1, with ten attempts."""
+    rng, sides = np.random.default_rng(0), []
+    while len(sides) < count:
+        for _ in range(10):
+            area = height * width * rng.uniform(0.02, 0.33)
+            aspect = np.exp(rng.uniform(np.log(0.3), -np.log(0.3)))
+            rows, columns = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+            if rows < height and columns < width:
+                sides.append((rows, columns))
+                break
+    return np.array(sides)
+
+
+def test_erasing_fills_boxes_of_the_papers_sizes_anywhere():
+    filled, results = erasures("mean")
+    assert not results[filled].any()
+    erased = filled.any((1, 2, 3))
+    assert abs(erased.mean() - 0.7) < 5 * np.sqrt(0.21 / len(erased))
+    rows, columns = filled[erased].any((2, 3)), filled[erased].any((1, 3))
+    box = rows[:, :, None] & columns[:, None, :]
+    np.testing.assert_array_equal(
+        filled[erased], np.broadcast_to(box[..., None], filled[erased].shape)
+    )
+    expected = sides_by_numpy(3000, 40, 60)
+    for side, by_paper in zip((rows.sum(1), columns.sum(1)), expected.T, strict=True):
+        assert stats.ks_2samp(side, by_paper).pvalue > 1e-3
+    # Every place of a box is equally likely: the first row over the room for it is uniform.
+    room = 40 - rows.sum(1)
+    place = (rows.argmax(1) + np.random.default_rng(0).random(len(room))) / (room + 1)
+    assert stats.kstest(place, "uniform").pvalue > 1e-3
+
+
+def test_erasing_by_noise_fills_with_normal_numbers():
+    filled, results = erasures("noise", count=100)
+    assert stats.kstest(results[filled][::7], "norm").pvalue > 1e-3
+
+
+def test_erasing_leaves_other_augmentations_as_they_were():
+    images = jnp.stack([positive_image(12, 12, 3, seed) for seed in range(30)])
+    plain = jax.jit(Augmentation(pad=2, flip=True))(keys(30), images)
+    erased = jax.jit(Augmentation(pad=2, flip=True, erase=0.5))(keys(30), images)
+    kept = np.asarray(erased != 0)
+    np.testing.assert_array_equal(np.where(kept, plain, 0), erased)
+    assert 5 < np.any(np.asarray(plain != erased), (1, 2, 3)).sum() < 25
