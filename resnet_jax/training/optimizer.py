@@ -67,11 +67,15 @@ def _lars(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTrans
 
 
 def _lamb(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
-    """You et al. 2020, "Large Batch Optimization for Deep Learning", algorithm 2."""
+    """You et al. 2020, "Large Batch Optimization for Deep Learning", algorithm 2.
+
+    What does not decay has no trust ratio either, as in NVIDIA's and timm's LAMB.
+    """
+    ratio = _layerwise_trust_ratio()
     return optax.chain(
         optax.scale_by_adam(config.momentum, config.b2, config.epsilon),
         optax.add_decayed_weights(config.weight_decay, mask),
-        _layerwise_trust_ratio(),
+        ratio if mask is None else optax.masked(ratio, mask),
         optax.scale_by_learning_rate(rate),
     )
 
