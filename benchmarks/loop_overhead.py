@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from resnet_jax.config_file import load_config, override
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.hosts import Agreement
 from resnet_jax.training.interruption import StopRequest
 from resnet_jax.training.loop import Loop
 from resnet_jax.training.programs import Programs
@@ -53,7 +54,8 @@ def main() -> None:
         run = RunDirectory(Path(directory) / "run")
         run.create(config.to_dict())
         record, programs = Record(experiment, run), Programs(experiment)
-        loop = Loop([record], Reporter(Console(file=io.StringIO())), programs, StopRequest())
+        reporter, agreement = Reporter(Console(file=io.StringIO())), Agreement(StopRequest())
+        loop = Loop([record], reporter, programs, agreement)
         with record:
             loop.begin()
             loop.advance()

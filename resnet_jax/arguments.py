@@ -66,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     option("--config", metavar="FILE", required=True, help=CONFIG)
     option("--workdir", metavar="DIR", required=True, help=WORKDIR)
+    _add_processes(option)
 
     option = add(
         "evaluate",
@@ -77,6 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     option("--split", help="e.g. train; default: the one of the training")
     option("--step", default="latest", help=STEP)
     option("--json", action="store_true", help=JSON)
+    _add_processes(option)
 
     option = add(
         "export",
@@ -151,3 +153,9 @@ def make_parser() -> argparse.ArgumentParser:
     option("--data_dir", help="where to; default: $TFDS_DATA_DIR or TFDS's own")
     option("--manual_dir", help="directory of files that you downloaded")
     return parser
+
+
+def _add_processes(option: Add) -> None:
+    option("--coordinator", metavar="HOST:PORT", help="of process 0, where no launcher says it")
+    option("--num_processes", type=int, metavar="N", help="of this command; 1: it runs alone")
+    option("--process_id", type=int, metavar="I", help="which of them this is, from 0")

@@ -1,6 +1,7 @@
 """The command line. Each command imports what it needs only when it runs."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from resnet_jax.config_file import load_config, override
 from resnet_jax.errors import UserError
 from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.interruption import Stopped, StopRequest
+from resnet_jax.training.launchers import find_processes
 
 Command = Callable[[argparse.Namespace, dict[str, str]], int]
 
@@ -62,26 +64,46 @@ def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 def _train_until(
     stop: StopRequest, arguments: argparse.Namespace, overrides: dict[str, str]
 ) -> int:
-    config = override(load_config(arguments.config), overrides)
-    from resnet_jax.training.run_directory import RunDirectory
+    with _processes(arguments) as first:
+        config = override(load_config(arguments.config), overrides)
+        from resnet_jax.training.run_directory import RunDirectory
 
-    run = RunDirectory(arguments.workdir)
-    run.claim(config.to_dict())
-    keep_compiled_programs(config)
-    from resnet_jax.training.experiment import make_experiment
-    from resnet_jax.training.loop import train
-    from resnet_jax.training.progress import Reporter, result_rows, table
+        run = RunDirectory(arguments.workdir, writes=first)
+        run.claim(config.to_dict())
+        keep_compiled_programs(config)
+        from resnet_jax.training.experiment import make_experiment
+        from resnet_jax.training.hosts import losses_told
+        from resnet_jax.training.loop import train
+        from resnet_jax.training.progress import Reporter, result_rows, table
 
-    experiment = make_experiment(config, starts=not run.has_checkpoint())
-    run.create(config.to_dict())
-    run.write_data(experiment.facts)
-    reporter = Reporter()
-    exit_code = train([experiment], [run], reporter, stop=stop)
+        experiment = make_experiment(config, starts=not run.has_checkpoint())
+        run.create(config.to_dict())
+        run.write_data(experiment.facts)
+    reporter = Reporter(quiet=not first)
+    with losses_told():
+        exit_code = train([experiment], [run], reporter, stop=stop)
+    if not first:
+        return exit_code
     status = run.read_status()
     reporter.console.print(table(f"Result of {arguments.workdir}", result_rows(status)))
     if "error" in status:
         print(f"error: {status['error']}", file=sys.stderr)
     return exit_code
+
+
+def _processes(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[bool]:
+    """Find the other processes of this command; gives whether this is the first one.
+
+    What is wrong in any of them before the context ends is told once and ends all.
+    """
+    options = arguments.coordinator, arguments.num_processes, arguments.process_id
+    processes = find_processes(*options)
+    if processes is None:
+        return contextlib.nullcontext(True)
+    from resnet_jax.training.hosts import connect, together
+
+    connect(processes)
+    return together()
 
 
 def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
@@ -115,13 +137,18 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from resnet_jax.training.run_directory import RunDirectory
 
-    run = RunDirectory(arguments.workdir)
-    config = run.load_config(overrides)
+    with _processes(arguments) as first:
+        run = RunDirectory(arguments.workdir, writes=first)
+        config = run.load_config(overrides)
     keep_compiled_programs(config)
     from resnet_jax.training.evaluate import evaluate_run
+    from resnet_jax.training.hosts import losses_told
     from resnet_jax.training.progress import Reporter, table
 
-    result = evaluate_run(run, config, arguments.step, arguments.split)
+    with losses_told():
+        result = evaluate_run(run, config, arguments.step, arguments.split)
+    if not first:
+        return 0
     if arguments.json:
         print(json.dumps(result))
     else:

@@ -89,6 +89,10 @@ class RunsTogether:
         """Inside a compiled function: int32 places in the batch of a run."""
         return jnp.arange(batch_size, dtype=jnp.int32)
 
+    def gather(self, weights: Any) -> Any:
+        """Weights as they are: a run is on one device."""
+        return weights
+
     def compile(
         self, function: Callable, inputs: str = "replicated", returns_state: bool = False
     ) -> Any:

@@ -1,10 +1,12 @@
 """Metrics of a whole split: every example once."""
 
+import contextlib
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.hosts import together
 from resnet_jax.training.programs import Programs
 from resnet_jax.training.restore import open_checkpoint
 from resnet_jax.training.run_directory import RunDirectory
@@ -27,8 +29,10 @@ def evaluate_run(
     Raises:
         UserError: nothing was saved, no such checkpoint, or a damaged one.
     """
-    with open_checkpoint(run, which) as (checkpoints, step):
-        experiment = make_experiment(config, split)
+    with contextlib.ExitStack() as stack:
+        with together():
+            checkpoints, step = stack.enter_context(open_checkpoint(run, which))
+            experiment = make_experiment(config, split)
         state, _ = checkpoints.restore(step, experiment.state_shapes())
     parallel = experiment.parallel
     placed = parallel.place([state]), parallel.stack([experiment.numbers])

@@ -8,6 +8,7 @@ from typing import Any
 from resnet_jax.errors import UserError
 from resnet_jax.training.clock import Clock
 from resnet_jax.training.experiment import Experiment
+from resnet_jax.training.hosts import Agreement
 from resnet_jax.training.interruption import SIGNALS, Stopped, StopRequest
 from resnet_jax.training.intervals import is_due, next_due
 from resnet_jax.training.programs import Programs, means
@@ -53,11 +54,12 @@ def train(
             run.lock()
         records = [stack.enter_context(Record(*p)) for p in zip(experiments, runs, strict=True)]
         stop = stop or stack.enter_context(StopRequest())
+        agreement = stack.enter_context(Agreement(stop))
         programs = programs or Programs(experiments[0])
-        loop = Loop(records, reporter, programs, stop, stop_early)
+        loop = Loop(records, reporter, programs, agreement, stop_early)
         try:
             loop.begin()
-            while loop.goes_on() and stop.signal is None:
+            while loop.goes_on() and not agreement.reached():
                 loop.advance()
                 stop.defer()
                 loop.log_and_evaluate_and_save()
@@ -98,11 +100,11 @@ class Loop:
         records: Sequence[Record],
         reporter: Reporter,
         programs: Programs,
-        stop: StopRequest,
+        agreement: Agreement,
         stop_early: StopEarly | None = None,
     ) -> None:
         self.records, self.reporter, self.programs = records, reporter, programs
-        self.stop, self.stop_early = stop, stop_early
+        self.agreement, self.stop_early = agreement, stop_early
         self.experiment = records[0].experiment
         self.seeds = tuple(record.experiment.config.seed for record in records)
         self.step = 0
@@ -224,7 +226,7 @@ class Loop:
             self._stop_early(self.stop_early)
 
     def _leave_if_stopped(self) -> None:
-        if self.stop.signal is not None:
+        if self.agreement.reached():
             raise EvaluationLeftError
 
     def _tell(self, record: Record, line: dict[str, Any]) -> None:

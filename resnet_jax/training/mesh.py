@@ -71,6 +71,15 @@ class JitMesh:
         """Inside a compiled function: int32 places in the batch, split over the devices."""
         return lax.with_sharding_constraint(jnp.arange(batch_size, dtype=jnp.int32), self._split)
 
+    def gather(self, weights: Any) -> Any:
+        """Inside a compiled function: sharded weights put together on every device.
+
+        Without it XLA may split a convolution by its filters and move images instead.
+        """
+        if self.fsdp == 1:
+            return weights
+        return lax.with_sharding_constraint(weights, self._replicated)
+
     def compile(
         self, function: Callable, inputs: str = "replicated", returns_state: bool = False
     ) -> Any:

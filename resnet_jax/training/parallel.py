@@ -49,6 +49,9 @@ class Parallel(Protocol):
     def positions(self, batch_size: int) -> jax.Array:
         """Inside a compiled function: int32 places in the batch (of this device's share)."""
 
+    def gather(self, weights: Any) -> Any:
+        """Inside a compiled function: sharded weights put together, for use in the network."""
+
     def compile(
         self, function: Callable, inputs: str = "replicated", returns_state: bool = False
     ) -> Any:

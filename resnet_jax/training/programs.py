@@ -82,6 +82,7 @@ class Programs:
             ema_every=config.train.ema_every,
             survival_probability=numbers.get("model.survival_probability"),
             axis_name=self.experiment.parallel.axis_name,
+            gather=self.experiment.parallel.gather,
         )
 
     def evaluate(

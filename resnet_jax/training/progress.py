@@ -58,6 +58,7 @@ def describe(experiment: Experiment) -> dict[str, str]:
     height, width, channels = facts["image_shape"]
     shortcut = model.shortcut or models.FAMILIES[model.family].shortcut
     device = jax.devices()[0]
+    processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
     total, epochs = experiment.total_steps, _epochs(experiment, experiment.total_steps)
     return {
         "model": f"{model.family} resnet, depth {model.depth}, shortcut {shortcut}, {model.dtype}",
@@ -67,7 +68,7 @@ def describe(experiment: Experiment) -> dict[str, str]:
         "data": f"{facts['name']}: {facts['train_examples']:,} train, {facts['eval_examples']:,} "
         f"{facts['eval_split']}, {height}×{width}×{channels}, on the "
         + ("device" if facts["on_device"] else "host"),
-        "devices": f"{devices} × {device.device_kind} ({config.parallel.mode})",
+        "devices": f"{devices} × {device.device_kind} ({config.parallel.mode}){processes}",
         "batch": f"{batch_size} ({batch_size // devices} a device)",
         "duration": f"{total:,} steps, {epochs:.4g} epochs",
     }
@@ -98,10 +99,12 @@ class Reporter:
 
     Args:
         console: where to; stdout by default.
+        quiet: print nothing.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+        soft_wrap = not sys.stdout.isatty()
+        self.console = console or Console(highlight=False, soft_wrap=soft_wrap, quiet=quiet)
         self._bar: Progress | None = None
         self._refreshed = 0.0
         self._last_step = 0

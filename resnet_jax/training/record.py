@@ -11,6 +11,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.checkpoint import Checkpoints, DamagedCheckpointError
 from resnet_jax.training.experiment import Experiment
+from resnet_jax.training.hosts import exchange
 from resnet_jax.training.programs import Programs, means
 from resnet_jax.training.run_directory import RunDirectory, evaluations
 from resnet_jax.training.state import TrainState
@@ -93,14 +94,17 @@ class Record:
             del self.evaluations[later]
         found = []
         for damaged, error in self.damaged.items():
-            self.run.set_aside(self.run.checkpoints / str(damaged))
+            if self.run.writes:
+                self.run.set_aside(self.run.checkpoints / str(damaged))
             found.append(
                 f"checkpoint of step {damaged} is damaged ({error.reason}): going on from step {step}"
             )
+        # Other processes look only once it is moved.
+        exchange("")
         self.checkpoints.forget_after(step)
         if unreadable := self.run.forget_after(step):
             found.append(f"metrics.jsonl had {unreadable} lines that cannot be read: left out")
-        if self.experiment.config.log.tensorboard:
+        if self.experiment.config.log.tensorboard and self.run.writes:
             self.tensorboard = TensorBoard(self.run.tensorboard, step)
         return found
 

@@ -49,10 +49,11 @@ class RunDirectory:
 
     Args:
         path: need not exist yet.
+        writes: what is written goes to disk; of several processes only the first one's does.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, writes: bool = True) -> None:
+        self.path, self.writes = Path(path), writes
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self._metrics = self.path / "metrics.jsonl"
@@ -65,6 +66,8 @@ class RunDirectory:
             UserError: it belongs to another config or process, is no run directory, or cannot be
                 written.
         """
+        if not self.writes:
+            return
         if self.path.exists() and not self.path.is_dir():
             raise self._refused("is no directory")
         if (self.path / "config.json").exists():
@@ -87,6 +90,8 @@ class RunDirectory:
         Raises:
             UserError: as `claim`.
         """
+        if not self.writes:
+            return
         self.claim(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -102,6 +107,8 @@ class RunDirectory:
         Raises:
             UserError: one does, or the directory cannot be written.
         """
+        if not self.writes:
+            return
         try:
             self._lock.acquire()
             for left_by_a_kill in self.path.glob(".*.json*.[0-9]*"):
@@ -208,6 +215,8 @@ class RunDirectory:
     def log(self, event: str, step: int, **numbers: Any) -> dict[str, Any]:
         """Append a line to metrics.jsonl and return it."""
         line = {"event": event, "step": step, **numbers}
+        if not self.writes:
+            return line
         try:
             with self._metrics.open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -272,6 +281,8 @@ class RunDirectory:
         self._write(name, json.dumps(content, indent=2) + "\n")
 
     def _write(self, name: str, text: str) -> None:
+        if not self.writes:
+            return
         temporary = self.path / f".{name}.{os.getpid()}"
         try:
             temporary.write_text(text)

@@ -5,6 +5,7 @@ devices, masks, hosts and parts of a batch add up exactly: `loss` (sum over exam
 `count`. Where labels are mixed, the one with the larger share is the correct one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -43,6 +44,7 @@ class StepOptions:
         ema_every: steps between their updates.
         survival_probability: p_L of stochastic depth instead of the network's own.
         axis_name: mapped axis over which gradients and metrics are combined; None under jit.
+        gather: puts sharded weights together for the network.
     """
 
     loss: Loss = softmax_loss
@@ -52,6 +54,7 @@ class StepOptions:
     ema_every: int = 1
     survival_probability: jax.Array | None = None
     axis_name: str | None = None
+    gather: Callable[[Arrays], Arrays] = lambda weights: weights
 
 
 def train_step(
@@ -120,6 +123,8 @@ def _gradient(
 ) -> tuple[Arrays, Arrays, Metrics]:
     """Gradient of the mean loss, new running statistics and metrics."""
 
+    weights = options.gather(state.params)
+
     def of_part(batch_stats: Arrays, part: Batch) -> tuple[Arrays, Arrays, Metrics]:
         def loss(params: Arrays):
             logits, new_stats = network.train(
@@ -128,7 +133,7 @@ def _gradient(
             losses = options.loss(logits, part)
             return losses.mean(), (new_stats, _metrics(logits, losses, part))
 
-        gradient, (new_stats, metrics) = jax.grad(loss, has_aux=True)(state.params)
+        gradient, (new_stats, metrics) = jax.grad(loss, has_aux=True)(weights)
         return gradient, new_stats, metrics
 
     if options.accumulate_steps == 1:
@@ -160,6 +165,7 @@ def eval_step(
         options: of the training; metrics are summed over its axis.
     """
     options = options or StepOptions()
+    weights = options.gather(weights)
     logits = network.evaluate(
         weights["params"], weights["batch_stats"], batch["image"], options.survival_probability
     )

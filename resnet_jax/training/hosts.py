@@ -1,0 +1,195 @@
+"""Several processes that train one run: how they find each other, fail together and stop together.
+
+Each runs the same command on its own devices. The first one, process 0, writes logs, status and
+metrics; all write their shards of a checkpoint, so the run directory must be one that all see.
+"""
+
+import contextlib
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from resnet_jax.errors import UserError
+from resnet_jax.training.interruption import StopRequest
+from resnet_jax.training.launchers import Processes
+
+# A process that is silent for so long is taken for dead, and JAX ends the others.
+HEARTBEAT_SECONDS = 30
+CONNECT_SECONDS = 300
+# Others may be decoding a data set meanwhile; one that dies ends the waiting.
+MEETING_MILLISECONDS = 3600 * 1000
+_meetings = itertools.count()
+
+
+def connect(processes: Processes) -> None:
+    """Start `jax.distributed`; before any other use of JAX.
+
+    Raises:
+        UserError: the processes do not find each other.
+    """
+    # Its signal handler would take the place of ours (`interruption.py`).
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            processes.coordinator,
+            processes.count,
+            processes.index,
+            initialization_timeout=CONNECT_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            "--coordinator",
+            processes.coordinator,
+            f"the processes of this run did not find each other ({reason})",
+            "give --coordinator, --num_processes and --process_id, or --num_processes=1 to run alone",
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def _client() -> Any:
+    # JAX has no public name for the store that its processes share.
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def exchange(text: str) -> list[str]:
+    """What each process gave, by process; all call this equally often."""
+    if jax.process_count() == 1:
+        return [text]
+    client, name = _client(), f"resnet_jax/exchange/{next(_meetings)}"
+    client.key_value_set(f"{name}/{jax.process_index():06}", text)
+    client.wait_at_barrier(name, MEETING_MILLISECONDS)
+    return [value for _, value in sorted(client.key_value_dir_get(name))]
+
+
+@contextlib.contextmanager
+def together() -> Iterator[bool]:
+    """Gives whether this process is the first one, which writes. A `UserError` of any process in this context ends all of them; one of them tells it.
+
+    Raises:
+        UserError: in the first process that has one.
+        SystemExit: 2 in the others.
+    """
+    mine: UserError | None = None
+    try:
+        yield is_first()
+    except UserError as error:
+        mine = error
+    told = exchange("" if mine is None else str(mine))
+    wrong = [index for index, text in enumerate(told) if text]
+    if not wrong:
+        return
+    if mine is not None and wrong[0] == jax.process_index():
+        raise mine
+    raise SystemExit(2)
+
+
+@contextlib.contextmanager
+def losses_told() -> Iterator[None]:
+    """Ends this process, with code 1 and one line, when a computation with the others fails.
+
+    A device that waits for a lost process in silence is ended by JAX after `HEARTBEAT_SECONDS`.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        me, reason = jax.process_index(), " ".join(str(error).split())[:200]
+        print(
+            f"error: process {me} of {jax.process_count()} lost another one ({reason}); see what that "
+            "one says; the same command goes on from the last checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+        # The ordinary way out would wait for the lost process.
+        os._exit(1)
+
+
+class Agreement:
+    """Stops all processes at the same call when one of them gets a signal. A context manager.
+
+    A thread waits for the notice of a stop and then tells the others how many calls this process has
+    begun; the last call of all is the largest of these numbers. The calls themselves do not wait.
+
+    Args:
+        stop: where the signals of this process are noted.
+    """
+
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+        self._client: Any = _client() if jax.process_count() > 1 else None
+        self._name = f"resnet_jax/stop/{next(_meetings)}"
+        self._lock = threading.Lock()
+        self._calls, self._told = 0, False
+        # The number of the last call, and the signal, once they are agreed.
+        self._last: tuple[int, int] | None = None
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> "Agreement":
+        if self._client is not None:
+            self._stop.defer()
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._client is not None:
+            self._notify("over")
+            self._thread.join(timeout=HEARTBEAT_SECONDS)
+
+    def reached(self) -> bool:
+        """Before a call to the devices: whether all processes stop here.
+
+        All processes ask equally often; then `StopRequest.signal` is that of the one that got it.
+        """
+        if self._client is None:
+            return self._stop.signal is not None
+        if self._stop.signal is not None and not self._told:
+            self._notify(str(int(self._stop.signal)))
+        with self._lock:
+            if self._last is not None and self._calls >= self._last[0]:
+                self._stop.signal = self._last[1]
+                return True
+            self._calls += 1
+            return False
+
+    def _notify(self, notice: str) -> None:
+        self._told = True
+        # Another process may have been first.
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            self._client.key_value_set(f"{self._name}/notice", notice)
+
+    def _follow(self) -> None:
+        client, name = self._client, self._name
+        # An error means that another process is lost, and that JAX ends this one.
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            while (notice := self._wait_for_notice()) is None:
+                pass
+            if notice == "over":
+                return
+            with self._lock:
+                client.key_value_set(f"{name}/calls/{jax.process_index()}", str(self._calls))
+                client.wait_at_barrier(name, MEETING_MILLISECONDS)
+                calls = client.key_value_dir_get(f"{name}/calls/")
+                self._last = max(int(value) for _, value in calls), int(notice)
+
+    def _wait_for_notice(self) -> str | None:
+        try:
+            return self._client.blocking_key_value_get(f"{self._name}/notice", MEETING_MILLISECONDS)
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" in str(error):
+                return None
+            raise
