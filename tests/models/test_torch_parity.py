@@ -88,7 +88,7 @@ def test_logits_agree_in_eval_mode(name):
         ("resnet20_A", "native"),
         ("resnet20_A", "loop_safe"),
         ("resnet50", "native"),
-        ("resnet50", "loop_safe"),
+        pytest.param("resnet50", "loop_safe", marks=pytest.mark.slow),
     ],
 )
 def test_gradients_and_running_statistics_agree_in_train_mode(name, convolution):

@@ -81,7 +81,12 @@ def alone(x64, configs):
 
 
 @pytest.mark.parametrize(
-    "layout", ["vmap", "map", "shard and map", pytest.param("shard", marks=pytest.mark.slow)]
+    "layout",
+    [
+        "vmap",
+        "map",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("shard", "shard and map")),
+    ],
 )
 def test_each_of_several_runs_equals_the_run_alone(configs, alone, layout):
     losses, states, results = trained(configs, LAYOUTS[layout](len(configs)))
