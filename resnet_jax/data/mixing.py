@@ -1,9 +1,9 @@
 """Mixup and cutmix: each image of a batch is mixed with its neighbour.
 
 Positions 2k and 2k + 1 of the shuffled batch are each other's partners, so that no device needs
-another's images and the result is the same on any number of devices; where a batch has each image
-several times in a row, the partner is the same one of the next image's. Each image draws a share of
-its own (timm's `elem` mode); its target is the same mixture of the two labels.
+another's images and the result is the same on any number of devices. Where a batch has each image
+several times in a row, partners stand further apart. Each image draws a share of its own (timm's
+`elem` mode); its target is the same mixture of the two labels.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,27 @@ import jax
 import jax.numpy as jnp
 
 
+def symmetric_beta(key: jax.Array, alpha: float) -> jax.Array:
+    """A float32 scalar ~ Beta(α, α), of a λ or as well of 1 - λ.
+
+    Without the rejection loop of `jax.random.beta`, whose end the devices would have to agree on.
+    Ulrich's formula gives B ~ Beta(α + 1, α + 1) of two uniform variates (Devroye 1986, "Non-Uniform
+    Random Variate Generation", IX.3). As Gamma(α) is Gamma(α + 1) U^(1/α), two more turn it into
+    Beta(α, α); by the logit, so that small α lose no digits.
+    """
+    radius_key, angle_key, power_key = jax.random.split(key, 3)
+    radius = jnp.sqrt(1 - jax.random.uniform(radius_key) ** (2 / (2 * alpha + 1)))
+    larger = (1 + radius * jnp.cos(2 * jnp.pi * jax.random.uniform(angle_key))) / 2
+    first, second = jax.random.exponential(power_key, (2,))
+    logit = jnp.log(larger) - jnp.log1p(-larger) + (first - second) / alpha
+    return jax.nn.sigmoid(logit).astype(jnp.float32)
+
+
 def mixup(
     key: jax.Array, image: jax.Array, partner: jax.Array, alpha: float
 ) -> tuple[jax.Array, jax.Array]:
     """λ image + (1 - λ) partner with λ ~ Beta(α, α), and 1 - λ (Zhang et al. 2018, "mixup", §2)."""
-    # 1 - λ has the distribution of λ, and in this form small shares keep their digits.
-    share = jax.random.beta(key, alpha, alpha, dtype=jnp.float32)
+    share = symmetric_beta(key, alpha)
     return image + share.astype(image.dtype) * (partner - image), share
 
 
@@ -30,7 +45,7 @@ def cutmix(
     Before it is cut at the edges the box has the area 1 - λ, λ ~ Beta(α, α).
     """
     area_key, box_key = jax.random.split(key)
-    area = jax.random.beta(area_key, alpha, alpha, dtype=jnp.float32)
+    area = symmetric_beta(area_key, alpha)
     inside = box_mask(box_key, image.shape, area)
     return jnp.where(inside, partner, image), inside.mean(dtype=jnp.float32)
 
@@ -67,17 +82,26 @@ class Mixing:
 
     Attributes:
         mixup, cutmix: α of each; 0: none.
-        apart: positions between partners, `data.repeats`; batches have a multiple of twice as many.
+        repeats: times in a row that a batch has each image.
     """
 
     mixup: float = 0.0
     cutmix: float = 0.0
-    apart: int = 1
+    repeats: int = 1
+
+    @property
+    def group(self) -> int:
+        """Positions among which partners are found.
+
+        Partners are half as far apart, a power of 2 that is no less than `repeats`, so that they show
+        different images and common batch sizes are multiples of it.
+        """
+        return 2 << (self.repeats - 1).bit_length()
 
     def __call__(
         self, keys: jax.Array, images: jax.Array, labels: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Mix a batch.
+        """Mix a batch, or a part of it that begins and ends at a multiple of `group`.
 
         Args:
             keys: one key an image, [batch].
@@ -107,5 +131,5 @@ class Mixing:
 
     def _partners(self, array: jax.Array) -> jax.Array:
         """What stands at the other position of each pair; first axis: batch."""
-        pairs = array.reshape(-1, 2, self.apart, *array.shape[1:])
+        pairs = array.reshape(-1, 2, self.group // 2, *array.shape[1:])
         return pairs[:, ::-1].reshape(array.shape)

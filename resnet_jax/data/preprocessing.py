@@ -1,7 +1,7 @@
 """What happens to a batch of uint8 images inside the compiled step."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ class Preprocessing:
         augmentation: of normalised training images.
         distortions: before it, functions of a key and one uint8 image, in turn.
         pca_noise: deviation of a random shift of the colours; 0: none.
-        mixing: of pairs of augmented images.
+        mixing: of pairs of augmented images; None: none.
     """
 
     mean: tuple[float, ...]
@@ -36,7 +36,7 @@ class Preprocessing:
     augmentation: Augmentation
     distortions: tuple[Distortion, ...] = ()
     pca_noise: float = 0.0
-    mixing: Mixing = field(default_factory=Mixing)
+    mixing: Mixing | None = None
 
     def normalise(self, images: jax.Array) -> jax.Array:
         """uint8[batch, height, width, channels] → float32, mean 0 and deviation 1 a channel."""
@@ -78,7 +78,7 @@ class Preprocessing:
             "mask": jnp.ones(labels.shape, bool),
             "key": keys(random_streams.DROPOUT),
         }
-        if self.mixing != Mixing():
+        if self.mixing:
             mixed = self.mixing(keys(random_streams.MIX), batch["image"], labels)
             batch |= dict(zip(("image", "other_label", "weight"), mixed, strict=True))
         return batch
@@ -115,6 +115,14 @@ POLICIES: dict[str, Callable[[ConfigDict, tuple[float, ...]], Distortion | None]
 }
 
 
+def make_mixing(config: ConfigDict) -> Mixing | None:
+    """The mixtures of a config; None: there are none."""
+    train = config.train
+    if not (train.mixup or train.cutmix):
+        return None
+    return Mixing(train.mixup, train.cutmix)
+
+
 def make_preprocessing(
     config: ConfigDict, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Preprocessing:
@@ -127,7 +135,7 @@ def make_preprocessing(
     Raises:
         UserError: a choice that does not exist, or an augmentation that the images cannot have.
     """
-    data, train = config.data, config.train
+    data = config.data
     jitter = ColourJitter(data.brightness, data.contrast, data.saturation, data.hue)
     policy = choose("data.policy", data.policy, POLICIES)(data, mean)
     if data.pca_noise and len(mean) != 3:
@@ -140,5 +148,5 @@ def make_preprocessing(
         Augmentation(data.pad, data.flip, data.cutout, data.erase, data.erase_fill),
         tuple(distortions) + ((policy,) if policy else ()),
         data.pca_noise,
-        Mixing(train.mixup, train.cutmix),
+        make_mixing(config),
     )

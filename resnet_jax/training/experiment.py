@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from resnet_jax import models
 from resnet_jax.config import to_steps
 from resnet_jax.data import cache
+from resnet_jax.data.preprocessing import make_mixing
 from resnet_jax.data.sources import Source, open_source
 from resnet_jax.errors import UserError
 from resnet_jax.training.hyperparameters import hyperparameters, program_key
@@ -164,12 +165,12 @@ def make_experiment(
 
 def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
     batch_size, parts = config.train.batch_size, config.train.accumulate_steps
-    mixes = config.train.mixup or config.train.cutmix
-    # Pairs of images are mixed on one device.
-    unit = parallel.num_devices * (math.lcm(parts, 2) if mixes else parts)
+    mixing = make_mixing(config)
+    group = mixing.group if mixing else 1
+    unit = parallel.num_devices * math.lcm(parts, group)
     if batch_size % unit:
         parted = f" times train.accumulate_steps {parts}" if parts > 1 else ""
-        parted += " and, for pairs to mix, of 2 on each" if mixes else ""
+        parted += f", and each device's share one of {group} to mix pairs" if mixing else ""
         raise UserError(
             "train.batch_size",
             batch_size,

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 
-from resnet_jax.data.mixing import Mixing
+from resnet_jax.data.mixing import Mixing, symmetric_beta
 
 
 def pairs(count, size):
@@ -13,6 +14,20 @@ def pairs(count, size):
     value = jnp.arange(2 * count) % 2
     images = jnp.broadcast_to(value[:, None, None, None], (2 * count, *size, 1)).astype(jnp.float32)
     return jax.random.split(jax.random.key(0), 2 * count), images, jnp.arange(2 * count)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 3.0])
+def test_symmetric_beta_is_beta_distributed(alpha):
+    keys = jax.random.split(jax.random.key(0), 20000)
+    sample = np.asarray(jax.jit(jax.vmap(symmetric_beta, (0, None)))(keys, alpha), float)
+    assert np.all((sample >= 0) & (sample <= 1))
+    # float32 has no numbers just below 1: they are counted by their distance from 0.
+    near = sample[sample < 0.5]
+    assert abs(len(near) / len(sample) - 0.5) < 0.02
+    beta = stats.beta(alpha, alpha)
+    assert stats.kstest(near, lambda x: 2 * beta.cdf(x)).pvalue > 1e-3
+    far = 1 - sample[sample >= 0.5]
+    assert stats.ks_2samp(np.round(near, 6), np.round(far, 6)).pvalue > 1e-3
 
 
 def test_mixups_share_is_beta_distributed_and_is_that_of_the_pixels():
@@ -77,10 +92,14 @@ def test_both_are_each_taken_half_of_the_time_and_a_part_is_mixed_as_in_the_whol
             np.testing.assert_array_equal(a, b[part])
 
 
-def test_repeated_images_are_not_mixed_with_themselves():
-    """Twelve positions, each example three times in a row."""
-    examples = jnp.arange(12) // 3
-    keys = jax.random.split(jax.random.key(0), 12)
-    images = jnp.broadcast_to(examples[:, None, None, None], (12, 2, 2, 1)).astype(jnp.float32)
-    _, others, _ = jax.jit(Mixing(mixup=0.2, apart=3))(keys, images, jnp.arange(12))
-    np.testing.assert_array_equal(others, [3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8])
+@pytest.mark.parametrize(("repeats", "group"), [(1, 2), (2, 4), (3, 8), (4, 8), (5, 16)])
+def test_repeated_images_are_not_mixed_with_themselves(repeats, group):
+    mixing = Mixing(mixup=0.2, repeats=repeats)
+    assert mixing.group == group
+    positions = np.arange(3 * group)
+    partners = np.asarray(mixing._partners(jnp.asarray(positions)))
+    np.testing.assert_array_equal(partners[partners], positions)
+    np.testing.assert_array_equal(partners // group, positions // group)
+    # Wherever in the batch the row of an image begins.
+    for start in range(repeats):
+        assert np.all((positions + start) // repeats != (partners + start) // repeats)
