@@ -54,15 +54,21 @@ def blend(image: jax.Array, degenerate: jax.Array, factor: jax.Array) -> jax.Arr
 
 def histogram(image: jax.Array) -> jax.Array:
     """How often each value occurs in each channel, int32[256, channels]."""
-    channels = image.shape[-1]
-    flat = image.reshape(-1, channels).astype(jnp.int32)
-    return jnp.zeros((256, channels), jnp.int32).at[flat, jnp.arange(channels)].add(1)
+    counts = jnp.zeros(256 * image.shape[-1], jnp.int32)
+    counts = counts.at[_entries(image)].add(1, mode="promise_in_bounds")
+    return counts.reshape(256, -1)
 
 
 def look_up(image: jax.Array, table: jax.Array) -> jax.Array:
     """Replace each value v of channel c by `table[v, c]`; table: int32[256, channels]."""
-    channels = jnp.arange(image.shape[-1])
-    return table.astype(jnp.uint8)[image.astype(jnp.int32), channels]
+    entries = table.astype(jnp.uint8).reshape(-1)
+    return entries.at[_entries(image)].get(mode="promise_in_bounds").reshape(image.shape)
+
+
+def _entries(image: jax.Array) -> jax.Array:
+    """Where the entries of all values of an image stand in a flat table, int32[…]."""
+    channels = image.shape[-1]
+    return (image.astype(jnp.int32) * channels + jnp.arange(channels)).reshape(-1)
 
 
 def autocontrast(counts: jax.Array) -> jax.Array:
@@ -120,7 +126,8 @@ def shift_hue(image: jax.Array, turns: jax.Array) -> jax.Array:
         jnp.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
     offsets = jnp.array([5.0, 3.0, 1.0])
-    place = jnp.mod(offsets + (sixth + 6 * turns)[..., None], 6)
+    place = offsets + (sixth + 6 * turns)[..., None]
+    place -= 6 * jnp.floor(place / 6)
     share = jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
     return jnp.round(value[..., None] - chroma[..., None] * share).astype(jnp.uint8)
 

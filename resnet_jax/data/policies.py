@@ -73,7 +73,11 @@ def _table(operation: jax.Array, amount: jax.Array, counts: jax.Array) -> jax.Ar
         "solarize": colour.solarize(amount),
         "solarize_add": colour.solarize_add(amount),
     }
-    return _select(operation, tables, jnp.broadcast_to(colour.VALUES, counts.shape))
+    stacked = jnp.stack([jnp.broadcast_to(table, counts.shape) for table in tables.values()])
+    is_it = operation == np.array([OPERATIONS.index(name) for name in tables])
+    # Chosen by a product, it is computed once; by `where`, XLA would compute it for every pixel.
+    chosen = jnp.einsum("k,kvc->vc", is_it.astype(jnp.float32), stacked.astype(jnp.float32))
+    return jnp.where(is_it.any(), chosen, colour.VALUES)
 
 
 def _draw(key: jax.Array, amounts: Mapping[str, jax.Array | float]) -> tuple[jax.Array, jax.Array]:
