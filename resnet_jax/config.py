@@ -145,11 +145,15 @@ SCHEMA: dict[str, Any] = {
         "dtype": Field("str", "float32", "compute type: float32, bfloat16, float16 or float64"),
     },
     "data": {
-        "name": Field("str", "digits", "digits, synthetic, or a TFDS name such as cifar10"),
+        "name": Field(
+            "str",
+            "digits",
+            "digits, synthetic, folder:PATH, hf:NAME, hf:PATH, or a TFDS name such as cifar10",
+        ),
         "data_dir": Field(
             "str",
             None,
-            "TFDS directory; None: $TFDS_DATA_DIR or TFDS's own default",
+            "TFDS directory, None: $TFDS_DATA_DIR or TFDS's default; where a relative PATH begins",
             optional=True,
             place=True,
         ),
@@ -161,7 +165,7 @@ SCHEMA: dict[str, Any] = {
             place=True,
         ),
         "train_split": Field("str", "train", "split trained on; TFDS sub-splits work"),
-        "eval_split": Field("str", None, "None: test, or else validation", optional=True),
+        "eval_split": Field("str", None, "None: test, or else validation or val", optional=True),
         "image_size": Field(
             "int",
             None,
@@ -184,7 +188,25 @@ SCHEMA: dict[str, Any] = {
         "max_device_bytes": Field(
             "int", 2**31, "largest decoded split that auto puts on the device, in bytes", POSITIVE
         ),
-        "num_threads": Field("int", 4, "threads that decode images", POSITIVE, place=True),
+        "num_threads": Field(
+            "int", 4, "threads that decode images, in each process", POSITIVE, place=True
+        ),
+        "num_processes": Field(
+            "int",
+            0,
+            "processes that decode streamed training images; 0: this one",
+            NON_NEGATIVE,
+            place=True,
+        ),
+        "max_bad_examples": Field(
+            "int", 0, "damaged images that a run bears, of all splits", NON_NEGATIVE, place=True
+        ),
+        "repeats": Field(
+            "int",
+            1,
+            "times in a row that a batch has each image, each augmented on its own",
+            POSITIVE,
+        ),
         "pad": Field("int", 0, "zero padding before a random crop, in pixels", NON_NEGATIVE),
         "flip": Field("bool", False, "mirror left to right with probability 1/2"),
         "cutout": Field("int", 0, "side of a square set to the mean, in pixels", NON_NEGATIVE),
@@ -312,6 +334,29 @@ SCHEMA: dict[str, Any] = {
             (),
             "shorter sides in pixels that each image is resized to; logits are averaged; (): as is",
             POSITIVE,
+            place=True,
+        ),
+        "image_size": Field(
+            "int",
+            None,
+            "height and width in pixels; None: data.image_size, or the largest scale of a stream",
+            POSITIVE,
+            optional=True,
+            place=True,
+        ),
+        "crop_fraction": Field(
+            "float",
+            None,
+            "share of the shorter side that crops keep; None: data.crop_fraction",
+            ("greater than 0, at most 1", lambda v: 0 < v <= 1),
+            optional=True,
+            place=True,
+        ),
+        "crops": Field(
+            "int",
+            1,
+            "1, or 10: corners and centre, also mirrored; logits are averaged",
+            ("1 or 10", lambda v: v in (1, 10)),
             place=True,
         ),
     },

@@ -11,8 +11,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from resnet_jax.data.damage import DamagedImages
+from resnet_jax.data.decoding import DamagedImageError, pixels
+from resnet_jax.data.examples import ArrayExamples, Examples, Source
 from resnet_jax.data.images import centre_crop
-from resnet_jax.data.sources import ArrayExamples, Examples, Source
 from resnet_jax.errors import UserError
 
 STATISTICS_SAMPLE = 10_000
@@ -51,6 +53,7 @@ def decoded(
     crop_fraction: float,
     directory: Path,
     num_threads: int,
+    damaged: DamagedImages | None = None,
 ) -> ArrayExamples:
     """All examples of a split as arrays, from the cache where they are there.
 
@@ -60,38 +63,53 @@ def decoded(
         crop_fraction: share of the shorter side that the centre crop keeps.
         directory: of the cache.
         num_threads: threads that decode.
+        damaged: where damaged images are counted, which are left out; None: none may be.
 
     Returns:
         images: uint8[examples, height, width, channels]; labels: int32[examples].
 
     Raises:
-        UserError: the cache directory cannot be written.
+        UserError: the cache directory cannot be written, or too many images are damaged.
     """
+    damaged = damaged or DamagedImages(0)
     shape = image_shape(source, image_size)
     resize = image_size is not None
     geometry = f"{shape[0]}x{shape[1]}" + (f"-{crop_fraction!r}" if resize else "")
     path = directory / f"{_stem(source, split)}-{geometry}.npz"
     if path.is_file():
         with np.load(path) as arrays:
+            # Written since damaged images are left out.
+            for name, problem in arrays.get("damaged", ()):
+                damaged.add(DamagedImageError(str(name), str(problem)))
             return ArrayExamples(arrays["images"], arrays["labels"])
 
     examples = source.open(split)
     images = np.empty((len(examples), *shape), np.uint8)
     labels = np.empty(len(examples), np.int32)
 
-    def read(index: int) -> None:
-        image, labels[index] = examples[index]
-        images[index] = centre_crop(image, shape[0], crop_fraction) if resize else image
+    def read(index: int) -> DamagedImageError | None:
+        try:
+            image, labels[index] = examples[index]
+            images[index] = centre_crop(image, shape[0], crop_fraction) if resize else pixels(image)
+        except DamagedImageError as error:
+            return error
+        return None
 
     with ThreadPoolExecutor(num_threads) as pool:
-        for _ in pool.map(read, range(len(examples))):
-            pass
-    _write(path, lambda file: np.savez(file, images=images, labels=labels))
+        problems = list(pool.map(read, range(len(examples))))
+    found = [problem for problem in problems if problem is not None]
+    for problem in found:
+        damaged.add(problem)
+    kept = np.array([problem is None for problem in problems], bool)
+    if found:
+        images, labels = images[kept], labels[kept]
+    named = np.array([(problem.name, problem.problem) for problem in found], str).reshape(-1, 2)
+    _write(path, lambda file: np.savez(file, images=images, labels=labels, damaged=named))
     return ArrayExamples(images, labels)
 
 
 def statistics(
-    source: Source, split: str, directory: Path, examples: Examples
+    source: Source, split: str, directory: Path, examples: Examples, num_threads: int = 1
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of a split, computed once and kept.
 
@@ -100,10 +118,14 @@ def statistics(
             the content of decoded examples, which depends on their size and crop.
         directory: of the cache.
         examples: of this split. Every image of decoded ones counts; of others, which are slow to
-            read, 10,000 evenly spaced ones do.
+            read, 10,000 evenly spaced ones do, without those that are damaged.
+        num_threads: threads that decode.
 
     Returns:
         mean, std: one number a channel, pixel values scaled to 0 to 1.
+
+    Raises:
+        UserError: all images are damaged, or the cache directory cannot be written.
     """
     content = "sampled"
     if isinstance(examples, ArrayExamples):
@@ -113,14 +135,31 @@ def statistics(
         kept = json.loads(path.read_text())
     else:
         if isinstance(examples, ArrayExamples):
-            images: Iterable[np.ndarray] = examples.images
+            histogram = _histogram(examples.images)
         else:
-            picked = np.linspace(0, len(examples) - 1, min(len(examples), STATISTICS_SAMPLE))
-            images = (examples[index][0] for index in picked.round().astype(int).tolist())
-        mean, std = channel_statistics(images)
+            histogram = _sampled_histogram(source, split, examples, num_threads)
+        mean, std = _mean_and_deviation(histogram)
         kept = {"mean": mean.tolist(), "std": std.tolist()}
         _write(path, lambda file: file.write(json.dumps(kept).encode()))
     return tuple(kept["mean"]), tuple(kept["std"])
+
+
+def _sampled_histogram(
+    source: Source, split: str, examples: Examples, num_threads: int
+) -> np.ndarray:
+    def of_example(index: int) -> np.ndarray | None:
+        try:
+            return _histogram([pixels(examples[index][0])])
+        except DamagedImageError:
+            return None
+
+    picked = np.linspace(0, len(examples) - 1, min(len(examples), STATISTICS_SAMPLE))
+    with ThreadPoolExecutor(num_threads) as pool:
+        found = list(pool.map(of_example, picked.round().astype(int).tolist()))
+    histograms = [histogram for histogram in found if histogram is not None]
+    if not histograms:
+        raise UserError("data split", split, f"of {source.name} has no image that can be read")
+    return np.sum(histograms, 0)
 
 
 def channel_statistics(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -131,13 +170,20 @@ def channel_statistics(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.nda
     Returns:
         mean, std: float64[channels], pixel values scaled to 0 to 1.
     """
-    histogram = sum(
-        np.stack(
-            [np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(image, -1, 0)]
-        )
+    return _mean_and_deviation(_histogram(images))
+
+
+def _histogram(images: Iterable[np.ndarray]) -> np.ndarray:
+    """How many pixels of each channel have each value: int64[channels, 256]."""
+    counts = (
+        [np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(image, -1, 0)]
         for image in images
     )
-    weights = np.asarray(histogram / np.sum(histogram, -1, keepdims=True))
+    return np.asarray(sum(map(np.array, counts)))
+
+
+def _mean_and_deviation(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    weights = histogram / histogram.sum(-1, keepdims=True)
     values = np.arange(256) / 255
     mean = weights @ values
     variance = weights @ np.square(values) - np.square(mean)

@@ -1,63 +1,121 @@
-"""Host-side image geometry: what makes every image of a data set the same size."""
+"""Host-side image geometry: what makes every image of a data set the same size.
 
+Both crops choose a box from the size of the image alone, and resize that box and nothing else.
+"""
+
+import cv2
 import numpy as np
 from PIL import Image
 
+from resnet_jax.data.decoding import EncodedImage, Pixels, pixels
 
-def _to_pil(image: np.ndarray) -> Image.Image:
-    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-
-
-def _to_array(image: Image.Image, channels: int) -> np.ndarray:
-    array = np.asarray(image, np.uint8)
-    return array.reshape(*array.shape[:2], channels)
+# The pipeline has threads of its own, an image each.
+cv2.setNumThreads(1)
 
 
-def centre_crop(image: np.ndarray, size: int, fraction: float = 1.0) -> np.ndarray:
+def centre_crop(image: Pixels, size: int, fraction: float = 1.0) -> np.ndarray:
     """Resize the shorter side to `size / fraction`, then cut the centre.
 
+    Only what is left by the cut is computed. The filter is Pillow's bilinear one, whose support
+    grows with the reduction.
+
     Args:
-        image: uint8[height, width, channels] with 1 or 3 channels.
+        image: uint8[height, width, channels] with 1 or 3 channels, or encoded.
         size: height and width of the result, pixels.
         fraction: share of the shorter side that is kept (0.875 is usual for ImageNet).
 
     Returns:
         uint8[size, size, channels].
+
+    Raises:
+        DamagedImageError: it cannot be decoded.
     """
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     shorter = round(size / fraction)
-    if min(height, width) != shorter:
-        scale = shorter / min(height, width)
-        height, width = max(size, round(height * scale)), max(size, round(width * scale))
-        image = _to_array(
-            _to_pil(image).resize((width, height), Image.Resampling.BILINEAR), channels
-        )
-    top, left = (height - size) // 2, (width - size) // 2
-    return image[top : top + size, left : left + size]
+    scale = shorter / min(height, width)
+    # Sides of the whole image, were it resized.
+    rows, columns = max(size, round(height * scale)), max(size, round(width * scale))
+    top, left = (rows - size) // 2, (columns - size) // 2
+    array = pixels(image)
+    if min(height, width) == shorter:
+        return array[top : top + size, left : left + size]
+    y, x = height / rows, width / columns
+    box = left * x, top * y, min((left + size) * x, width), min((top + size) * y, height)
+    return _by_pillow(array, size, box)
 
 
-def random_resized_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def random_resized_crop(image: Pixels, size: int, rng: np.random.Generator) -> np.ndarray:
     """Resize a random part of the image (Szegedy et al. 2015, "Going Deeper with Convolutions", §6).
 
     The part has 8% to 100% of the area and an aspect ratio from 3/4 to 4/3; where ten draws do not
     fit into the image, its centre is taken.
 
     Args:
-        image: uint8[height, width, channels] with 1 or 3 channels.
+        image: uint8[height, width, channels] with 1 or 3 channels, or encoded.
         size: height and width of the result, pixels.
         rng: source of the crop.
 
     Returns:
         uint8[size, size, channels].
+
+    Raises:
+        DamagedImageError: it cannot be decoded.
     """
     height, width, channels = image.shape
+    box = _draw_box(height, width, rng)
+    if box is None:
+        return centre_crop(image, size)
+    left, top, right, bottom = box
+    if isinstance(image, EncodedImage):
+        factor = min(right - left, bottom - top) / size
+        array, reduction = image.pixels(2 ** max(0, int(np.log2(factor))))
+    else:
+        array, reduction = image, 1
+    rows = slice(top // reduction, -(-bottom // reduction))
+    columns = slice(left // reduction, -(-right // reduction))
+    return _resized(array[rows, columns], size).reshape(size, size, channels)
+
+
+def _draw_box(
+    height: int, width: int, rng: np.random.Generator
+) -> tuple[int, int, int, int] | None:
+    """(left, top, right, bottom) of a random part, or None where ten draws do not fit."""
     for _ in range(10):
         area = height * width * rng.uniform(0.08, 1.0)
         aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
         w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
-            left, top = rng.integers(width - w + 1), rng.integers(height - h + 1)
-            box = (left, top, left + w, top + h)
-            crop = _to_pil(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
-            return _to_array(crop, channels)
-    return centre_crop(image, size)
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, top, left + w, top + h
+    return None
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    """Bilinear and antialiased.
+
+    Pillow's filter is a triangle that reaches `ratio` pixels to each side where the image shrinks by
+    that ratio. OpenCV, which is several times faster, has the triangle that reaches 1 pixel; up to a
+    ratio of about 2 a smoothing before it brings its variance from 1/6 to the ratio² / 6 of Pillow's.
+    """
+    ratios = image.shape[0] / size, image.shape[1] / size
+    if min(ratios) >= 2:
+        return _by_pillow(image, size)
+    if max(ratios) > 1:
+        down, across = (_smoothing(ratio) for ratio in ratios)
+        image = cv2.sepFilter2D(image, -1, across, down, borderType=cv2.BORDER_REPLICATE)
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _by_pillow(
+    image: np.ndarray, size: int, box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """`box` (left, top, right, bottom) of the image, or all of it, at uint8[size, size, channels]."""
+    channels = image.shape[-1]
+    whole = Image.fromarray(image[..., 0] if channels == 1 else image)
+    crop = whole.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(crop, np.uint8).reshape(size, size, channels)
+
+
+def _smoothing(ratio: float) -> np.ndarray:
+    side = min(max(ratio**2 - 1, 0) / 12, 1 / 3)
+    return np.array([side, 1 - 2 * side, side], np.float32)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.data.sources import EMBEDDED, needs_tensorflow, tfds_builder
+from resnet_jax.data.embedded import EMBEDDED
+from resnet_jax.data.tfds import needs_tensorflow, tfds_builder
 from resnet_jax.errors import UserError
 
 # MNIST's file format, http://yann.lecun.com/exdb/mnist: big-endian magic number and dimensions.

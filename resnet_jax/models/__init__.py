@@ -20,6 +20,7 @@ from resnet_jax.models.stage import stack_blocks, unstack_blocks
 from resnet_jax.models.stem import STEMS
 from resnet_jax.models.stochastic import Dropout, StochasticDepth
 from resnet_jax.models.summary import Part, summarize
+from resnet_jax.models.ten_crop import ten_crop_logits, ten_crops
 from resnet_jax.models.zoo import FAMILIES, ZOO, create, resnet
 
 __all__ = [
@@ -56,6 +57,8 @@ __all__ = [
     "resnet",
     "stack_blocks",
     "summarize",
+    "ten_crop_logits",
+    "ten_crops",
     "training_view",
     "unstack_blocks",
 ]

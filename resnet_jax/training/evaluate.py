@@ -1,6 +1,7 @@
 """Metrics of a whole split: every example once."""
 
 import contextlib
+import sys
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -37,4 +38,6 @@ def evaluate_run(
     parallel = experiment.parallel
     placed = parallel.place([state]), parallel.stack([experiment.numbers])
     (result,) = Programs(experiment).evaluate(*placed)
+    for damage in experiment.inputs.damaged.take_new():
+        print(f"warning: damaged image: {damage}", file=sys.stderr)
     return result | {"split": experiment.facts["eval_split"], "step": step}

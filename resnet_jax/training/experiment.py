@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 from resnet_jax import models
 from resnet_jax.config import to_steps
 from resnet_jax.data import cache
+from resnet_jax.data.examples import Source
 from resnet_jax.data.preprocessing import make_mixing
-from resnet_jax.data.sources import Source, open_source
+from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
 from resnet_jax.training.hyperparameters import hyperparameters, program_key
-from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
+from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs, ten_crop_size
 from resnet_jax.training.losses import make_loss
 from resnet_jax.training.model import check_model, model_builder
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
@@ -128,7 +129,7 @@ def make_experiment(
     global_statistics = config.parallel.batch_statistics == "global"
     axis_name = parallel.axis_name if global_statistics else None
     build = model_builder(config, source.num_classes, shape[-1], axis_name)
-    network = make_network(build, config.evaluate.scales)
+    network = make_network(build, config.evaluate.scales, ten_crop_size(config))
     model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
     check_model(config, model, shape)
     reads = starts and config.model.init_from is not None

@@ -56,6 +56,7 @@ def train(
         stop = stop or stack.enter_context(StopRequest())
         agreement = stack.enter_context(Agreement(stop))
         programs = programs or Programs(experiments[0])
+        stack.callback(experiments[0].inputs.close)
         loop = Loop(records, reporter, programs, agreement, stop_early)
         try:
             loop.begin()
@@ -136,6 +137,8 @@ class Loop:
         self.reporter.start(self.experiment, names, self.step)
         for line in found:
             self.reporter.console.print(line)
+        self.experiment.inputs.damaged.begin((self.active or self.records)[0].damaged_images())
+        self._tell_damage(self.step)
         self._write_status("running")
         if self._evaluation_is_left():
             self._evaluate()
@@ -164,7 +167,10 @@ class Loop:
         """One compiled call. The metrics of the one before are read meanwhile."""
         at_most = self.experiment.config.train.steps_per_call
         length = at_most if at_most <= self._steps_to_boundary() else 1
-        own, shared = self.experiment.inputs.train(self.step, self.seeds)
+        try:
+            own, shared = self.experiment.inputs.train(self.step, self.seeds)
+        finally:
+            self._tell_damage(self.step + 1)
         call = self.programs.training(length)
         self.state, metrics = call(self.state, self.numbers, own, shared)
         self.pending.append((self.step, metrics))
@@ -199,8 +205,9 @@ class Loop:
         if not (log or evaluate or save):
             return
         self._read_metrics()
+        wait = e.inputs.take_wait() if log else {}
         for record in self.active if log else ():
-            self._tell(record, record.log_training(self.step, self.clock.rate()))
+            self._tell(record, record.log_training(self.step, self.clock.rate(), **wait))
         if log:
             self._write_status("running")
         if evaluate and self.active:
@@ -219,6 +226,8 @@ class Loop:
             results = self.programs.evaluate(self.state, self.numbers, self._leave_if_stopped)
         except EvaluationLeftError:
             return
+        finally:
+            self._tell_damage(self.step)
         for record, result in zip(self.records, results, strict=True):
             if record.active and self.step not in record.evaluations:
                 self._tell(record, record.log_evaluation(self.step, result))
@@ -228,6 +237,12 @@ class Loop:
     def _leave_if_stopped(self) -> None:
         if self.agreement.reached():
             raise EvaluationLeftError
+
+    def _tell_damage(self, step: int) -> None:
+        for damage in self.experiment.inputs.damaged.take_new():
+            self.reporter.warn(f"damaged image: {damage}")
+            for record in self.active:
+                record.log_damage(step, damage)
 
     def _tell(self, record: Record, line: dict[str, Any]) -> None:
         self.reporter.event(line, record.run.path.name if len(self.records) > 1 else "")

@@ -31,6 +31,10 @@ def check_model(
     smallest = model.stem.smallest_image
     sides = [("data.image_size", config.data.image_size, min(image_shape[:2]))]
     sides += [("evaluate.scales", scale, scale) for scale in config.evaluate.scales]
+    if config.evaluate.image_size is not None:
+        sides.append(
+            ("evaluate.image_size", config.evaluate.image_size, config.evaluate.image_size)
+        )
     for field, value, side in sides:
         if side < smallest:
             small = f"images of {side} pixels are too small for the stem, which needs {smallest}"

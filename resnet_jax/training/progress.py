@@ -107,11 +107,12 @@ class Reporter:
         self.console = console or Console(highlight=False, soft_wrap=soft_wrap, quiet=quiet)
         self._bar: Progress | None = None
         self._refreshed = 0.0
-        self._last_step = 0
+        self._last_step, self._batch_size = 0, 1
 
     def start(self, experiment: Experiment, workdirs: Sequence[str], step: int) -> None:
         """The table at the start, and the bar."""
         self._last_step = experiment.total_steps
+        self._batch_size = experiment.config.train.batch_size
         title = f"Training in {workdirs[0]}"
         if len(workdirs) > 1:
             title = f"Training {len(workdirs)} runs together: {workdirs[0]}, …"
@@ -153,7 +154,15 @@ class Reporter:
         )
         if "images_per_second" in line:
             text += f"  {line['images_per_second']:,.0f} images/s"
+            # Of the time of a step; a few % are no news.
+            waits = line.get("input_wait", 0) * line["images_per_second"] / self._batch_size
+            if waits > 0.03:
+                text += f"  waits for input {waits:.0%}"
         self.console.print(f"{text}  {name}" if name else text)
+
+    def warn(self, text: str) -> None:
+        """A line that is no metric."""
+        self.console.print(f"warning: {text}", markup=False)
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from resnet_jax.data.decoding import DamagedImageError
 from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.checkpoint import Checkpoints, DamagedCheckpointError
@@ -118,12 +119,22 @@ class Record:
             for name in NOTHING:
                 self.totals[name] += metrics[name][index].item()
 
-    def log_training(self, step: int, images_per_second: float) -> dict[str, Any]:
+    def log_training(self, step: int, images_per_second: float, **waits: float) -> dict[str, Any]:
         """Write a train line and start new totals."""
         rate = float(self.experiment.schedule(step))
         numbers = means(self.totals) | {"learning_rate": rate}
         self.totals = dict(NOTHING)
-        return self._log("train", step, **numbers, images_per_second=round(images_per_second, 1))
+        numbers["images_per_second"] = round(images_per_second, 1)
+        return self._log("train", step, **numbers, **waits)
+
+    def log_damage(self, step: int, damage: DamagedImageError) -> None:
+        """Write a line that names a damaged image."""
+        self.run.log("bad_example", step, example=damage.name, problem=damage.problem)
+
+    def damaged_images(self) -> dict[str, str]:
+        """Name and problem of those that the run has told of."""
+        lines = (line for line in self.run.read_metrics() if line["event"] == "bad_example")
+        return {line["example"]: line["problem"] for line in lines}
 
     def log_evaluation(self, step: int, result: dict[str, Any]) -> dict[str, Any]:
         """Write an eval line."""

@@ -15,6 +15,7 @@ from resnet_jax.models import (
     compile_for_initialisation,
     evaluation_view,
     multi_scale_logits,
+    ten_crop_logits,
     training_view,
 )
 
@@ -59,12 +60,14 @@ class Network:
         build: makes the module from its `nnx.Rngs`.
         train_graph, eval_graph: graph definitions.
         scales: shorter sides in pixels that evaluation resizes each image to; empty: as it is.
+        ten_crops: size in pixels of the ten crops that evaluation cuts; None: it takes the image.
     """
 
     build: Callable[[nnx.Rngs], Any]
     train_graph: Any
     eval_graph: Any
     scales: tuple[int, ...] = ()
+    ten_crops: int | None = None
 
     def initialise(self, key: jax.Array) -> Arrays:
         """Fresh `{"params", "batch_stats"}`; pure, so it can be compiled."""
@@ -95,6 +98,8 @@ class Network:
     ) -> jax.Array:
         """Logits float32[batch, classes] by running statistics."""
         model = nnx.merge(self.eval_graph, params, batch_stats)
+        if self.ten_crops is not None:
+            return ten_crop_logits(model, images, self.ten_crops, survival_probability)
         if not self.scales:
             return model(images, survival_probability=survival_probability)
         return multi_scale_logits(
@@ -102,12 +107,14 @@ class Network:
         )
 
 
-def make_network(build: Callable[[nnx.Rngs], Any], scales: Sequence[int] = ()) -> Network:
+def make_network(
+    build: Callable[[nnx.Rngs], Any], scales: Sequence[int] = (), ten_crops: int | None = None
+) -> Network:
     """Split off the graph of the module that `build` makes, without computing its arrays."""
     model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     train_graph = nnx.graphdef(training_view(model))
     eval_graph = nnx.graphdef(evaluation_view(model))
-    return Network(build, train_graph, eval_graph, tuple(scales))
+    return Network(build, train_graph, eval_graph, tuple(scales), ten_crops)
 
 
 def initial_state(

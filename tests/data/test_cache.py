@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_jax.data import cache
+from resnet_jax.data.decoding import pixels
+from resnet_jax.data.examples import ArrayExamples
 from resnet_jax.data.images import centre_crop
-from resnet_jax.data.sources import ArrayExamples, open_source
+from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
 
 
@@ -36,7 +38,7 @@ def assert_same(examples, images, labels):
 def read(source, split):
     examples = source.open(split)
     images, labels = zip(*(examples[index] for index in range(len(examples))), strict=True)
-    return images, labels
+    return [pixels(image) for image in images], labels
 
 
 @pytest.fixture

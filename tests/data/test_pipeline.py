@@ -10,15 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_jax.data.augment import Augmentation
+from resnet_jax.data.examples import ArrayExamples
 from resnet_jax.data.images import centre_crop
-from resnet_jax.data.pipeline import (
-    DeviceData,
-    StreamData,
-    eval_mask,
-    host_eval_batches,
-)
+from resnet_jax.data.pipeline import DeviceData, eval_mask
 from resnet_jax.data.preprocessing import Preprocessing
-from resnet_jax.data.sources import ArrayExamples, open_source
+from resnet_jax.data.sources import open_source
+from resnet_jax.data.stream import StreamData, host_eval_batches
 from resnet_jax.random_streams import run_key
 
 counts = st.integers(1, 9)

@@ -66,10 +66,13 @@ def status(workdir):
     return json.loads((workdir / "status.json").read_text())
 
 
+CLOCK = ("images_per_second", "input_wait")
+
+
 def metrics(workdir):
     """Lines of metrics.jsonl without what depends on the clock."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in CLOCK} for line in lines]
 
 
 def saved_steps(workdir):

@@ -1,0 +1,213 @@
+"""The stream: batches decoded on the host through Grain. This module imports no JAX.
+
+The order is that of the whole batch, and so is the random number of a crop: both are functions of the
+seed and the position in the endless stream (`pipeline.py`). A process then makes the positions that
+are its share, so a batch is the same for any number of processes and workers.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from resnet_jax.data.decoding import DamagedImageError, Pixels, pixels
+from resnet_jax.data.examples import Examples
+from resnet_jax.data.images import centre_crop, random_resized_crop
+
+HostBatch = dict[str, np.ndarray]
+
+
+class StreamData:
+    """A training split decoded on the host by threads or processes.
+
+    Args:
+        examples: random access to the split.
+        batch_size: of the whole batch.
+        image_size: height and width in pixels; None leaves images as they are.
+        crop_fraction: share of the shorter side kept, where crops are not random.
+        random_crop: random resized crops.
+        num_threads: threads that decode, in each process.
+        num_processes: processes that decode; 0: this one.
+        repeats: positions in a row that an example of the order takes, with crops of their own.
+        positions: of the batch, that are made here; None: all.
+        max_damaged: damaged examples in a row that the next one of the split stands in for.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        batch_size: int,
+        image_size: int | None,
+        crop_fraction: float = 1.0,
+        random_crop: bool = False,
+        num_threads: int = 4,
+        num_processes: int = 0,
+        repeats: int = 1,
+        positions: range | None = None,
+        max_damaged: int = 0,
+    ) -> None:
+        self.examples, self.num_examples = examples, len(examples)
+        self.batch_size, self.positions = batch_size, positions or range(batch_size)
+        self.num_threads, self.num_processes = num_threads, num_processes
+        self.repeats = repeats
+        self._attempts = min(max_damaged + 1, self.num_examples)
+        self._geometry = image_size, crop_fraction, random_crop
+
+    def host_batch(self, step: int, seed: int) -> HostBatch:
+        """(This process's share of) the batch of a step, on the host.
+
+        Returns:
+            `image`: uint8[share, height, width, channels]; `label`: int32[share]; `index`:
+            int32[share], the example that the order has there; `damaged`: int32[share], how many
+            examples in a row from that one on are damaged, so that the one behind them stands here.
+            Where even that is damaged, `damaged` is `max_damaged + 1` or all, and `image` is blank.
+        """
+        return self._batches(seed)[step]
+
+    def host_batches(self, step: int, seed: int) -> Any:
+        """An iterator over the batches of `step`, `step + 1`, …, decoded ahead."""
+        return iter(self.dataset(step, seed))
+
+    def dataset(self, step: int, seed: int) -> Any:
+        """The batches of `step`, `step + 1`, … as a `grain.IterDataset`, decoded ahead."""
+        import grain
+
+        threads = self.num_threads
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(4, threads))
+        batches = self._batches(seed)[step:].to_iter_dataset(options)
+        if not self.num_processes:
+            return batches
+        _parse_flags()
+        return batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.num_processes))
+
+    def _batches(self, seed: int) -> Any:
+        import grain
+
+        order = grain.MapDataset.range(self.num_examples).seed(seed).shuffle().repeat()
+        if self.repeats > 1:
+            order = grain.MapDataset.source(_Repeated(order, self.repeats)).seed(seed)
+        elements = order.random_map(self._load)
+        return grain.MapDataset.source(_Batches(elements, self.batch_size, self.positions))
+
+    def _load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        for damaged in range(self._attempts):
+            try:
+                image, label = self.examples[(index + damaged) % self.num_examples]
+                image = self._crop(image, rng)
+                return _element(image, label, index, damaged)
+            except DamagedImageError:
+                continue
+        return _element(np.zeros((0, 0, 0), np.uint8), 0, index, self._attempts)
+
+    def _crop(self, image: Pixels, rng: np.random.Generator) -> np.ndarray:
+        size, fraction, random_crop = self._geometry
+        if random_crop and size is not None:
+            return random_resized_crop(image, size, rng)
+        return _sized(image, size, fraction)
+
+
+def _element(image: np.ndarray, label: int, index: int, damaged: int) -> dict[str, Any]:
+    numbers = {"label": label, "index": index, "damaged": damaged}
+    return {"image": image} | {name: np.int32(number) for name, number in numbers.items()}
+
+
+class _Repeated:
+    """Each element of an endless order several times in a row."""
+
+    def __init__(self, order: Any, repeats: int) -> None:
+        self.order, self.repeats = order, repeats
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> int:
+        return self.order[position // self.repeats]
+
+
+class _Batches:
+    """The share of each batch of an endless stream of elements."""
+
+    def __init__(self, elements: Any, batch_size: int, positions: Sequence[int]) -> None:
+        self.elements, self.batch_size, self.positions = elements, batch_size, positions
+
+    def __len__(self) -> int:
+        return len(self.elements) // self.batch_size
+
+    def __getitem__(self, step: int) -> HostBatch:
+        start = step * self.batch_size
+        return _stacked([self.elements[start + position] for position in self.positions])
+
+
+def _stacked(elements: Sequence[dict[str, Any]]) -> HostBatch:
+    # A blank image has no size of its own.
+    shape = max(element["image"].shape for element in elements)
+    for element in elements:
+        if element["image"].size == 0:
+            element["image"] = np.zeros(shape, np.uint8)
+    return {name: np.stack([element[name] for element in elements]) for name in elements[0]}
+
+
+def host_eval_batches(
+    examples: Examples,
+    batch_size: int,
+    image_size: int | None,
+    crop_fraction: float,
+    num_threads: int,
+    positions: range | None = None,
+) -> Iterator[HostBatch]:
+    """All examples of a split once, in order, in batches of one size.
+
+    Args:
+        examples: random access to the split.
+        batch_size: of the whole batch.
+        image_size: height and width in pixels; None leaves images as they are.
+        crop_fraction: share of the shorter side kept.
+        num_threads: threads that decode.
+        positions: of the batch, that are made here; None: all.
+
+    Yields:
+        `image` uint8[share, …], `label` int32[share] and `mask` bool[share], which is False for
+        damaged images and for the padding of the last batch.
+    """
+    import grain
+
+    positions = positions or range(batch_size)
+    share = len(positions)
+    blank = _blank(examples, image_size)
+
+    def load(place: int) -> dict[str, Any]:
+        index = place // share * batch_size + positions[place % share]
+        if index < len(examples):
+            with contextlib.suppress(DamagedImageError):
+                image, label = examples[index]
+                array = _sized(image, image_size, crop_fraction)
+                return {"image": array, "label": np.int32(label), "mask": np.True_}
+        return {"image": blank, "label": np.int32(0), "mask": np.False_}
+
+    places = -(-len(examples) // batch_size) * share
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * share)
+    dataset = grain.MapDataset.range(places).map(load).to_iter_dataset(options)
+    yield from dataset.batch(share)
+
+
+def _sized(image: Pixels, size: int | None, fraction: float) -> np.ndarray:
+    return pixels(image) if size is None else centre_crop(image, size, fraction)
+
+
+def _blank(examples: Examples, size: int | None) -> np.ndarray:
+    """A black image like the first one that is not damaged."""
+    for index in range(len(examples)):
+        with contextlib.suppress(DamagedImageError):
+            height, width, channels = examples[index][0].shape
+            return np.zeros((size or height, size or width, channels), np.uint8)
+    return np.zeros((size or 1, size or 1, 3), np.uint8)
+
+
+def _parse_flags() -> None:
+    # Grain's workers copy absl's flags, which must be parsed.
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["resnet_jax"])
