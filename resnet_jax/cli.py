@@ -11,7 +11,7 @@ from resnet_jax.arguments import make_parser
 from resnet_jax.config_file import load_config, override
 from resnet_jax.errors import UserError
 from resnet_jax.training.compilation_cache import keep_compiled_programs
-from resnet_jax.training.interruption import Stopped, StopRequest
+from resnet_jax.training.interruption import StopRequest
 from resnet_jax.training.launchers import find_processes
 
 Command = Callable[[argparse.Namespace, dict[str, str]], int]
@@ -30,9 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except Stopped as stopped:
-        print(f"{stopped.state} before anything was trained", file=sys.stderr)
-        return stopped.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

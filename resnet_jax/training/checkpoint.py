@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from resnet_jax.errors import UserError
+from resnet_jax.training.hosts import exchange
 from resnet_jax.training.integrity import checksums, difference, sealed, shapes, unsealed
 from resnet_jax.training.state import TrainState
 
@@ -50,7 +51,7 @@ class Checkpoints:
         read_only: never write or delete.
 
     Raises:
-        UserError: the directory cannot be made.
+        UserError: it is no directory.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Checkpoints:
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
+        if directory.exists() and not directory.is_dir():
+            raise UserError("checkpoint", str(directory), "is no directory", "move it away")
         self._evaluations = evaluations
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(
@@ -78,11 +81,7 @@ class Checkpoints:
             # Nothing in a checkpoint is read before it is known to be good.
             lightweight_initialize=True,
         )
-        try:
-            self._manager = ocp.CheckpointManager(self.directory, options=options)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError("checkpoint", str(directory), f"cannot be used ({reason})") from error
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -177,36 +176,37 @@ class Checkpoints:
         if step not in self.steps():
             have = ", ".join(map(str, self.steps())) or "none"
             raise UserError("checkpoint", step, f"{self.directory} has {have}")
-        content = self._read_meta(step)
         target = _target(like)
-        if content is not None:
-            self._refuse_other_model(step, content["shapes"], shapes(target))
-        state = self._read_state(step, target, checked=content is not None)
-        if content is None:
-            return TrainState(**state), self._read_item(step, "meta", ocp.args.JsonRestore())
-        if changed := difference(checksums(state), content["checksums"]):
+        content = self._read(step, "meta", ocp.args.JsonRestore())
+        if isinstance(content, dict) and set(content) == UNSEALED:
+            return TrainState(**self._read_unchecked(step, target)), content
+        opened = unsealed(content)
+        if opened is None:
+            raise self._damaged(step, "the checksum of its metadata is wrong")
+        self._refuse_other_model(step, opened["shapes"], shapes(target))
+        state = self._read(step, "state", ocp.args.StandardRestore(target))
+        if changed := difference(checksums(state), opened["checksums"]):
             raise self._damaged(step, f"the checksum of {changed}")
-        return TrainState(**state), content["meta"]
+        return TrainState(**state), opened["meta"]
 
-    def _read_meta(self, step: int) -> dict[str, Any] | None:
-        """What was saved with the state; None where a version without checksums saved it."""
+    def _read(self, step: int, name: str, args: Any) -> Any:
+        """An item of a checkpoint; one that any process cannot read is damaged for all."""
+        problem = ""
         try:
-            file = self._read_item(step, "meta", ocp.args.JsonRestore())
+            item = self._read_item(step, name, args)
         # Orbax and TensorStore raise many types for a damaged directory.
         except Exception as error:
-            raise self._damaged(step, _in_short(error)) from error
-        content = unsealed(file)
-        if content is None and set(file) != UNSEALED:
-            raise self._damaged(step, "the checksum of its metadata is wrong")
-        return content
+            problem = _in_short(error)
+        problems = [text for text in exchange(problem) if text]
+        if problems:
+            raise self._damaged(step, problems[0])
+        return item
 
-    def _read_state(self, step: int, target: Any, checked: bool) -> dict[str, Any]:
+    def _read_unchecked(self, step: int, target: Any) -> dict[str, Any]:
+        """The state of a version without checksums: there are no shapes to compare either."""
         try:
             return self._read_item(step, "state", ocp.args.StandardRestore(target))
         except Exception as error:
-            if checked:
-                raise self._damaged(step, _in_short(error)) from error
-            # Without checksums there are no shapes to compare either.
             raise UserError(
                 "checkpoint",
                 str(self.directory / str(step)),

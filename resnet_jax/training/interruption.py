@@ -1,6 +1,8 @@
 """Signals: finish the step, save, and only then stop."""
 
+import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -11,32 +13,23 @@ SIGNALS: dict[int, tuple[int, str]] = {
 }
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal ends what goes on at once.
-
-    Args:
-        number: of the signal.
-
-    Attributes:
-        exit_code, state: of `SIGNALS`.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.exit_code, self.state = SIGNALS[number]
-
-
 class StopRequest:
     """A context in which SIGINT and SIGTERM are noted in `signal` instead of ending the process.
 
-    A second SIGINT raises `Stopped`.
+    A second SIGINT ends it at once.
 
     Args:
-        at_once: until `defer` is called the first signal raises `Stopped` too: nothing is to save yet.
+        at_once: until `defer` is called, while there is nothing to save, the first signal ends the
+            process on the spot.
+
+    Attributes:
+        signal: the one that came last.
+        last_words: called with the state of `SIGNALS` before the process ends on the spot.
     """
 
     def __init__(self, at_once: bool = False) -> None:
         self.signal: int | None = None
+        self.last_words: Callable[[str], None] = lambda state: None
         self._at_once = at_once
         self._previous: dict[int, Any] = {}
 
@@ -54,7 +47,13 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        first = self.signal is None
-        self.signal = number
-        if self._at_once if first else number == signal.SIGINT:
-            raise Stopped(number)
+        first, self.signal = self.signal is None, number
+        if first and self._at_once:
+            exit_code, state = SIGNALS[number]
+            # An exception would pass through native code: while JAX is imported that crashes.
+            try:
+                self.last_words(state)
+            finally:
+                os._exit(exit_code)
+        if not first and number == signal.SIGINT:
+            raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 """The training loop, of one run or of several that one program trains together."""
 
 import contextlib
+import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.training.clock import Clock
 from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hosts import Agreement
-from resnet_jax.training.interruption import SIGNALS, Stopped, StopRequest
+from resnet_jax.training.interruption import SIGNALS, StopRequest
 from resnet_jax.training.intervals import is_due, next_due
 from resnet_jax.training.programs import Programs, means
 from resnet_jax.training.progress import Reporter
@@ -58,6 +59,7 @@ def train(
         programs = programs or Programs(experiments[0])
         stack.callback(experiments[0].inputs.close)
         loop = Loop(records, reporter, programs, agreement, stop_early)
+        stop.last_words = loop.finish
         try:
             loop.begin()
             while loop.goes_on() and not agreement.reached():
@@ -72,9 +74,9 @@ def train(
             exit_code, state = SIGNALS[stop.signal]
             loop.finish(state)
             return exit_code
-        except Stopped as stopped:
-            loop.finish(stopped.state)
-            return stopped.exit_code
+        except KeyboardInterrupt:
+            loop.finish("interrupted")
+            return SIGNALS[signal.SIGINT][0]
         except BaseException as error:
             # On a full disk the status cannot be written either; the first error is the one to tell.
             with contextlib.suppress(UserError):

@@ -91,8 +91,7 @@ class Record:
         if not self.active:
             return []
         self.saved_step = step
-        for later in [evaluated for evaluated in self.evaluations if evaluated > step]:
-            del self.evaluations[later]
+        self._forget_evaluations_after(step)
         found = []
         for damaged, error in self.damaged.items():
             if self.run.writes:
@@ -108,6 +107,10 @@ class Record:
         if self.experiment.config.log.tensorboard and self.run.writes:
             self.tensorboard = TensorBoard(self.run.tensorboard, step)
         return found
+
+    def _forget_evaluations_after(self, step: int) -> None:
+        for later in [evaluated for evaluated in self.evaluations if evaluated > step]:
+            del self.evaluations[later]
 
     def add(self, first: int, metrics: dict[str, Any], seconds: float) -> None:
         """Add the metrics[length] of the steps behind `first`; a loss that is not finite ends the run."""
@@ -163,8 +166,11 @@ class Record:
         self.write_status("running", step, seconds=seconds)
 
     def diverge(self, step: int, seconds: float) -> None:
-        """End the run, whose loss or weights are not finite at `step`."""
+        """End the run, whose loss or weights are not finite at `step`; nothing of that step is kept."""
         self.active, self.diverged = False, True
+        self.run.forget_after(step - 1)
+        self._forget_evaluations_after(step - 1)
+        self.result = self.evaluations[max(self.evaluations)] if self.evaluations else None
         error = f"loss or weights are not finite at step {step}"
         self.write_status("diverged", step, error=error, seconds=seconds)
 

@@ -1,48 +1,24 @@
-"""Training, stopping, killing, going on: real processes and real signals."""
+"""Training, evaluating and going on, in processes of their own; faults are in `faults.py`."""
 
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
 
 import pytest
 from commands import (
-    ROOT,
     assert_same_run,
-    command,
-    environment,
     launch,
     metrics,
-    saved_state,
     saved_steps,
-    start,
     status,
-    wait_for,
 )
 
 from resnet_jax.cli import main
-
-LONG = {
-    "train__duration": "60 steps",
-    "checkpoint__every": "2 steps",
-    "evaluate__every": "20 steps",
-}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
     done = launch("train", workdir)
-    assert done.returncode == 0, done.stderr
-    return workdir
-
-
-@pytest.fixture(scope="module")
-def undisturbed_long(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "long"
-    done = launch("train", workdir, **LONG)
     assert done.returncode == 0, done.stderr
     return workdir
 
@@ -104,50 +80,6 @@ def test_the_same_command_after_the_end_changes_nothing(undisturbed, tmp_path):
     assert status(again)["state"] == "done"
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "state"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "preempted")],
-)
-def test_a_signal_saves_and_the_same_command_goes_on(
-    undisturbed_long, tmp_path, number, code, state
-):
-    workdir = tmp_path / "run"
-    process = start(workdir, **LONG)
-    wait_for(lambda: (workdir / "metrics.jsonl").exists(), process)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == code, errors
-    stopped = status(workdir)
-    assert stopped["state"] == state
-    assert 0 < stopped["step"] == saved_steps(workdir)[-1] < 60
-    assert launch("train", workdir, **LONG).returncode == 0
-    assert_same_run(workdir, undisturbed_long, 60)
-
-
-def saving(workdir):
-    """Whether a save is under way: Orbax writes to a directory that is no number."""
-    return any(not path.name.isdigit() for path in (workdir / "checkpoints").iterdir())
-
-
-def test_kill_during_saves_resumes_from_the_last_complete_step(undisturbed_long, tmp_path):
-    workdir = tmp_path / "run"
-    rng = random.Random(0)
-    for _ in range(3):
-        process = start(workdir, **LONG)
-        before = saved_steps(workdir) if workdir.exists() else []
-        wait_for(lambda b=before: saved_steps(workdir) > b, process)
-        for _ in range(rng.randrange(1, 4)):
-            wait_for(lambda: saving(workdir), process)
-        process.kill()
-        process.communicate()
-        assert status(workdir)["state"] == "running"
-        assert saved_steps(workdir)
-    done = launch("train", workdir, **LONG)
-    assert done.returncode == 0, done.stderr
-    assert "going on from the checkpoint" in done.stdout
-    assert_same_run(workdir, undisturbed_long, 60)
-
-
 @pytest.mark.parametrize("placement", ["device", "stream"])
 def test_a_tfds_set_is_prepared_trained_and_evaluated(
     tmp_path, write_fashion_mnist, fashion_arrays, placement
@@ -187,56 +119,3 @@ def test_tensorboard_events_hold_the_numbers_of_the_log(tmp_path):
             scalars[value.tag, event.step] = value.simple_value
     for line in metrics(workdir):
         assert scalars[f"{line['event']}/loss", line["step"]] == pytest.approx(line["loss"])
-
-
-def test_divergence_stops_with_its_own_code_and_keeps_a_good_checkpoint(tmp_path):
-    workdir = tmp_path / "run"
-    overrides = {"optimizer__learning_rate": 1e30, "checkpoint__every": "1 step",
-                 "schedule__warmup": "4 steps", "train__ema_decay": None}  # fmt: skip
-    done = launch("train", workdir, **overrides)
-    assert done.returncode == 3
-    assert done.stderr.startswith("error: loss or weights are not finite at step")
-    assert status(workdir)["state"] == "diverged"
-    last = saved_steps(workdir)[-1]
-    assert last < status(workdir)["step"]
-    assert all(abs(array).max() < float("inf") for array in saved_state(workdir, last).values())
-
-
-def test_a_full_disk_is_one_clear_line(tmp_path):
-    mounted = tmp_path / "small"
-    mounted.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(mounted)]
-    if os.getuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        done = launch("train", mounted / "run")
-        assert done.returncode == 2, done.stderr
-        assert done.stderr.count("\n") == 1
-        assert "could not be saved (it needs" in done.stderr
-        assert "there is no checkpoint yet" in done.stderr
-        assert status(mounted / "run")["state"] == "failed"
-    finally:
-        subprocess.run(["umount", str(mounted)], check=True)
-
-
-def test_a_failed_write_keeps_the_last_checkpoint(undisturbed, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(undisturbed, workdir)
-    shutil.rmtree(workdir / "checkpoints" / "10")
-    # A file that may not grow is to the writer what a full disk is.
-    words = ["bash", "-c", 'ulimit -f 20 && exec "$@"', "bash", *command("train", workdir)]
-    limited = subprocess.run(
-        words,
-        cwd=ROOT,
-        env=environment(JAX_ENABLE_COMPILATION_CACHE="0"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert limited.returncode == 2, limited.stderr
-    message = limited.stderr.splitlines()[-1]
-    assert "could not be saved" in message
-    assert "the one of step 5 is good" in message
-    assert status(workdir)["state"] == "failed"
-    assert launch("train", workdir).returncode == 0
-    assert_same_run(workdir, undisturbed, 10)

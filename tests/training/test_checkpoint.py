@@ -1,14 +1,25 @@
-"""Checkpoints: the same bits back, on any devices; which are kept."""
+"""Checkpoints: the same bits back, on any devices, or damage is noticed; which are kept."""
+
+import random
+import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from resnet_jax.config import default_config
 from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
-from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.checkpoint import FIELDS, Checkpoints, DamagedCheckpointError
 from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.integrity import checksums, sealed, unsealed
 from resnet_jax.training.programs import Programs
 
 
@@ -85,3 +96,135 @@ def test_checkpoint_of_another_model_or_optimiser_is_refused(small_config, tmp_p
                 checkpoints.restore(1, other.state_shapes())
         with pytest.raises(UserError, match="has 1$"):
             checkpoints.restore(2, experiment_of(small_config).state_shapes())
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A directory with a checkpoint of step 1, its state and its meta."""
+    config = default_config()
+    config.model.depth, config.data.pad, config.parallel.num_devices = 8, 1, 1
+    experiment = make_experiment(config)
+    state, meta = fresh(experiment), {"totals": {"loss": 0.1}, "seconds": 2.0}
+    directory = tmp_path_factory.mktemp("saved")
+    with Checkpoints(directory, {}) as checkpoints:
+        checkpoints.save(1, state, meta)
+    return directory, state, meta, experiment.state_shapes()
+
+
+def flip_somewhere(checkpoint, rng):
+    """Flip a bit of a file, each as likely; returns which."""
+    path = rng.choice(sorted(p for p in checkpoint.rglob("*") if p.stat().st_size and p.is_file()))
+    data = bytearray(path.read_bytes())
+    place, bit = rng.randrange(len(data)), rng.randrange(8)
+    data[place] ^= 1 << bit
+    path.write_bytes(data)
+    return path.name, place, bit
+
+
+@pytest.mark.parametrize("flips", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_flipped_bit_is_noticed_or_changes_nothing(saved, tmp_path, flips):
+    directory, state, meta, shapes = saved
+    rng, noticed = random.Random(flips), 0
+    for attempt in range(flips):
+        copy = tmp_path / str(attempt)
+        shutil.copytree(directory, copy)
+        where = flip_somewhere(copy / "1", rng)
+        with Checkpoints(copy, {}) as checkpoints:
+            try:
+                restored, restored_meta = checkpoints.restore(1, shapes)
+            except DamagedCheckpointError:
+                noticed += 1
+                continue
+        assert restored_meta == meta, where
+        jax.tree.map(np.testing.assert_array_equal, restored, state)
+        shutil.rmtree(copy)
+    assert noticed > flips / 4
+
+
+def test_a_flipped_bit_of_the_arrays_is_noticed(saved, tmp_path):
+    """TensorStore reads such a file without complaint."""
+    directory, _, _, shapes = saved
+    rng = random.Random(0)
+    for attempt in range(5):
+        copy = tmp_path / str(attempt)
+        shutil.copytree(directory, copy)
+        path = max((copy / "1").rglob("*"), key=lambda path: path.stat().st_size)
+        data = bytearray(path.read_bytes())
+        data[rng.randrange(len(data) // 2)] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+        with (
+            Checkpoints(copy, {}) as checkpoints,
+            pytest.raises(DamagedCheckpointError, match="/1': is damaged"),
+        ):
+            checkpoints.restore(1, shapes)
+
+
+def by_hand(array):
+    """The checksum as integrity.py states it, in NumPy."""
+    words = np.ascontiguousarray(array).reshape(-1).view(f"u{min(array.dtype.itemsize, 4)}")
+    weights = 2 * np.arange(words.size, dtype=np.uint64) + 1
+    return int((words.astype(np.uint64) * weights % 2**32).sum() % 2**32)
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from(["float32", "float16", "int32", "uint8", "bool"]),
+        hnp.array_shapes(min_dims=0, max_dims=4, min_side=1),
+    )
+)
+def test_the_checksum_is_what_it_says(array):
+    assert checksums({"a": jnp.asarray(array)}) == {"a": by_hand(array)}
+
+
+def test_the_checksum_of_double_precision(x64):
+    array = np.random.default_rng(0).standard_normal((3, 5))
+    assert checksums({"a": jnp.asarray(array)}) == {"a": by_hand(array)}
+
+
+@given(hnp.arrays("float32", (4, 6)), st.integers(0, 23), st.integers(0, 31))
+def test_a_change_of_one_bit_always_changes_the_checksum(array, place, bit):
+    changed = array.copy()
+    changed.reshape(-1).view("u4")[place] ^= np.uint32(1 << bit)
+    assert checksums({"a": jnp.asarray(array)}) != checksums({"a": jnp.asarray(changed)})
+
+
+def test_the_checksum_is_the_same_however_an_array_is_sharded():
+    array = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)
+    mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
+    for spec in (PartitionSpec(), PartitionSpec("a"), PartitionSpec("b", "a")):
+        placed = jax.device_put(array, NamedSharding(mesh, spec))
+        assert checksums({"x": placed}) == {"x": by_hand(array)}
+
+
+def test_sealed_content_that_was_changed_does_not_open():
+    content = {"totals": {"loss": 0.1 + 0.2}, "step": 3}
+    assert unsealed(sealed(content)) == content
+    assert unsealed(sealed(content) | {"content": content | {"step": 4}}) is None
+    assert unsealed({"crc33": 1, "content": content}) is None
+
+
+def test_a_checkpoint_of_a_version_without_checksums_still_comes_back(small_config, tmp_path):
+    experiment = experiment_of(small_config)
+    state, meta = fresh(experiment), {"totals": {}, "result": None, "seconds": 1.0}
+    tree = {name: getattr(state, name) for name in FIELDS}
+    items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(4, args=items)
+    with Checkpoints(tmp_path, {}) as checkpoints:
+        restored, restored_meta = checkpoints.restore(4, experiment.state_shapes())
+        assert restored_meta == meta
+        assert_equal(restored, state)
+        other = experiment_of(small_config, model__depth=14)
+        with pytest.raises(UserError, match="damaged or of another model") as error:
+            checkpoints.restore(4, other.state_shapes())
+        assert not isinstance(error.value, DamagedCheckpointError)
+
+
+def test_a_save_without_room_is_refused_before_it_begins(small_config, tmp_path, monkeypatch):
+    state = fresh(experiment_of(small_config))
+    with Checkpoints(tmp_path, {}) as checkpoints:
+        usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(UserError, match=r"it needs .* MB, and 0\.0 MB are free"):
+            checkpoints.save(1, state, {})
+    assert not list(tmp_path.iterdir())

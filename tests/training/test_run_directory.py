@@ -1,6 +1,9 @@
 """The run directory as a contract."""
 
+import errno
+import fcntl
 import json
+import os
 
 import pytest
 
@@ -75,3 +78,60 @@ def test_a_status_alone_is_no_obstacle(tmp_path):
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no run"):
         RunDirectory(tmp_path / "other").create(default_config().to_dict())
+
+
+def test_the_second_process_is_refused_and_told_who_is_there(run):
+    """The lock is of this object, so another one stands for another process."""
+    with pytest.raises(UserError, match=rf"process {os.getpid()} on .+ is training there"):
+        RunDirectory(run.path).create(default_config().to_dict())
+    run.lock()
+    run.unlock()
+    RunDirectory(run.path).create(default_config().to_dict())
+
+
+def test_where_the_file_system_has_no_locks_nothing_is_refused(run, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    RunDirectory(run.path).create(default_config().to_dict())
+
+
+def test_what_a_kill_left_half_written_is_removed(run):
+    (run.path / ".status.json.123").write_text('{"state": "ru')
+    run.unlock()
+    run.lock()
+    assert {path.name for path in run.path.iterdir()} == {".lock", "config.json"}
+
+
+def test_a_damaged_line_is_named_and_left_out_by_a_resumed_run(run):
+    for step in (1, 2, 3):
+        run.log("train", step, loss=0.1)
+    path = run.path / "metrics.jsonl"
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    damaged = first + b'\x00\xff{"event"\r' + second + b'{"a": 1}\n' + third
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match="line 2 cannot be read"):
+        list(run.read_metrics())
+    assert [line["step"] for line in run.readable_metrics()] == [1, 3]
+    assert run.forget_after(2) == 2
+    assert [line["step"] for line in run.read_metrics()] == [1]
+    assert (run.path / "damaged" / "metrics.jsonl").read_bytes() == damaged
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "\x00"])
+def test_a_damaged_status_is_no_obstacle_to_training(run, text):
+    run.write_status("diverged", 3, 10)
+    assert run.state_when_over() == "diverged"
+    (run.path / "status.json").write_text(text)
+    assert run.state_when_over() is None
+    with pytest.raises(UserError, match="cannot be read"):
+        run.read_status()
+
+
+def test_what_is_set_aside_twice_is_kept_twice(run):
+    for content in ("a", "b"):
+        (run.path / "10").write_text(content)
+        run.set_aside(run.path / "10")
+    kept = {path.name: path.read_text() for path in (run.path / "damaged").iterdir()}
+    assert kept == {"10": "a", "10.2": "b"}
