@@ -79,7 +79,7 @@ def main() -> None:
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     figure.subplots_adjust(left=0.11, right=1, bottom=0, top=1, wspace=0.03, hspace=0.03)
     path = Path(__file__).parent / "images" / "augmentations.jpg"
-    figure.savefig(path, dpi=90, pil_kwargs={"quality": 60, "optimize": True})
+    figure.savefig(path, dpi=85, pil_kwargs={"quality": 60, "optimize": True})
 
 
 if __name__ == "__main__":

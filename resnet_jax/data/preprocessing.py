@@ -120,7 +120,7 @@ def make_mixing(config: ConfigDict) -> Mixing | None:
     train = config.train
     if not (train.mixup or train.cutmix):
         return None
-    return Mixing(train.mixup, train.cutmix)
+    return Mixing(train.mixup, train.cutmix, config.data.repeats)
 
 
 def make_preprocessing(
