@@ -66,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     option("--config", metavar="FILE", required=True, help=CONFIG)
     option("--workdir", metavar="DIR", required=True, help=WORKDIR)
+    option("--profile", metavar="START:STOP", help="trace these steps into DIR/profile")
     _add_processes(option)
 
     option = add(

@@ -74,11 +74,17 @@ def _train_until(
         from resnet_jax.training.progress import Reporter, result_rows, table
 
         experiment = make_experiment(config, starts=not run.has_checkpoint())
+        profile = None
+        if arguments.profile is not None:
+            from resnet_jax.training.profile import Profile, steps_to_profile
+
+            profiled = steps_to_profile(arguments.profile, experiment.total_steps)
+            profile = Profile(run.profile, profiled) if first else None
         run.create(config.to_dict())
         run.write_data(experiment.facts)
     reporter = Reporter(quiet=not first)
     with losses_told():
-        exit_code = train([experiment], [run], reporter, stop=stop)
+        exit_code = train([experiment], [run], reporter, stop=stop, profile=profile)
     if not first:
         return exit_code
     status = run.read_status()

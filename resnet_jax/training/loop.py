@@ -4,6 +4,7 @@ import contextlib
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from resnet_jax.errors import UserError
@@ -12,11 +13,13 @@ from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hosts import Agreement
 from resnet_jax.training.interruption import SIGNALS, StopRequest
 from resnet_jax.training.intervals import is_due, next_due
+from resnet_jax.training.profile import Profile
 from resnet_jax.training.programs import Programs, means
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.record import NOTHING, Record, all_damaged
 from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.state import TrainState
+from resnet_jax.training.utilisation import utilisation
 
 DIVERGED = 3
 StopEarly = Callable[[RunDirectory, int, float], bool]
@@ -29,6 +32,7 @@ def train(
     programs: Programs | None = None,
     stop_early: StopEarly | None = None,
     stop: StopRequest | None = None,
+    profile: Profile | None = None,
 ) -> int:
     """Train to the end, from the newest checkpoint where there is one.
 
@@ -41,6 +45,7 @@ def train(
         stop_early: called with a run, a step and its test accuracy after each evaluation; whether
             the run shall stop there; after the last step it is called, and does not count.
         stop: where signals are noted already; None: here.
+        profile: traces some steps.
 
     Returns:
         Exit code: 0 done, 3 all diverged, 130 or 143 stopped by SIGINT or SIGTERM.
@@ -60,10 +65,14 @@ def train(
         stack.callback(experiments[0].inputs.close)
         loop = Loop(records, reporter, programs, agreement, stop_early)
         stop.last_words = loop.finish
+        advance: Callable[[], None] = loop.advance
+        if profile is not None:
+            stack.callback(profile.close)
+            advance = partial(profile.advance, loop)
         try:
             loop.begin()
             while loop.goes_on() and not agreement.reached():
-                loop.advance()
+                advance()
                 stop.defer()
                 loop.log_and_evaluate_and_save()
             loop.save_if_behind()
@@ -209,7 +218,7 @@ class Loop:
         self._read_metrics()
         wait = e.inputs.take_wait() if log else {}
         for record in self.active if log else ():
-            self._tell(record, record.log_training(self.step, self.clock.rate(), **wait))
+            self._tell(record, record.log_training(self.step, **self._speed(), **wait))
         if log:
             self._write_status("running")
         if evaluate and self.active:
@@ -217,6 +226,14 @@ class Loop:
         if save:
             self._save()
         self.clock.restart()
+
+    def _speed(self) -> dict[str, float]:
+        rate = self.clock.rate()
+        # Runs that share the devices share them unequally.
+        alone = len(self.records) == 1
+        return {"images_per_second": round(rate, 1)} | (
+            utilisation(self.experiment, rate) if alone else {}
+        )
 
     def _evaluation_is_left(self) -> bool:
         e = self.experiment

@@ -122,13 +122,12 @@ class Record:
             for name in NOTHING:
                 self.totals[name] += metrics[name][index].item()
 
-    def log_training(self, step: int, images_per_second: float, **waits: float) -> dict[str, Any]:
-        """Write a train line and start new totals."""
+    def log_training(self, step: int, **speed: float) -> dict[str, Any]:
+        """Write a train line, with `images_per_second` and the like, and start new totals."""
         rate = float(self.experiment.schedule(step))
         numbers = means(self.totals) | {"learning_rate": rate}
         self.totals = dict(NOTHING)
-        numbers["images_per_second"] = round(images_per_second, 1)
-        return self._log("train", step, **numbers, **waits)
+        return self._log("train", step, **numbers, **speed)
 
     def log_damage(self, step: int, damage: DamagedImageError) -> None:
         """Write a line that names a damaged image."""

@@ -7,6 +7,7 @@
     checkpoints/      Orbax; one directory a step
     damaged/          what a resumed run found damaged and replaced
     tensorboard/      event files, where `log.tensorboard` is set
+    profile/          traces of steps (`train --profile`)
     .lock             the process that trains here holds a lock on it
 
 The JSON files are replaced atomically and metrics.jsonl grows by whole lines, so the directory can be
@@ -56,6 +57,7 @@ class RunDirectory:
         self.path, self.writes = Path(path), writes
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
+        self.profile = self.path / "profile"
         self._metrics = self.path / "metrics.jsonl"
         self._lock = Lock(self.path / ".lock")
 

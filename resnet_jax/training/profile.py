@@ -1,0 +1,63 @@
+"""A trace of some steps, which TensorBoard (with xprof) and Perfetto open."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+
+from resnet_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from resnet_jax.training.loop import Loop
+
+
+def steps_to_profile(text: str, total_steps: int) -> range:
+    """The steps of `--profile=START:STOP`: those behind START steps, up to STOP.
+
+    Raises:
+        UserError: no such steps.
+    """
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if not match:
+        raise UserError("--profile", text, "is no range of steps", "write START:STOP, e.g. 10:15")
+    start, stop = map(int, match.groups())
+    if not start < stop <= total_steps:
+        raise UserError("--profile", text, f"must be rising and end at most at {total_steps}")
+    return range(start, stop)
+
+
+class Profile:
+    """Traces the training of some steps into a directory.
+
+    Args:
+        directory: each trace is a folder of it.
+        steps: which; a call that runs several steps is traced where it begins at one of them.
+    """
+
+    def __init__(self, directory: Path, steps: range) -> None:
+        self.directory, self.steps = directory, steps
+        self._running = False
+
+    def advance(self, loop: "Loop") -> None:
+        """`loop.advance()`, traced where it is one of the steps."""
+        if loop.step not in self.steps:
+            loop.advance()
+            return
+        if not self._running:
+            # What was under way before is no part of the steps.
+            jax.block_until_ready(loop.state)
+            jax.profiler.start_trace(self.directory, create_perfetto_trace=True)
+            self._running = True
+        with jax.profiler.StepTraceAnnotation("train", step_num=loop.step):
+            loop.advance()
+        if loop.step not in self.steps:
+            jax.block_until_ready(loop.state)
+            self.close()
+            loop.reporter.console.print(f"wrote a trace to {self.directory}")
+
+    def close(self) -> None:
+        """End the trace where one is being taken."""
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()
