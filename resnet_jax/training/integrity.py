@@ -38,7 +38,13 @@ def checksums(tree: Any) -> dict[str, int]:
     """The checksum of each array of a tree, by its path."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     # A call each: they run at once, and arrays of one shape share a program.
-    sums = jax.device_get([_checksum(array) for _, array in leaves])
+    sums = []
+    for _, array in leaves:
+        sums.append(_checksum(array))
+        # Programs that talk between processes must run in one order everywhere.
+        if not array.sharding.is_fully_replicated:
+            sums[-1].block_until_ready()
+    sums = jax.device_get(sums)
     return {_name(path): int(value) for (path, _), value in zip(leaves, sums, strict=True)}
 
 

@@ -1,5 +1,6 @@
 """Training, evaluating and going on, in processes of their own; faults are in `faults.py`."""
 
+import gzip
 import json
 import shutil
 
@@ -13,6 +14,8 @@ from commands import (
 )
 
 from resnet_jax.cli import main
+from resnet_jax.errors import UserError
+from resnet_jax.training.profile import steps_to_profile
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +122,22 @@ def test_tensorboard_events_hold_the_numbers_of_the_log(tmp_path):
             scalars[value.tag, event.step] = value.simple_value
     for line in metrics(workdir):
         assert scalars[f"{line['event']}/loss", line["step"]] == pytest.approx(line["loss"])
+
+
+def test_a_profile_holds_the_steps_that_were_asked_for(tmp_path):
+    workdir = tmp_path / "run"
+    done = launch("train", workdir, "--profile=3:5", train__duration="6 steps")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (workdir / "profile" / "plugins" / "profile").iterdir()
+    assert [path.stat().st_size > 0 for path in folder.glob("*.xplane.pb")] == [True]
+    with gzip.open(folder / "perfetto_trace.json.gz") as file:
+        events = json.load(file)["traceEvents"]
+    steps = [event["args"]["step_num"] for event in events if event.get("name") == "train"]
+    assert steps == ["3", "4"]
+    assert all("mfu" not in line for line in metrics(workdir))
+
+
+@pytest.mark.parametrize("steps", ["5", "5:3", "2:2", "8:12", "a:b"])
+def test_a_profile_of_no_such_steps_is_one_clear_line(steps):
+    with pytest.raises(UserError, match="--profile"):
+        steps_to_profile(steps, total_steps=10)

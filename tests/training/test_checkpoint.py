@@ -228,3 +228,26 @@ def test_a_save_without_room_is_refused_before_it_begins(small_config, tmp_path,
         with pytest.raises(UserError, match=r"it needs .* MB, and 0\.0 MB are free"):
             checkpoints.save(1, state, {})
     assert not list(tmp_path.iterdir())
+
+
+# Number of devices, and over how many of them a state is sharded.
+PLACES = [(8, 1), (8, 4), (4, 1), (2, 2), (1, 1)]
+
+
+def test_a_state_moves_between_any_two_numbers_of_devices_and_shards(small_config, tmp_path):
+    experiments = {
+        place: experiment_of(small_config, parallel__num_devices=place[0], parallel__fsdp=place[1])
+        for place in PLACES
+    }
+    expected = fresh(experiments[1, 1])
+    for first in [(8, 4), (1, 1)]:
+        with Checkpoints(tmp_path / str(first), {}) as checkpoints:
+            parallel = experiments[first].parallel
+            checkpoints.save(1, parallel.take(parallel.place([expected])), {})
+            checkpoints.wait()
+            for place in PLACES:
+                shapes = experiments[place].state_shapes()
+                state, _ = checkpoints.restore(1, shapes)
+                assert_equal(state, expected)
+                lie = jax.tree.map(lambda a, b: a.sharding == b.sharding, state, shapes)
+                assert jax.tree.all(lie)

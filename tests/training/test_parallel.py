@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
@@ -12,6 +13,7 @@ from resnet_jax.training.programs import Programs
 
 STEPS = 20
 REFERENCE = []
+SHARDED_REFERENCE = {}
 
 
 def run(config, steps=STEPS, length=1, **overrides):
@@ -90,6 +92,38 @@ def test_accumulation_on_eight_devices_equals_one(x64, config):
         assert_same(eight, one, 1e-6)
 
 
+@pytest.mark.parametrize(
+    "fsdp",
+    [
+        pytest.param(2, marks=pytest.mark.slow),
+        4,
+        pytest.param(8, marks=pytest.mark.slow),
+    ],
+)
+def test_a_sharded_state_gives_the_same_numbers(x64, config, fsdp):
+    fields = {"train__accumulate_steps": 2, "model__remat": "block", "train__ema_decay": 0.9}
+    if "sharded" not in SHARDED_REFERENCE:
+        SHARDED_REFERENCE["sharded"] = run(config, steps=4, **fields)
+    eight = run(config, steps=4, parallel__num_devices=8, parallel__fsdp=fsdp, **fields)
+    assert_same(eight, SHARDED_REFERENCE["sharded"], 1e-6)
+
+
+def test_a_state_is_sharded_along_its_largest_axis_that_divides(small_config):
+    placed = make_experiment(
+        override(small_config, {"parallel.num_devices": 8, "parallel.fsdp": 4})
+    ).state_shapes()
+    spec = lambda array: array.sharding.spec  # noqa: E731
+    kernels = placed.params["stage2"]["blocks"][0]["branch"]
+    assert spec(kernels["conv1"]["kernel"]) == PartitionSpec(None, None, None, "fsdp")
+    assert spec(kernels["conv2"]["kernel"]) == PartitionSpec(None, None, "fsdp")
+    # Too small, or no axis divides.
+    assert spec(kernels["norm1"]["scale"]) == PartitionSpec()
+    assert spec(placed.step) == PartitionSpec()
+    momentum = jax.tree.leaves(placed.opt_state)
+    kernel_bytes = sum(a.size for a in jax.tree.leaves(placed.params) if a.size >= 1024)
+    assert sum(a.size for a in momentum if spec(a) != PartitionSpec()) == kernel_bytes
+
+
 def test_streamed_batches_on_eight_devices_equal_one(x64, config):
     one = run(config, steps=4, data__placement="stream")
     eight = run(config, steps=4, data__placement="stream", parallel__num_devices=8)
@@ -136,6 +170,8 @@ def test_evaluation_counts_every_example_once(small_config, batch_size, mode, de
         ({"parallel.num_devices": 9}, "there are 8 devices"),
         ({"parallel.mode": "pmpa"}, "did you mean 'pmap'"),
         ({"parallel.batch_statistics": "per_device"}, "set parallel.mode to 'pmap'"),
+        ({"parallel.num_devices": 8, "parallel.fsdp": 3}, "must divide the 8 devices"),
+        ({"parallel.mode": "pmap", "parallel.fsdp": 2}, "set parallel.mode to 'jit'"),
         ({"train.accumulate_steps": 3}, "accumulate_steps 3"),
         ({"model.num_classes": 11}, "digits has 10 classes"),
         ({"model.depth": 21}, "model.depth = 21: allowed: 6n"),

@@ -1,0 +1,37 @@
+"""Model FLOPs utilisation from numbers that others published."""
+
+import pytest
+
+from resnet_jax.training.utilisation import peak_of, utilisation
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", "bfloat16", 989e12),
+        ("NVIDIA H100 PCIe", "bfloat16", 756e12),
+        ("NVIDIA A100-SXM4-40GB", "float32", 156e12),
+        ("TPU v5 lite", "bfloat16", 197e12),
+        ("TPU v5", "bfloat16", 459e12),
+        ("cpu", "float32", None),
+        ("NVIDIA H100 80GB HBM3", "float64", None),
+    ],
+)
+def test_the_peak_is_that_of_the_device_and_type(kind, dtype, peak):
+    assert peak_of(kind, dtype) == peak
+
+
+def test_resnet50_at_a_known_speed(small_config, monkeypatch):
+    class Device:
+        device_kind = "NVIDIA A100-SXM4-80GB"
+
+    class Experiment:
+        config, macs = small_config, 4.1e9
+
+        class parallel:  # noqa: N801
+            num_devices = 8
+
+    small_config.model.dtype = "bfloat16"
+    monkeypatch.setattr("jax.devices", lambda: [Device()])
+    # 2,500 images/s a device × 4.1 GMAC × 6 = 61.5 of 312 TFLOP/s.
+    assert utilisation(Experiment(), 8 * 2500) == {"mfu": 0.1971}
