@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from docs import scaling  # noqa: E402
 from docs.zoo_table import rows  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,3 +35,7 @@ def test_links_and_files_exist(page):
 
 def test_table_of_named_networks_is_that_of_the_code():
     assert "\n".join(rows()) in (ROOT / "docs" / "models.md").read_text()
+
+
+def test_table_of_expected_scaling_is_that_of_its_script():
+    assert "\n".join(scaling.rows()) in (ROOT / "docs" / "parallelism.md").read_text()
