@@ -68,8 +68,8 @@ class EncodedImage:
             with self._damage():
                 size = self._open().size[::-1]
         self._orientation = _orientation(content)
-        turned = self._orientation >= 5
-        height, width = size[::-1] if turned else size
+        self._upright = self._orientation == 1
+        height, width = size[::-1] if self._orientation >= 5 else size
         self.shape = height, width, channels
 
     def pixels(self, largest_reduction: int = 1) -> tuple[np.ndarray, int]:
@@ -79,15 +79,13 @@ class EncodedImage:
             largest_reduction: a power of two.
 
         Returns:
-            uint8[height, width, channels], and the reduction: for JPEG files the largest one that
-            they can be decoded at, 1 for others.
+            uint8[height, width, channels], and the reduction: for upright JPEG files the largest
+            that they can be decoded at, 1 for others.
         """
         if self._is_plain_jpeg:
-            reduction = min(largest_reduction, LARGEST_JPEG_REDUCTION)
-            height, width = self.shape[:2] if self._orientation < 5 else self.shape[1::-1]
-            smallest = (
-                (-(-height // reduction), -(-width // reduction)) if reduction > 1 else (0, 0)
-            )
+            # A turned image would be cut into squares from another corner.
+            reduction = min(largest_reduction, LARGEST_JPEG_REDUCTION if self._upright else 1)
+            smallest = [-(-side // reduction) if reduction > 1 else 0 for side in self.shape[:2]]
             with contextlib.suppress(ValueError):
                 array = simplejpeg.decode_jpeg(
                     self.content, min_height=smallest[0], min_width=smallest[1]
@@ -137,14 +135,24 @@ def _plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
 
 def _orientation(content: bytes) -> int:
     """1 to 8, as Exif counts; 1 is upright."""
-    # To search for a segment costs less than to open the file, and most have none.
-    if content.find(b"Exif\0\0", 0, 2**16) < 0 and content.find(b"eXIf") < 0:
+    # To walk the segments costs less than to open the file, and most have no such segment.
+    if content[:2] == b"\xff\xd8" and not _has_exif_segment(content):
         return 1
     try:
         orientation = Image.open(io.BytesIO(content)).getexif().get(ExifTags.Base.Orientation, 1)
     except _DAMAGE:
         return 1
     return orientation if orientation in range(1, 9) else 1
+
+
+def _has_exif_segment(jpeg: bytes) -> bool:
+    start = 2
+    # The segments before the image are APP0 (0xE0) and on, tables and comments.
+    while jpeg[start : start + 1] == b"\xff" and jpeg[start + 1 : start + 2] != b"\xda":
+        if jpeg[start + 4 : start + 10] == b"Exif\0\0":
+            return True
+        start += 2 + int.from_bytes(jpeg[start + 2 : start + 4])
+    return False
 
 
 def _turned(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -1,11 +1,16 @@
 """Crops, against numpy slices, linear ramps and symmetries."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from image_files import scene, with_orientation
+from PIL import Image
 
-from resnet_jax.data.images import centre_crop, random_resized_crop
+from resnet_jax.data.decoding import EncodedImage, pixels
+from resnet_jax.data.images import _resized, centre_crop, random_resized_crop
 
 sides = st.integers(1, 40)
 sizes = st.integers(1, 24)
@@ -151,3 +156,62 @@ def test_random_resized_crop_is_a_function_of_the_generator():
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def natural(height, width, seed):
+    """Noise that is smooth over two pixels, as photographs are."""
+    fine = random_image(height, width, 3, seed)
+    small = Image.fromarray(fine).resize((width // 2, height // 2), Image.Resampling.BOX)
+    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+
+
+@given(st.integers(40, 300), st.integers(40, 300), st.integers(20, 100), seeds)
+def test_centre_crop_is_the_centre_of_the_resized_image(height, width, size, seed):
+    """As Pillow resizes the whole image; it rounds after each direction."""
+    image, fraction = random_image(height, width, 3, seed), 0.875
+    shorter = round(size / fraction)
+    rows, columns = (round(side * shorter / min(height, width)) for side in (height, width))
+    whole = np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
+    top, left = (rows - size) // 2, (columns - size) // 2
+    expected = whole[top : top + size, left : left + size].astype(int)
+    assert np.abs(centre_crop(image, size, fraction) - expected).max() <= 2
+
+
+def test_centre_crop_of_a_ribbon_takes_little_memory():
+    """Resized as a whole, an image of 20,000 × 10 pixels would take 300 MB."""
+    ribbon = random_image(20_000, 10, 3, 0)
+    tracemalloc.start()
+    centre_crop(ribbon, 224)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    resized = np.asarray(
+        Image.fromarray(ribbon[9_900:10_100]).resize((224, 4480), Image.Resampling.BILINEAR)
+    )
+    crop = centre_crop(ribbon, 224).astype(int)
+    assert np.abs(crop - resized[(4480 - 224) // 2 :][:224]).max() <= 2
+    assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("ratio", [0.4, 1.0, 1.2, 1.5, 1.9, 2.2, 3.7])
+def test_random_crops_are_resized_nearly_as_by_pillow(ratio):
+    """Exactly where they grow; where they shrink the filter has the same variance, another shape."""
+    size = 64
+    image = natural(round(size * ratio), round(1.1 * size * ratio), 1)
+    expected = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    difference = np.abs(_resized(image, size) - np.asarray(expected).astype(int))
+    assert difference.max() <= (1 if ratio <= 0.9 or ratio > 2 else 16)
+    assert difference.mean() < (0.5 if ratio <= 0.9 else 2)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_random_crops_of_a_reduced_jpeg_are_those_of_the_whole(orientation):
+    """From 16 to 1 pixel the file is decoded at an eighth; the box is that of the same draw."""
+    content = with_orientation(scene(480, 640), orientation, quality=95, subsampling=0)
+    encoded_image = EncodedImage(content, "file")
+    whole = pixels(encoded_image)
+    for seed in range(12):
+        rngs = np.random.default_rng(seed), np.random.default_rng(seed)
+        crop = random_resized_crop(encoded_image, 24, rngs[0]).astype(int)
+        difference = np.abs(crop - random_resized_crop(whole, 24, rngs[1]))
+        assert difference.mean() < 6
+        assert rngs[0].random() == rngs[1].random()

@@ -1,0 +1,86 @@
+"""How evaluation reads images, and how long training waits for them."""
+
+import time
+
+import numpy as np
+import pytest
+
+from resnet_jax.data.damage import DamagedImages
+from resnet_jax.data.preprocessing import make_preprocessing
+from resnet_jax.data.stream import StreamData
+from resnet_jax.errors import UserError
+from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.inputs import eval_geometry
+from resnet_jax.training.parallel import make_parallel
+from resnet_jax.training.stream_inputs import StreamInputs
+
+
+@pytest.mark.parametrize(
+    ("fields", "streamed", "kept"),
+    [
+        ({}, (64, 0.8), (64, 0.8)),
+        ({"evaluate.image_size": 80}, (80, 0.8), (80, 0.8)),
+        ({"evaluate.crop_fraction": 1.0}, (64, 1.0), (64, 1.0)),
+        ({"evaluate.scales": (48, 96)}, (96, 0.8), (64, 0.8)),
+        ({"evaluate.scales": (48, 96), "evaluate.image_size": 72}, (72, 0.8), (72, 0.8)),
+        ({"evaluate.crops": 10}, (80, 1.0), (80, 1.0)),
+        ({"evaluate.crops": 10, "evaluate.image_size": 40}, (50, 1.0), (50, 1.0)),
+    ],
+)
+def test_geometry_of_evaluation(small_config, fields, streamed, kept):
+    small_config.data.image_size, small_config.data.crop_fraction = 64, 0.8
+    for name, value in fields.items():
+        section, field = name.split(".")
+        small_config[section][field] = value
+    assert eval_geometry(small_config, streams=True) == streamed
+    assert eval_geometry(small_config, streams=False) == kept
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"scales": (8, 12), "image_size": 8}, "does not go with evaluate.scales"),
+        ({}, "evaluate.image_size = None: evaluate.crops needs it"),
+        ({"image_size": 8}, "evaluate.crop_fraction = 1.0: leaves evaluate.crops one place"),
+    ],
+)
+def test_ten_crops_are_refused_where_they_make_no_sense(small_config, fields, words):
+    small_config.evaluate.update(crops=10, **fields)
+    with pytest.raises(UserError, match=words):
+        make_experiment(small_config)
+
+
+class Slow:
+    """Eight grey images that take long to read, one after the other."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        time.sleep(0.02)
+        return np.full((2, 2, 1), index, np.uint8), index
+
+
+def test_the_wait_for_input_is_what_the_host_took_longer(small_config):
+    """A batch takes 80 ms to read; a loop that takes 200 ms a step does not wait, an idle one does."""
+    parallel = make_parallel("jit", "global", 1)
+    data = StreamData(Slow(), batch_size=4, image_size=None, num_threads=1)
+    preprocessing = make_preprocessing(small_config, (0.5,), (0.5,))
+    damaged, reading = DamagedImages(0), {}
+    inputs = StreamInputs(data, Slow(), preprocessing, parallel, 4, reading, damaged)
+    assert inputs.take_wait() == {}
+    for step in range(20):
+        (batch, _) = inputs.train(step, (3,))
+        expected = data.host_batch(step, 3) if step in (0, 19) else None
+        if expected:
+            np.testing.assert_array_equal(batch["image"], expected["image"])
+            np.testing.assert_array_equal(batch["label"], expected["label"])
+    assert inputs.take_wait()["input_wait"] > 0.03
+    for step in range(20, 23):
+        time.sleep(0.3)
+        inputs.train(step, (3,))
+    assert inputs.take_wait()["input_wait"] < 0.03
+    # A step that is not the next one begins anew.
+    (batch, _) = inputs.train(5, (3,))
+    np.testing.assert_array_equal(batch["label"], data.host_batch(5, 3)["label"])
+    inputs.close()
