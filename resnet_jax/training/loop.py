@@ -19,7 +19,7 @@ from resnet_jax.training.progress import Reporter
 from resnet_jax.training.record import NOTHING, Record, all_damaged
 from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.state import TrainState
-from resnet_jax.training.utilisation import utilisation
+from resnet_jax.training.utilisation import speed_of
 
 DIVERGED = 3
 StopEarly = Callable[[RunDirectory, int, float], bool]
@@ -70,19 +70,7 @@ def train(
             stack.callback(profile.close)
             advance = partial(profile.advance, loop)
         try:
-            loop.begin()
-            while loop.goes_on() and not agreement.reached():
-                advance()
-                stop.defer()
-                loop.log_and_evaluate_and_save()
-            loop.save_if_behind()
-            loop.wait()
-            if stop.signal is None or loop.is_over():
-                loop.finish("done")
-                return DIVERGED if all(record.diverged for record in records) else 0
-            exit_code, state = SIGNALS[stop.signal]
-            loop.finish(state)
-            return exit_code
+            return _until_over_or_stopped(loop, advance, stop)
         except KeyboardInterrupt:
             loop.finish("interrupted")
             return SIGNALS[signal.SIGINT][0]
@@ -91,6 +79,23 @@ def train(
             with contextlib.suppress(UserError):
                 loop.finish("failed", error=f"{type(error).__name__}: {error}")
             raise
+
+
+def _until_over_or_stopped(loop: "Loop", advance: Callable[[], None], stop: StopRequest) -> int:
+    """The loop itself; returns the exit code."""
+    loop.begin()
+    while loop.goes_on() and not loop.agreement.reached():
+        advance()
+        stop.defer()
+        loop.log_and_evaluate_and_save()
+    loop.save_if_behind()
+    loop.wait()
+    if stop.signal is None or loop.is_over():
+        loop.finish("done")
+        return DIVERGED if all(record.diverged for record in loop.records) else 0
+    exit_code, state = SIGNALS[stop.signal]
+    loop.finish(state)
+    return exit_code
 
 
 class EvaluationLeftError(Exception):
@@ -217,8 +222,9 @@ class Loop:
             return
         self._read_metrics()
         wait = e.inputs.take_wait() if log else {}
+        speed = speed_of(e, self.clock.rate(), len(self.records)) if log else {}
         for record in self.active if log else ():
-            self._tell(record, record.log_training(self.step, **self._speed(), **wait))
+            self._tell(record, record.log_training(self.step, **speed, **wait))
         if log:
             self._write_status("running")
         if evaluate and self.active:
@@ -226,14 +232,6 @@ class Loop:
         if save:
             self._save()
         self.clock.restart()
-
-    def _speed(self) -> dict[str, float]:
-        rate = self.clock.rate()
-        # Runs that share the devices share them unequally.
-        alone = len(self.records) == 1
-        return {"images_per_second": round(rate, 1)} | (
-            utilisation(self.experiment, rate) if alone else {}
-        )
 
     def _evaluation_is_left(self) -> bool:
         e = self.experiment

@@ -38,10 +38,13 @@ def peak_of(device_kind: str, dtype: str) -> float | None:
     return known[0][dtype not in HALVES] if known else None
 
 
-def utilisation(experiment: Experiment, images_per_second: float) -> dict[str, float]:
-    """`mfu`, 0 to 1, of a training at this speed; nothing where the peak is not known."""
+def speed_of(
+    experiment: Experiment, images_per_second: float, num_runs: int = 1
+) -> dict[str, float]:
+    """`images_per_second`, and `mfu`, 0 to 1, where the peak is known and a run is trained alone."""
+    speed = {"images_per_second": round(images_per_second, 1)}
     peak = peak_of(jax.devices()[0].device_kind, experiment.config.model.dtype)
-    if peak is None:
-        return {}
-    flops = FLOPS_PER_MAC * experiment.macs * images_per_second
-    return {"mfu": round(flops / (peak * experiment.parallel.num_devices), 4)}
+    if peak is not None and num_runs == 1:
+        flops = FLOPS_PER_MAC * experiment.macs * images_per_second
+        speed["mfu"] = round(flops / (peak * experiment.parallel.num_devices), 4)
+    return speed

@@ -2,7 +2,7 @@
 
 import pytest
 
-from resnet_jax.training.utilisation import peak_of, utilisation
+from resnet_jax.training.utilisation import peak_of, speed_of
 
 
 @pytest.mark.parametrize(
@@ -34,4 +34,5 @@ def test_resnet50_at_a_known_speed(small_config, monkeypatch):
     small_config.model.dtype = "bfloat16"
     monkeypatch.setattr("jax.devices", lambda: [Device()])
     # 2,500 images/s a device × 4.1 GMAC × 6 = 61.5 of 312 TFLOP/s.
-    assert utilisation(Experiment(), 8 * 2500) == {"mfu": 0.1971}
+    assert speed_of(Experiment(), 8 * 2500) == {"images_per_second": 20000, "mfu": 0.1971}
+    assert speed_of(Experiment(), 8 * 2500, num_runs=2) == {"images_per_second": 20000}

@@ -234,3 +234,31 @@ def test_job_that_is_killed_has_failed(study, cluster, tmp_path):
 
 def log(workdir):
     return (workdir / "logs" / "seed=0.log").read_text()
+
+
+def test_the_tasks_of_a_step_train_one_run_and_stop_together(cluster, tmp_path):
+    workdir = tmp_path / "run"
+    fields = {"model.depth": 8, "data.pad": 1, "train.batch_size": 16, "train.duration": 400,
+              "schedule.warmup": 0, "log.every": 2, "evaluate.every": 400, "checkpoint.every": 100}  # fmt: skip
+    words = ["srun", "--ntasks=2", sys.executable, "launch.py", "train", f"--workdir={workdir}"]
+    words += ["--config=configs/digits.py", *(f"--config.{k}={v}" for k, v in fields.items())]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
+
+    def train():
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            words, cwd=ROOT, env=environment, text=True, stdout=pipe, stderr=pipe
+        )
+
+    first = train()
+    wait_until(lambda: (workdir / "metrics.jsonl").exists(), first)
+    say("scancel", "--signal=TERM", say("squeue", "--noheader", "--format=%i").strip())
+    told = first.communicate(timeout=120)
+    assert first.returncode == 143, told
+    said = json.loads((workdir / "status.json").read_text())
+    assert (said["state"], len(said["devices"])) == ("preempted", 4)
+    second = train()
+    told = second.communicate(timeout=300)
+    assert second.returncode == 0, told
+    assert f"going on from the checkpoint of step {said['step']}" in told[0]
+    assert told[0].count("Training in") == 1
