@@ -4,8 +4,8 @@
     python launch.py train --config=configs/imagenet/imagenette.py --workdir=runs/imagenette
 
 `--config.data.data_dir=DIRECTORY` reads a set that is prepared elsewhere, and
-`--config.data.image_size=128` takes larger images. ResNet-18 with the usual ImageNet stem, 148 MMACs
-an image, 147 steps an epoch.
+`--config.data.image_size=128` takes larger images. ResNet-18 with the usual ImageNet stem: 148 million
+multiply-adds an image.
 """
 
 from ml_collections import ConfigDict
