@@ -35,6 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--name", default="imagenette/320px-v2", help="TFDS name")
     parser.add_argument("--data_dir", help="TFDS directory")
+    parser.add_argument("--set_size", type=int, default=4000, help="files, the first of the split")
     parser.add_argument("--images", type=int, default=1024, help="images of a round")
     parser.add_argument(
         "--enlarge", type=int, nargs=2, help="width and height to encode them anew at"

@@ -6,7 +6,7 @@ are its share, so a batch is the same for any number of processes and workers.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,16 +137,23 @@ class _Batches:
 
     def __getitem__(self, step: int) -> HostBatch:
         start = step * self.batch_size
-        return _stacked([self.elements[start + position] for position in self.positions])
+        elements = (self.elements[start + position] for position in self.positions)
+        return _stacked(elements, len(self.positions))
 
 
-def _stacked(elements: Sequence[dict[str, Any]]) -> HostBatch:
-    # A blank image has no size of its own.
-    shape = max(element["image"].shape for element in elements)
-    for element in elements:
-        if element["image"].size == 0:
-            element["image"] = np.zeros(shape, np.uint8)
-    return {name: np.stack([element[name] for element in elements]) for name in elements[0]}
+def _stacked(elements: Iterable[dict[str, Any]], count: int) -> HostBatch:
+    # One by one, so that a few elements' memory serves all of them.
+    batch: HostBatch = {}
+    for place, element in enumerate(elements):
+        if not batch:
+            batch = {name: np.zeros((count, *np.shape(a)), a.dtype) for name, a in element.items()}
+        if batch["image"].size == 0 < element["image"].size:
+            # Those before were blank and had no size of their own.
+            batch["image"] = np.zeros((count, *element["image"].shape), np.uint8)
+        for name, array in element.items():
+            if array.size:
+                batch[name][place] = array
+    return batch
 
 
 def host_eval_batches(
