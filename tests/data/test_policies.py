@@ -75,7 +75,9 @@ def by_pillow(name, array, amount):
 SHAPE = (37, 50, 3)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, (28, 28, 1)])
+@pytest.mark.parametrize(
+    "shape", [SHAPE, pytest.param((28, 28, 1), marks=pytest.mark.slow)], ids=str
+)
 def test_every_operation_is_pillows(shape):
     """Bilinear values are rounded and not cut, so they differ by one grey level at most."""
     rng = np.random.default_rng(0)

@@ -41,15 +41,15 @@ def batch_of(config, devices, mode):
     return jax.tree.map(np.asarray, compiled(own, shared)), compiled.as_text()
 
 
-def test_a_batch_is_the_same_on_any_number_of_devices(small_config):
+@pytest.mark.parametrize("mode", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
+def test_a_batch_is_the_same_on_any_number_of_devices(small_config, mode):
     one, _ = batch_of(small_config, 1, "jit")
     assert len(set(one["weight"])) > 8
     np.testing.assert_array_equal(one["other_label"], one["label"].reshape(-1, 2)[:, ::-1].ravel())
-    for mode in ("jit", "pmap"):
-        several, program = batch_of(small_config, 4, mode)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), several, one)
-        for collective in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
-            assert collective not in program
+    several, program = batch_of(small_config, 4, mode)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), several, one)
+    for collective in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
+        assert collective not in program
 
 
 def test_an_odd_share_is_one_clear_line(small_config):
