@@ -69,7 +69,7 @@ def _train_until(
         run.claim(config.to_dict())
         keep_compiled_programs(config)
         from resnet_jax.training.experiment import make_experiment
-        from resnet_jax.training.hosts import losses_told
+        from resnet_jax.training.hosts import errors_end_all
         from resnet_jax.training.loop import train
         from resnet_jax.training.progress import Reporter, result_rows, table
 
@@ -83,7 +83,7 @@ def _train_until(
         run.create(config.to_dict())
         run.write_data(experiment.facts)
     reporter = Reporter(quiet=not first)
-    with losses_told():
+    with errors_end_all():
         exit_code = train([experiment], [run], reporter, stop=stop, profile=profile)
     if not first:
         return exit_code
@@ -145,10 +145,10 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         config = run.load_config(overrides)
     keep_compiled_programs(config)
     from resnet_jax.training.evaluate import evaluate_run
-    from resnet_jax.training.hosts import losses_told
+    from resnet_jax.training.hosts import errors_end_all
     from resnet_jax.training.progress import Reporter, table
 
-    with losses_told():
+    with errors_end_all():
         result = evaluate_run(run, config, arguments.step, arguments.split)
     if not first:
         return 0

@@ -9,6 +9,7 @@ import itertools
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -98,25 +99,34 @@ def together() -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def losses_told() -> Iterator[None]:
-    """Ends this process, with code 1 and one line, when a computation with the others fails.
+def errors_end_all() -> Iterator[None]:
+    """An error in this context ends this process on the spot, where others wait for it.
 
-    A device that waits for a lost process in silence is ended by JAX after `HEARTBEAT_SECONDS`.
+    The ordinary way out would wait for them. They are told by a collective that fails, or by JAX after
+    `HEARTBEAT_SECONDS`. The exit code is 2 for a `UserError`, else 1.
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+    except Exception as error:
+        if jax.process_count() == 1:
             raise
-        me, reason = jax.process_index(), " ".join(str(error).split())[:200]
-        print(
-            f"error: process {me} of {jax.process_count()} lost another one ({reason}); see what that "
-            "one says; the same command goes on from the last checkpoint",
-            file=sys.stderr,
-            flush=True,
-        )
-        # The ordinary way out would wait for the lost process.
-        os._exit(1)
+        print(_last_words(error), file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2 if isinstance(error, UserError) else 1)
+
+
+def _last_words(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return f"error: {error}"
+    lost = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
+    if not lost:
+        return "".join(traceback.format_exception(error))
+    reason = " ".join(str(error).split())[:200]
+    return (
+        f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({reason}); "
+        "see what that one says; the same command goes on from the last checkpoint"
+    )
 
 
 class Agreement:
