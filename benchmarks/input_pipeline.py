@@ -44,6 +44,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=128, help="images of a batch")
     parser.add_argument("--rounds", type=int, default=7, help="of each pipeline, in turn")
     parser.add_argument("--tensorflow-python", help="a Python that has tensorflow; else this one")
+    parser.add_argument(
+        "--workers", nargs="*", help="only this project: THREADSxPROCESSES, such as 4x0 1x2"
+    )
     parser.add_argument("--pipeline", choices=PIPELINES, help=argparse.SUPPRESS)
     parser.add_argument("--files", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -77,27 +80,50 @@ def ours(arguments: argparse.Namespace, files: list[bytes]) -> Iterator:
         def __getitem__(self, index: int) -> tuple[EncodedImage, int]:
             return EncodedImage(files[index], str(index)), 0
 
-    return _stream(arguments, Files())
+    data = _stream(arguments, Files())
+    # Nothing is made ahead, so that a round pays for its own batches alone.
+    return (data.host_batch(step, 0) for step in itertools.count())
 
 
 def arrayrecord(arguments: argparse.Namespace, files: list[bytes]) -> Iterator:
     from resnet_jax.data.sources import open_source
 
-    return _stream(arguments, open_source(arguments.name, arguments.data_dir).open("train"))
+    data = _stream(arguments, open_source(arguments.name, arguments.data_dir).open("train"))
+    return (data.host_batch(step, 0) for step in itertools.count())
 
 
-def _stream(arguments: argparse.Namespace, examples) -> Iterator:
+def _stream(arguments: argparse.Namespace, examples, threads: int = 1, processes: int = 0):
     from resnet_jax.data.stream import StreamData
 
-    data = StreamData(
+    return StreamData(
         examples,
         batch_size=arguments.batch_size,
         image_size=arguments.image_size,
         random_crop=True,
-        num_threads=1,
+        num_threads=threads,
+        num_processes=processes,
     )
-    # Nothing is made ahead, so that a round pays for its own batches alone.
-    return (data.host_batch(step, 0) for step in itertools.count())
+
+
+def compare_workers(arguments: argparse.Namespace) -> None:
+    """Images per second of wall time by threads and processes, in turn, on all cores."""
+    from resnet_jax.data.sources import open_source
+
+    examples = open_source(arguments.name, arguments.data_dir).open("train")
+    batches = max(1, arguments.images // arguments.batch_size)
+    rates: dict[str, list[float]] = {pair: [] for pair in arguments.workers}
+    for _ in range(arguments.rounds):
+        for pair, found in rates.items():
+            threads, processes = map(int, pair.split("x"))
+            stream = _stream(arguments, examples, threads, processes).host_batches(0, 0)
+            for _ in range(batches):
+                next(stream)
+            start = time.perf_counter()
+            for _ in range(batches):
+                next(stream)
+            found.append(batches * arguments.batch_size / (time.perf_counter() - start))
+            stream.close()
+    print(json.dumps({pair: spread(found, 0) for pair, found in rates.items()}, indent=2))
 
 
 def tensorflow(arguments: argparse.Namespace, files: list[bytes]) -> Iterator:
@@ -184,6 +210,9 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.pipeline:
         work(arguments)
+        return
+    if arguments.workers:
+        compare_workers(arguments)
         return
     pythons = dict.fromkeys(PIPELINES, sys.executable)
     pythons["tensorflow"] = arguments.tensorflow_python or sys.executable
