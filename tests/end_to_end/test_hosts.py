@@ -54,7 +54,7 @@ def start_two(name, workdir, *options, processes=2, **overrides):
     ]  # fmt: skip
 
 
-def finish(processes, codes=(0, 0), seconds=200):
+def finish(processes, codes=(0, 0), seconds=500):
     """Wait for all; returns what each printed and told, without what Gloo says."""
     try:
         told = [process.communicate(timeout=seconds) for process in processes]
@@ -154,7 +154,11 @@ def test_what_is_wrong_is_told_once(two):
     assert (told.count("\n"), other) == (1, "")
 
 
-LONG = FIELDS | {"train__duration": "60 steps", "evaluate__every": "60 steps"}
+LONG = FIELDS | {
+    "train__duration": "60 steps",
+    "evaluate__every": "60 steps",
+    "checkpoint__every": "10 steps",
+}
 
 
 @pytest.mark.slow
