@@ -38,12 +38,11 @@ class DamagedImages:
         """Note a damaged image.
 
         Raises:
-            UserError: it is one more than the limit.
+            UserError: there are more than the limit, which may have been higher when they were told.
         """
-        if damage.name in self._problems:
-            return
-        self._problems[damage.name] = damage.problem
-        self._new.append(damage)
+        if damage.name not in self._problems:
+            self._problems[damage.name] = damage.problem
+            self._new.append(damage)
         if len(self._problems) > self.limit:
             last = [f"{name} ({why})" for name, why in list(self._problems.items())[-NAMED:]]
             count = len(self._problems)

@@ -64,7 +64,11 @@ def folder_source(path: str, data_dir: str | None = None) -> Source:
     if not root.is_dir():
         raise UserError("data.name", name, f"there is no directory {root}")
     digest = hashlib.sha256()
-    scanned = {split: _scan(root / split, digest) for split in _directories(root)}
+    try:
+        scanned = {split: _scan(root / split, digest) for split in _directories(root)}
+    except OSError as error:
+        problem = f"{error.filename} cannot be read ({error.strerror})"
+        raise UserError("data.name", name, problem) from error
     splits = {split: classes for split, classes in scanned.items() if classes}
     _check(name, root, splits)
     class_names = tuple(splits[TRAIN])
@@ -87,6 +91,10 @@ def _check(name: str, root: Path, splits: Mapping[str, Mapping[str, list[str]]])
     for split, classes in splits.items():
         for class_name, files in classes.items():
             directory = root / split / class_name
+            if deeper := _directories(directory):
+                problem = f"the class directory {directory} holds a directory, {deeper[0]}"
+                fix = "put images right into the directory of their class"
+                raise UserError("data.name", name, problem, fix)
             if not files:
                 problem = f"the class directory {directory} holds no image"
                 raise UserError("data.name", name, problem, "add images or remove it")
@@ -111,7 +119,15 @@ def _scan(split: Path, digest: "hashlib._Hash") -> dict[str, list[str]]:
             )
         classes[class_name] = [os.path.join(class_name, image.name) for image in images]
         for image in images:
-            facts = image.stat()
-            line = f"{split.name}/{class_name}/{image.name} {facts.st_size} {facts.st_mtime_ns}\n"
-            digest.update(line.encode())
+            line = f"{split.name}/{class_name}/{image.name} {_version(image)}\n"
+            digest.update(os.fsencode(line))
     return classes
+
+
+def _version(image: os.DirEntry) -> str:
+    try:
+        facts = image.stat()
+    except OSError:
+        # A link to nowhere is a damaged image, which is told when it is read.
+        return "missing"
+    return f"{facts.st_size} {facts.st_mtime_ns}"

@@ -1,6 +1,6 @@
 """Host-side image geometry: what makes every image of a data set the same size.
 
-Both crops choose a box from the size of the image alone, and resize that box and nothing else.
+Both crops choose a box from the size of the image alone.
 """
 
 import cv2
@@ -11,13 +11,14 @@ from resnet_jax.data.decoding import EncodedImage, Pixels, pixels
 
 # The pipeline has threads of its own, an image each.
 cv2.setNumThreads(1)
+# Longer side of the images that are resized as a whole before a crop, as a multiple of the shorter.
+LONGEST = 8
 
 
 def centre_crop(image: Pixels, size: int, fraction: float = 1.0) -> np.ndarray:
     """Resize the shorter side to `size / fraction`, then cut the centre.
 
-    Only what is left by the cut is computed. The filter is Pillow's bilinear one, whose support
-    grows with the reduction.
+    The filter is Pillow's bilinear one, whose support grows with the reduction.
 
     Args:
         image: uint8[height, width, channels] with 1 or 3 channels, or encoded.
@@ -37,11 +38,15 @@ def centre_crop(image: Pixels, size: int, fraction: float = 1.0) -> np.ndarray:
     rows, columns = max(size, round(height * scale)), max(size, round(width * scale))
     top, left = (rows - size) // 2, (columns - size) // 2
     array = pixels(image)
-    if min(height, width) == shorter:
-        return array[top : top + size, left : left + size]
-    y, x = height / rows, width / columns
-    box = left * x, top * y, min((left + size) * x, width), min((top + size) * y, height)
-    return _by_pillow(array, size, box)
+    resizes = min(height, width) != shorter
+    if resizes and max(rows, columns) > LONGEST * shorter:
+        # A ribbon as a whole might not fit into memory; rounding differs, by up to two levels.
+        y, x = height / rows, width / columns
+        box = left * x, top * y, min((left + size) * x, width), min((top + size) * y, height)
+        return _by_pillow(array, size, size, box)
+    if resizes:
+        array = _by_pillow(array, rows, columns)
+    return array[top : top + size, left : left + size]
 
 
 def random_resized_crop(image: Pixels, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,7 +104,7 @@ def _resized(image: np.ndarray, size: int) -> np.ndarray:
     """
     ratios = image.shape[0] / size, image.shape[1] / size
     if min(ratios) >= 2:
-        return _by_pillow(image, size)
+        return _by_pillow(image, size, size)
     if max(ratios) > 1:
         down, across = (_smoothing(ratio) for ratio in ratios)
         image = cv2.sepFilter2D(image, -1, across, down, borderType=cv2.BORDER_REPLICATE)
@@ -107,13 +112,16 @@ def _resized(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _by_pillow(
-    image: np.ndarray, size: int, box: tuple[float, float, float, float] | None = None
+    image: np.ndarray,
+    height: int,
+    width: int,
+    box: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
-    """`box` (left, top, right, bottom) of the image, or all of it, at uint8[size, size, channels]."""
+    """`box` (left, top, right, bottom) of the image, or all of it: uint8[height, width, channels]."""
     channels = image.shape[-1]
     whole = Image.fromarray(image[..., 0] if channels == 1 else image)
-    crop = whole.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(crop, np.uint8).reshape(size, size, channels)
+    resized = whole.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(resized, np.uint8).reshape(height, width, channels)
 
 
 def _smoothing(ratio: float) -> np.ndarray:

@@ -32,6 +32,7 @@ from ml_collections import ConfigDict
 from resnet_jax.config import FIELDS, default_config
 from resnet_jax.config_file import differences, override
 from resnet_jax.errors import UserError
+from resnet_jax.training.data_changes import data_changes
 from resnet_jax.training.lock import Lock
 
 STATES = ("running", "done", "interrupted", "preempted", "stopped", "diverged", "failed")
@@ -191,7 +192,16 @@ class RunDirectory:
         return self._read_json("status.json")
 
     def write_data(self, facts: Mapping[str, Any]) -> None:
-        """Write data.json."""
+        """Write data.json.
+
+        Raises:
+            UserError: the run goes on, and began with other data.
+        """
+        if self.writes and self.has_checkpoint() and (self.path / "data.json").exists():
+            changes = data_changes(self.read_data(), facts)
+            if changes:
+                problem = f"began with other data: {'; '.join(changes)}"
+                raise self._refused(problem, "put them back as they were, or use another directory")
         self._write_json("data.json", facts)
 
     def write_status(self, state: str, step: int, total_steps: int, **facts: Any) -> None:

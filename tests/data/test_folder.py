@@ -76,6 +76,7 @@ def test_the_fingerprint_is_of_the_content(folder, tmp_path):
         ({"val/cat/1.png": PNG}, "has val, and not train"),
         ({"train/1.png": PNG}, "has no directories of classes, and not train"),
         ({"train/cat/1.png": PNG, "train/dog": None}, "train/dog holds no image"),
+        ({"train/cat/1.png": PNG, "train/cat/more/2.png": PNG}, "holds a directory, more; put"),
         ({"train/cat/1.png": PNG, "val/cat": None}, "val/cat holds no image"),
         ({"train/cat/1.png": PNG, "val/dog/1.png": PNG}, "class of .*val/dog is not in train"),
     ],
@@ -92,6 +93,19 @@ def test_a_folder_or_split_that_is_not_there(folder, tmp_path):
         open_source("folder:nowhere", str(tmp_path))
     with pytest.raises(UserError, match="'test': folder:.*has train, val"):
         open_source(f"folder:{folder}").open("test")
+
+
+def test_links_and_names_that_are_no_utf_8(folder):
+    (folder / "train/dog/c.png").symlink_to(folder / "train/dog/b.png")
+    (folder / "train/dog/d.png").symlink_to(folder / "nowhere.png")
+    odd = os.fsencode(folder / "train/dog") + b"/e\xff.png"
+    with open(odd, "wb") as file:
+        file.write(PNG)
+    examples = open_source(f"folder:{folder}").open("train")
+    np.testing.assert_array_equal(pixels(examples[4][0]), scene(8, 9, 1))
+    with pytest.raises(DamagedImageError, match="dog/d.png: No such file"):
+        examples[5]
+    np.testing.assert_array_equal(pixels(examples[6][0]), scene(8, 9))
 
 
 def test_a_file_that_vanished_is_damage_and_named(folder):

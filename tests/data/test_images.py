@@ -60,6 +60,18 @@ def test_centre_crop_keeps_its_fraction_of_the_shorter_side(side, fraction):
     assert np.abs(row - expected).max() <= 1 + step / 2
 
 
+@pytest.mark.parametrize(("height", "width"), [(50, 67), (31, 200), (180, 23), (30, 400)])
+def test_centre_crop_is_a_cut_of_the_whole_image_resized(height, width):
+    """Exactly, as in earlier versions, so that their runs go on; of a ribbon, but for rounding."""
+    image, size, shorter = random_image(height, width, 3, 0), 14, 20
+    sides = [round(side * shorter / min(height, width)) for side in (height, width)]
+    whole = Image.fromarray(image).resize(sides[::-1], Image.Resampling.BILINEAR)
+    top, left = ((side - size) // 2 for side in sides)
+    expected = np.asarray(whole)[top : top + size, left : left + size].astype(int)
+    most = 0 if max(height, width) < 10 * min(height, width) else 2
+    assert np.abs(centre_crop(image, size, 0.7) - expected).max() <= most
+
+
 @given(sides, sides, sizes, seeds)
 def test_centre_crop_treats_rows_and_columns_alike(height, width, size, seed):
     """Pillow rounds after each of the two directions, hence the tolerance."""

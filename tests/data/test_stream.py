@@ -188,6 +188,14 @@ def test_a_run_that_goes_on_does_not_tell_again():
         damaged.add(DamagedImageError("c", "cut"))
 
 
+def test_a_lower_limit_holds_for_images_that_were_told():
+    """Where nothing stands in for one that was borne, the run would train on a blank image."""
+    damaged = DamagedImages(0)
+    damaged.begin({"a": "cut"})
+    with pytest.raises(UserError, match="max_bad_examples = 0: 1 damaged image; the last: a .cut."):
+        damaged.add(DamagedImageError("a", "cut"))
+
+
 def test_damaged_images_are_left_out_of_decoded_splits(tmp_path):
     """Again where they come from the cache."""
     files = {f"train/a/{i}.png": Files(4).files[i] for i in range(4)}

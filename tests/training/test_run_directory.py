@@ -135,3 +135,25 @@ def test_what_is_set_aside_twice_is_kept_twice(run):
         run.set_aside(run.path / "10")
     kept = {path.name: path.read_text() for path in (run.path / "damaged").iterdir()}
     assert kept == {"10": "a", "10.2": "b"}
+
+
+def test_a_run_does_not_go_on_with_other_data(run):
+    facts = {
+        "train_examples": 10,
+        "eval_examples": 4,
+        "class_names": ["cat", "dog"],
+        "mean": [0.5],
+        "std": [0.2],
+    }
+    run.write_data(facts | {"train_examples": 9})
+    run.write_data(facts)
+    (run.checkpoints / "7").mkdir(parents=True)
+    run.write_data(facts | {"mean": [0.50001]})
+    for change, words in (
+        ({"train_examples": 11}, "began with other data: train_examples was 10, is 11"),
+        ({"class_names": ["cat", "fox"]}, "class_names was .*dog.*, is .*fox"),
+        ({"mean": [0.51]}, "the colours of the training images differ"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run.write_data(facts | change)
+    assert run.read_data()["train_examples"] == 10
