@@ -13,7 +13,6 @@ from resnet_jax.random_streams import run_key
 from resnet_jax.training.checkpoint import Checkpoints, DamagedCheckpointError
 from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hosts import exchange
-from resnet_jax.training.memory import give_back_freed_memory
 from resnet_jax.training.programs import Programs, means
 from resnet_jax.training.run_directory import RunDirectory, evaluations
 from resnet_jax.training.state import TrainState
@@ -162,7 +161,6 @@ class Record:
             return
         meta = {"totals": self.totals, "result": self.result, "seconds": seconds}
         self.checkpoints.save(step, state, meta)
-        give_back_freed_memory()
         self.saved_step = step
         self.write_status("running", step, seconds=seconds)
 
