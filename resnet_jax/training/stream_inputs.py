@@ -60,11 +60,14 @@ class StreamInputs:
             UserError: more images are damaged than `data.max_bad_examples`.
         """
         (seed,) = seeds
-        if (step, seed) != self._next:
+        begins = (step, seed) != self._next
+        if begins:
             self._begin(step, seed)
         start = time.monotonic()
         placed, first, count = next(self._batches)
-        self._waits.append(time.monotonic() - start)
+        # Nothing could be made ahead of the first one, and the rate of images leaves it out too.
+        if not begins:
+            self._waits.append(time.monotonic() - start)
         for index, damaged in zip(first, count, strict=True):
             for example in range(index, index + damaged):
                 self.damaged.note(self.data.examples, example % self.data.num_examples)
@@ -78,7 +81,10 @@ class StreamInputs:
         self._batches, self._next = None, ()
 
     def take_wait(self) -> dict[str, float]:
-        """`input_wait`: mean seconds that training calls waited for a batch since the last time."""
+        """`input_wait`: mean seconds that training calls waited for a batch since the last time.
+
+        The first call does not count, as workers start in it.
+        """
         waits, self._waits = self._waits, []
         return {"input_wait": round(sum(waits) / len(waits), 6)} if waits else {}
 

@@ -69,6 +69,9 @@ def test_the_wait_for_input_is_what_the_host_took_longer(small_config):
     damaged, reading = DamagedImages(0), {}
     inputs = StreamInputs(data, Slow(), preprocessing, parallel, 4, reading, damaged)
     assert inputs.take_wait() == {}
+    inputs.train(0, (3,))
+    assert inputs.take_wait() == {}
+    inputs.close()
     for step in range(20):
         (batch, _) = inputs.train(step, (3,))
         expected = data.host_batch(step, 3) if step in (0, 19) else None
