@@ -66,7 +66,7 @@ class EncodedImage:
         self._is_plain_jpeg = size is not None
         if size is None:
             with self._damage():
-                size = self._open().size[::-1]
+                size = _open(content).size[::-1]
         self._orientation = _orientation(content)
         self._upright = self._orientation == 1
         height, width = size[::-1] if self._orientation >= 5 else size
@@ -92,15 +92,9 @@ class EncodedImage:
                 )
                 return _turned(array, self._orientation), reduction
         with self._damage():
-            image = _converted(self._open(), _MODES[self.channels])
+            image = _converted(_open(self.content), _MODES[self.channels])
             array = np.asarray(image).reshape(image.height, image.width, self.channels)
             return _turned(array, self._orientation), 1
-
-    def _open(self) -> Image.Image:
-        with warnings.catch_warnings():
-            # A large photograph is no attack here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(self.content))
 
     @contextlib.contextmanager
     def _damage(self) -> Iterator[None]:
@@ -124,6 +118,13 @@ def pixels(image: Pixels) -> np.ndarray:
     return image if isinstance(image, np.ndarray) else image.pixels()[0]
 
 
+def _open(content: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        # A large photograph is no attack here.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(content))
+
+
 def _plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
     """(height, width) of a grey or colour JPEG file, else None."""
     try:
@@ -139,7 +140,7 @@ def _orientation(content: bytes) -> int:
     if content[:2] == b"\xff\xd8" and not _has_exif_segment(content):
         return 1
     try:
-        orientation = Image.open(io.BytesIO(content)).getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = _open(content).getexif().get(ExifTags.Base.Orientation, 1)
     except _DAMAGE:
         return 1
     return orientation if orientation in range(1, 9) else 1

@@ -3,6 +3,8 @@
 import hashlib
 from typing import Any
 
+import numpy as np
+
 from resnet_jax.data.decoding import DamagedImageError, EncodedImage, Pixels
 from resnet_jax.data.examples import Examples, Source
 from resnet_jax.data.folder import resolve
@@ -26,9 +28,11 @@ class HuggingFaceExamples:
 
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         row = self.rows[index]
-        name, content = f"{self.name}[{index}]", row[self.image]["bytes"]
+        name, image = f"{self.name}[{index}]", row[self.image]
+        if image is None:
+            raise DamagedImageError(name, "is missing")
+        content, path = image["bytes"], image["path"]
         if content is None:
-            path = row[self.image]["path"]
             try:
                 with open(path, "rb") as file:
                     content = file.read()
@@ -59,7 +63,10 @@ def hugging_face_source(name: str, data_dir: str | None = None) -> Source:
         if split not in splits:
             raise UserError("data split", split, f"{full_name} has {', '.join(splits)}")
         rows = splits[split].select_columns([image, label]).cast_column(image, Image(decode=False))
-        if len(rows) and min(rows.with_format("numpy")[label]) < 0:
+        # All at once: one by one, a million of them takes minutes.
+        labels = rows.select_columns([label]).with_format("numpy")[:][label]
+        # Not `< 0`, as one that is missing is NaN.
+        if not np.all(np.asarray(labels, np.float64) >= 0):
             raise UserError("data split", split, f"of {full_name} has examples without a label")
         return HuggingFaceExamples(rows, f"{full_name} {split}", image, label)
 

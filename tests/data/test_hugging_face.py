@@ -35,6 +35,20 @@ def saved(tmp_path_factory):
     return path
 
 
+def test_a_row_without_an_image_is_damage_and_one_without_a_label_an_error(tmp_path):
+    columns = {"text": ["x"] * 2, "picture": [None, PillowImage.fromarray(scene(8, 9))]}
+    for name, labels in (("images", [0, 1]), ("labels", [0, None])):
+        datasets.Dataset.from_dict(columns | {"kind": labels}, features=FEATURES).save_to_disk(
+            tmp_path / name
+        )
+    examples = open_source("hf:images", str(tmp_path)).open("train")
+    with pytest.raises(DamagedImageError, match=r"hf:images train\[0\]: is missing"):
+        examples[0]
+    np.testing.assert_array_equal(pixels(examples[1][0]), scene(8, 9))
+    with pytest.raises(UserError, match="examples without a label"):
+        open_source("hf:labels", str(tmp_path)).open("train")
+
+
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_saved_set_is_what_was_saved(saved, relative):
     name = f"hf:{saved.name}" if relative else f"hf:{saved}"
