@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from resnet_jax.arguments import make_parser
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config_file import load_config, override, same_everywhere
 from resnet_jax.errors import UserError
 from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.interruption import StopRequest
@@ -69,7 +69,7 @@ def _train_until(
         run.claim(config.to_dict())
         keep_compiled_programs(config)
         from resnet_jax.training.experiment import make_experiment
-        from resnet_jax.training.hosts import errors_end_all
+        from resnet_jax.training.hosts import agree, errors_end_all, together
         from resnet_jax.training.loop import train
         from resnet_jax.training.progress import Reporter, result_rows, table
 
@@ -80,13 +80,19 @@ def _train_until(
 
             profiled = steps_to_profile(arguments.profile, experiment.total_steps)
             profile = Profile(run.profile, profiled) if first else None
+    agree(same_everywhere(config) | {"checkpoints": sorted(run.checkpoint_steps())})
+    with together():
         run.create(config.to_dict())
         run.write_data(experiment.facts)
+    with together():
+        run.wait_until_seen()
     reporter = Reporter(quiet=not first)
     with errors_end_all():
         exit_code = train([experiment], [run], reporter, stop=stop, profile=profile)
     if not first:
         return exit_code
+    if profile is not None and not profile.begun:
+        reporter.warn(f"no trace: no call of this command began in --profile={arguments.profile}")
     status = run.read_status()
     reporter.console.print(table(f"Result of {arguments.workdir}", result_rows(status)))
     if "error" in status:
@@ -145,9 +151,10 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         config = run.load_config(overrides)
     keep_compiled_programs(config)
     from resnet_jax.training.evaluate import evaluate_run
-    from resnet_jax.training.hosts import errors_end_all
+    from resnet_jax.training.hosts import agree, errors_end_all
     from resnet_jax.training.progress import Reporter, table
 
+    agree(same_everywhere(config) | {"checkpoints": sorted(run.checkpoint_steps())})
     with errors_end_all():
         result = evaluate_run(run, config, arguments.step, arguments.split)
     if not first:

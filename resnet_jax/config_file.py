@@ -160,5 +160,15 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def same_everywhere(config: ConfigDict) -> dict[str, Any]:
+    """Field → value of those that all processes of a run must have alike.
+
+    Each may have its own place of the data and its own workers.
+    """
+    values = flatten(config.to_dict())
+    own = (name for name in values if name.startswith("data.") and FIELDS[name].place)
+    return {name: values[name] for name in values.keys() - set(own)}
+
+
 def _comparable(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value

@@ -46,8 +46,8 @@ class RunsTogether:
 
     def __init__(self, num_runs: int, devices: Sequence[jax.Device], by_map: bool) -> None:
         self.num_runs = num_runs
-        self._devices, self._by_map = devices, by_map
-        devices = devices[:num_runs]
+        self._available, self._by_map = devices, by_map
+        self.devices = devices = devices[:num_runs]
         self._num_places = len(devices)
         self._several = _map if by_map else _vmap
         self._mesh = Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
@@ -57,7 +57,7 @@ class RunsTogether:
 
     def of(self, num_runs: int) -> "RunsTogether":
         """The same layout for another number of runs."""
-        return RunsTogether(num_runs, self._devices, self._by_map)
+        return RunsTogether(num_runs, self._available, self._by_map)
 
     def replicate(self, tree: Any) -> Any:
         """Arrays that all runs share."""

@@ -1,12 +1,13 @@
 """Checkpoints by Orbax: asynchronous saves, restore onto any devices, retention."""
 
+import contextlib
 import functools
 import heapq
 import inspect
 import logging
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,10 +125,8 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(sealed(content))
         )
-        try:
+        with self._failures_told():
             self._manager.save(step, args=items)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._save_failed(error) from error
 
     def _check_room(self, needed: int) -> None:
         free = shutil.disk_usage(self.directory).free
@@ -141,8 +140,16 @@ class Checkpoints:
         Raises:
             UserError: it failed.
         """
-        try:
+        with self._failures_told():
             self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:
+            # A device's, or of a process that is lost: not the disk's.
+            raise
         except (OSError, ValueError, RuntimeError) as error:
             raise self._save_failed(error) from error
 
@@ -181,26 +188,29 @@ class Checkpoints:
         if isinstance(content, dict) and set(content) == UNSEALED:
             return TrainState(**self._read_unchecked(step, target)), content
         opened = unsealed(content)
-        if opened is None:
-            raise self._damaged(step, "the checksum of its metadata is wrong")
+        self._refuse_damaged(step, "" if opened else "the checksum of its metadata is wrong")
+        assert opened is not None
         self._refuse_other_model(step, opened["shapes"], shapes(target))
         state = self._read(step, "state", ocp.args.StandardRestore(target))
-        if changed := difference(checksums(state), opened["checksums"]):
-            raise self._damaged(step, f"the checksum of {changed}")
+        changed = difference(checksums(state), opened["checksums"])
+        self._refuse_damaged(step, f"the checksum of {changed}" if changed else "")
         return TrainState(**state), opened["meta"]
 
     def _read(self, step: int, name: str, args: Any) -> Any:
-        """An item of a checkpoint; one that any process cannot read is damaged for all."""
         problem = ""
         try:
             item = self._read_item(step, name, args)
         # Orbax and TensorStore raise many types for a damaged directory.
         except Exception as error:
             problem = _in_short(error)
+        self._refuse_damaged(step, problem)
+        return item
+
+    def _refuse_damaged(self, step: int, problem: str) -> None:
+        """Raise where any process has a problem, so that all go on from the same checkpoint."""
         problems = [text for text in exchange(problem) if text]
         if problems:
             raise self._damaged(step, problems[0])
-        return item
 
     def _read_unchecked(self, step: int, target: Any) -> dict[str, Any]:
         """The state of a version without checksums: there are no shapes to compare either."""

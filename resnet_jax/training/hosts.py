@@ -6,11 +6,12 @@ metrics; all write their shards of a checkpoint, so the run directory must be on
 
 import contextlib
 import itertools
+import json
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -78,7 +79,9 @@ def exchange(text: str) -> list[str]:
 
 @contextlib.contextmanager
 def together() -> Iterator[bool]:
-    """Gives whether this process is the first one, which writes. A `UserError` of any process in this context ends all of them; one of them tells it.
+    """Gives whether this process is the first one, which writes.
+
+    A `UserError` of any process in this context ends all of them; one of them tells it.
 
     Raises:
         UserError: in the first process that has one.
@@ -96,6 +99,28 @@ def together() -> Iterator[bool]:
     if mine is not None and wrong[0] == jax.process_index():
         raise mine
     raise SystemExit(2)
+
+
+def agree(facts: Mapping[str, Any]) -> None:
+    """Check that all processes have the same facts; all call this.
+
+    Args:
+        facts: by name; JSON-serialisable.
+
+    Raises:
+        UserError: in the first process: they differ.
+        SystemExit: 2 in the others.
+    """
+    told = [json.loads(text) for text in exchange(json.dumps(facts))]
+    for index, others in enumerate(told):
+        for name, fact in told[0].items():
+            if others[name] == fact:
+                continue
+            if not is_first():
+                raise SystemExit(2)
+            problem = f"process {index} has {others[name]}"
+            fix = "run the same command in every process, on a file system that all see"
+            raise UserError(name, fact, problem, fix)
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ class JitMesh:
     axis_name: str | None = None
 
     def __init__(self, devices: Sequence[jax.Device], fsdp: int = 1) -> None:
-        self.num_devices, self.fsdp = len(devices), fsdp
+        self.devices, self.num_devices, self.fsdp = devices, len(devices), fsdp
         grid = np.asarray(devices).reshape(-1, fsdp)
         self.mesh = Mesh(grid, (AXIS, SHARD_AXIS), axis_types=(AxisType.Auto,) * 2)
         self._replicated = NamedSharding(self.mesh, PartitionSpec())

@@ -23,10 +23,12 @@ class Parallel(Protocol):
     Attributes:
         axis_name: mapped axis over which gradients and metrics are combined; None: there is none.
         num_devices: over which a batch is split, of all processes.
+        devices: in use, of all processes.
     """
 
     axis_name: str | None
     num_devices: int
+    devices: Sequence[jax.Device]
 
     def replicate(self, tree: Any) -> Any:
         """Place arrays that all runs share."""

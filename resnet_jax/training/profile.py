@@ -33,11 +33,14 @@ class Profile:
     Args:
         directory: each trace is a folder of it.
         steps: which; a call that runs several steps is traced where it begins at one of them.
+
+    Attributes:
+        begun: a trace was.
     """
 
     def __init__(self, directory: Path, steps: range) -> None:
         self.directory, self.steps = directory, steps
-        self._running = False
+        self.begun, self._running = False, False
 
     def advance(self, loop: "Loop") -> None:
         """`loop.advance()`, traced where it is one of the steps."""
@@ -48,7 +51,7 @@ class Profile:
             # What was under way before is no part of the steps.
             jax.block_until_ready(loop.state)
             jax.profiler.start_trace(self.directory, create_perfetto_trace=True)
-            self._running = True
+            self.begun, self._running = True, True
         with jax.profiler.StepTraceAnnotation("train", step_num=loop.step):
             loop.advance()
         if loop.step not in self.steps:

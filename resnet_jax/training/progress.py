@@ -99,7 +99,7 @@ class Reporter:
 
     Args:
         console: where to; stdout by default.
-        quiet: print nothing.
+        quiet: print only warnings, to stderr.
     """
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
@@ -161,7 +161,9 @@ class Reporter:
         self.console.print(f"{text}  {name}" if name else text)
 
     def warn(self, text: str) -> None:
-        """A line that is no metric."""
+        """A line that is no metric; what a quiet process finds only that one knows."""
+        if self.console.quiet:
+            print(f"warning: process {jax.process_index()}: {text}", file=sys.stderr, flush=True)
         self.console.print(f"warning: {text}", markup=False)
 
     def stop(self) -> None:

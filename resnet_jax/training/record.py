@@ -135,7 +135,7 @@ class Record:
 
     def damaged_images(self) -> dict[str, str]:
         """Name and problem of those that the run has told of."""
-        lines = (line for line in self.run.read_metrics() if line["event"] == "bad_example")
+        lines = (line for line in self.run.readable_metrics() if line["event"] == "bad_example")
         return {line["example"]: line["problem"] for line in lines}
 
     def log_evaluation(self, step: int, result: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class Record:
     def write_status(self, state: str, step: int, **facts: Any) -> None:
         """Write status.json; see `RunDirectory.write_status`."""
         e = self.experiment
-        devices = [str(device) for device in jax.devices()[: e.parallel.num_devices]]
+        devices = [str(device) for device in e.parallel.devices]
         if self.result is not None:
             facts["result"] = self.result
         facts["seconds"] = round(facts.get("seconds", self.seconds), 1)

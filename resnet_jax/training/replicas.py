@@ -22,7 +22,7 @@ class PmapReplicas:
     axis_name: str | None = AXIS
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
-        self.devices = list(devices)
+        self.devices = devices
         self.num_devices = len(devices)
         self._mesh = Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
         self._by_device = NamedSharding(self._mesh, PartitionSpec(AXIS))

@@ -23,6 +23,8 @@ import json
 import os
 import platform
 import shutil
+import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ from resnet_jax.errors import UserError
 from resnet_jax.training.data_changes import data_changes
 from resnet_jax.training.lock import Lock
 
+# After so long a network file system shows what another machine wrote.
+SEEN_SECONDS = 60
 STATES = ("running", "done", "interrupted", "preempted", "stopped", "diverged", "failed")
 
 
@@ -82,8 +86,9 @@ class RunDirectory:
                 )
             self.lock()
             return
-        # A status alone is that of a run whose process died before it began, as is a lock.
-        others = {path.name for path in self.path.glob("*")} - {"status.json", ".lock"}
+        # A status alone is that of a run whose process died before it began. Hidden are our lock, files
+        # that a kill left half written, and those of file systems.
+        others = {path.name for path in self.path.glob("[!.]*")} - {"status.json"}
         if others:
             raise self._refused("is not empty and holds no run", "use a new directory")
 
@@ -103,6 +108,19 @@ class RunDirectory:
         self.lock()
         if not (self.path / "config.json").exists():
             self._write_json("config.json", config)
+
+    def wait_until_seen(self) -> None:
+        """Wait until the directory that the first process made is seen by this one, as by NFS's cache.
+
+        Raises:
+            UserError: it is not.
+        """
+        end = time.monotonic() + SEEN_SECONDS
+        while not (self.path / "config.json").exists():
+            if time.monotonic() > end:
+                problem = f"is not seen on {socket.gethostname()}, but where the first process runs"
+                raise self._refused(problem, "use a directory that all processes see")
+            time.sleep(0.1)
 
     def lock(self) -> None:
         """Keep other processes from training here until `unlock` or the end of this one.
@@ -265,6 +283,8 @@ class RunDirectory:
         Returns:
             How many others could not be read; the file as it was is then in `damaged/`.
         """
+        if not self.writes:
+            return 0
         lines = list(self._lines())
         unreadable = lines.count(None)
         if unreadable:

@@ -8,14 +8,18 @@ from resnet_jax.training.experiment import Experiment
 # `jax.Device.device_kind`: (bfloat16 or float16, float32 as XLA computes it by default: TF32 on
 # NVIDIA's since Ampere, one bfloat16 pass on a TPU). A JAX device is half a chip on TPU v2 and v3.
 # Sources: NVIDIA's data sheets of T4, V100, A100, L4, H100, H200 and B200 (without sparsity), and
-# docs.cloud.google.com/tpu/docs, "TPU versions".
+# docs.cloud.google.com/tpu/docs, "TPU versions". What begins alike and is slower comes first.
 PEAKS: dict[str, tuple[float, float]] = {
     "Tesla T4": (65e12, 8.1e12),
     "Tesla V100": (125e12, 15.7e12),
     "NVIDIA A100": (312e12, 156e12),
+    "NVIDIA L40S": (362e12, 183e12),
+    "NVIDIA L40": (181e12, 90.5e12),
     "NVIDIA L4": (121e12, 60e12),
     "NVIDIA H100 PCIe": (756e12, 378e12),
+    "NVIDIA H100 NVL": (835e12, 418e12),
     "NVIDIA H100": (989e12, 494e12),
+    "NVIDIA H200 NVL": (835e12, 418e12),
     "NVIDIA H200": (989e12, 494e12),
     "NVIDIA B200": (2250e12, 1125e12),
     "TPU v2": (22.5e12, 22.5e12),
@@ -32,7 +36,8 @@ HALVES = ("bfloat16", "float16")
 
 def peak_of(device_kind: str, dtype: str) -> float | None:
     """FLOP/s of a device at its best; None where it is not known."""
-    if dtype not in (*HALVES, "float32"):
+    # A slice of a GPU (MIG) bears the name of the whole.
+    if dtype not in (*HALVES, "float32") or " MIG " in device_kind:
         return None
     known = [peaks for name, peaks in PEAKS.items() if device_kind.startswith(name)]
     return known[0][dtype not in HALVES] if known else None

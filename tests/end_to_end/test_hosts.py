@@ -34,8 +34,8 @@ FIELDS = {
 TOLERANCE = 1e-5
 
 
-def start_two(name, workdir, *options, processes=2, **overrides):
-    """Start a command in processes that see four devices each."""
+def start_two(name, workdir, *options, processes=2, last=(), **overrides):
+    """Start a command in processes that see four devices each; the last one has options of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -47,7 +47,10 @@ def start_two(name, workdir, *options, processes=2, **overrides):
     words = [*command(name, workdir, **overrides), *options, f"--coordinator=127.0.0.1:{port}"]
     return [
         subprocess.Popen(
-            [*words, f"--num_processes={processes}", f"--process_id={index}"],
+            [
+                *words, f"--num_processes={processes}", f"--process_id={index}",
+                *(last if index == processes - 1 else ()),
+            ],
             cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for index in range(processes)
@@ -152,6 +155,19 @@ def test_what_is_wrong_is_told_once(two):
     (_, told), (_, other) = finish(start_two("train", two[0], **fields), codes=(2, 2))
     assert "checkpoint.every: '2 steps' → '3 steps'" in told
     assert (told.count("\n"), other) == (1, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", ["--config.seed=5", "--workdir={}/other"])
+def test_processes_of_different_commands_end_before_anything_is_written(two, tmp_path, last):
+    workdir = shutil.copytree(two[0], tmp_path / "run") if "workdir" in last else tmp_path / "run"
+    before = sorted(workdir.rglob("*"))
+    options = {"last": [last.format(tmp_path)]}
+    (_, told), (_, other) = finish(start_two("train", workdir, **options, **FIELDS), codes=(2, 2))
+    assert "process 1 has" in told
+    assert (told.count("\n"), other) == (1, "")
+    assert sorted(workdir.rglob("*")) == before
+    assert not (tmp_path / "other").exists()
 
 
 LONG = FIELDS | {

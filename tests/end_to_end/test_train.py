@@ -135,6 +135,8 @@ def test_a_profile_holds_the_steps_that_were_asked_for(tmp_path):
     steps = [event["args"]["step_num"] for event in events if event.get("name") == "train"]
     assert steps == ["3", "4"]
     assert all("mfu" not in line for line in metrics(workdir))
+    again = launch("train", workdir, "--profile=3:5", train__duration="6 steps")
+    assert "warning: no trace" in again.stdout
 
 
 @pytest.mark.parametrize("steps", ["5", "5:3", "2:2", "8:12", "a:b"])

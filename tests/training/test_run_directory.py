@@ -9,6 +9,7 @@ import pytest
 
 from resnet_jax.config import default_config
 from resnet_jax.errors import UserError
+from resnet_jax.training import run_directory
 from resnet_jax.training.run_directory import RunDirectory
 
 
@@ -72,6 +73,8 @@ def test_a_status_alone_is_no_obstacle(tmp_path):
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     run.write_status("failed", 0, 0, error="killed")
+    # Killed while it wrote its config.
+    (run.path / ".config.json.123").write_text("{")
     run.create(default_config().to_dict())
     assert run.read_config()["seed"] == 0
     (tmp_path / "other").mkdir()
@@ -117,6 +120,21 @@ def test_a_damaged_line_is_named_and_left_out_by_a_resumed_run(run):
     assert run.forget_after(2) == 2
     assert [line["step"] for line in run.read_metrics()] == [1]
     assert (run.path / "damaged" / "metrics.jsonl").read_bytes() == damaged
+
+
+def test_a_directory_that_another_machine_does_not_see_is_told(run, tmp_path, monkeypatch):
+    RunDirectory(run.path, writes=False).wait_until_seen()
+    monkeypatch.setattr(run_directory, "SEEN_SECONDS", 0)
+    with pytest.raises(UserError, match="is not seen on .+use a directory that all processes see"):
+        RunDirectory(tmp_path / "own", writes=False).wait_until_seen()
+
+
+def test_a_process_that_does_not_write_leaves_a_damaged_log_to_the_one_that_does(run):
+    path = run.path / "metrics.jsonl"
+    path.write_text("damaged\n")
+    assert RunDirectory(run.path, writes=False).forget_after(2) == 0
+    assert path.read_text() == "damaged\n"
+    assert not (run.path / "damaged").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", "\x00"])

@@ -11,6 +11,8 @@ from resnet_jax.training.utilisation import peak_of, speed_of
         ("NVIDIA H100 80GB HBM3", "bfloat16", 989e12),
         ("NVIDIA H100 PCIe", "bfloat16", 756e12),
         ("NVIDIA A100-SXM4-40GB", "float32", 156e12),
+        ("NVIDIA L40S", "bfloat16", 362e12),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "bfloat16", None),
         ("TPU v5 lite", "bfloat16", 197e12),
         ("TPU v5", "bfloat16", 459e12),
         ("cpu", "float32", None),
