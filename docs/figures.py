@@ -1,6 +1,7 @@
 """Draw the pictures of the docs from run directories.
 
 python docs/figures.py curve runs/fashion_mnist docs/images/fashion_mnist.png
+python docs/figures.py curve runs/imagenette docs/images/imagenette.png
 python docs/figures.py terminal docs/images/digits.svg -- python launch.py train …
 """
 
@@ -33,7 +34,8 @@ def curve(run: str, out: str) -> None:
     axes.set(
         xlabel="epoch",
         ylabel="error (%)",
-        ylim=(0, 40),
+        # First training errors near chance are cut where those of the test set are small.
+        ylim=(0, 40 if max(errors) < 40 else 100),
         title=f"ResNet-{depth} on {facts['name']} (last values in the legend)",
     )
     axes.grid(alpha=0.3)

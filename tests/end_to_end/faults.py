@@ -48,6 +48,7 @@ from faults_of_use import (
     divergence,
     file_in_place_of_a_directory,
     ten_thousand_steps,
+    ten_thousand_steps_with_saves,
     two_processes,
 )
 from faulty_runs import Outcome
@@ -77,7 +78,7 @@ QUICK = (
     clock_jumps,
     divergence,
 )
-SLOW = (sigkill_at_random_moments, ten_thousand_steps)
+SLOW = (sigkill_at_random_moments, ten_thousand_steps, ten_thousand_steps_with_saves)
 # In pytest these run where they are written, `test_hosts.py`.
 HOSTS = (sigterm_to_one_of_two_processes, sigkill_to_one_of_two_processes)
 BEGIN, END = "<!-- faults.py begins -->", "<!-- faults.py ends -->"

@@ -135,6 +135,7 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(two, tmp_path):
     assert_close(workdir, two[0], 4)
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_from_one_with_a_sharded_state(one, tmp_path):
     workdir = without_last_step(one, tmp_path / "run")
     finish(start_two("train", workdir, **FIELDS | {"parallel__fsdp": 8}))

@@ -82,14 +82,13 @@ def test_several_steps_per_call_equal_single_steps(config, one_device):
     assert_same(together, one_device, 1e-6)
 
 
-def test_accumulation_on_eight_devices_equals_one(x64, config):
-    one = run(config, steps=4, train__accumulate_steps=2)
-    for mode in ("jit", "pmap"):
-        eight = run(
-            config, steps=4, train__accumulate_steps=2, parallel__num_devices=8, parallel__mode=mode
-        )
-        # The parts are the same examples however many devices there are.
-        assert_same(eight, one, 1e-6)
+@pytest.mark.parametrize("mode", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
+def test_accumulation_on_eight_devices_equals_one(x64, config, mode):
+    fields = {"steps": 4, "train__accumulate_steps": 2}
+    one = run(config, **fields)
+    eight = run(config, parallel__num_devices=8, parallel__mode=mode, **fields)
+    # The parts are the same examples however many devices there are.
+    assert_same(eight, one, 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -124,14 +123,12 @@ def test_a_state_is_sharded_along_its_largest_axis_that_divides(small_config):
     assert sum(a.size for a in momentum if spec(a) != PartitionSpec()) == kernel_bytes
 
 
-def test_streamed_batches_on_eight_devices_equal_one(x64, config):
-    one = run(config, steps=4, data__placement="stream")
-    eight = run(config, steps=4, data__placement="stream", parallel__num_devices=8)
-    replicas = run(
-        config, steps=4, data__placement="stream", parallel__num_devices=8, parallel__mode="pmap"
-    )
+@pytest.mark.parametrize("mode", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
+def test_streamed_batches_on_eight_devices_equal_one(x64, config, mode):
+    fields = {"steps": 4, "data__placement": "stream"}
+    one = run(config, **fields)
+    eight = run(config, parallel__num_devices=8, parallel__mode=mode, **fields)
     assert_same(eight, one, 1e-6)
-    assert_same(replicas, one, 1e-6)
 
 
 def test_statistics_per_device_differ_from_global_ones_but_replicas_agree(x64, config):
