@@ -157,14 +157,20 @@ def missing_metadata(directory):
     return _newest_is(_lose_meta, directory)
 
 
+def _refused_untouched(workdir, *words, **overrides):
+    """The one line of a `train` that is refused and leaves the directory as it was."""
+    before = content(workdir)
+    message = refused(run("train", workdir, **overrides), *words)
+    assert content(workdir) == before
+    return message
+
+
 def all_checkpoints_damaged(directory):
     """A bit flipped in every checkpoint"""
     workdir = copy_of_undisturbed(directory)
     for step in saved_steps(workdir):
         _flip(workdir / "checkpoints" / str(step))
-    before = content(workdir)
-    message = refused(run("train", workdir), "is damaged", "and so are all others")
-    assert content(workdir) == before
+    message = _refused_untouched(workdir, "is damaged", "and so are all others")
     return Outcome(f"`{short(message)}`; nothing was overwritten", [2])
 
 
@@ -174,10 +180,8 @@ def checkpoint_of_another_model(directory):
     config = json.loads((workdir / "config.json").read_text())
     config["train"]["ema_decay"] = None
     (workdir / "config.json").write_text(json.dumps(config))
-    before = content(workdir)
-    done = run("train", workdir, train__ema_decay="None")
-    message = refused(done, "checkpoints/10", "is of another model or optimiser")
-    assert content(workdir) == before
+    words = "checkpoints/10", "is of another model or optimiser"
+    message = _refused_untouched(workdir, *words, train__ema_decay="None")
     return Outcome(f"`{short(message)}`; nothing was overwritten", [2])
 
 
@@ -185,9 +189,7 @@ def damaged_config(directory):
     """config.json cut in half"""
     workdir = copy_of_undisturbed(directory)
     os.truncate(workdir / "config.json", 300)
-    before = content(workdir)
-    message = refused(run("train", workdir), "config.json", "cannot be read")
-    assert content(workdir) == before
+    message = _refused_untouched(workdir, "config.json", "cannot be read")
     return Outcome(f"`{short(message)}`", [2])
 
 
