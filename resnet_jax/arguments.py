@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from resnet_jax import __version__
+from resnet_jax.analysis_arguments import add_instruments
 from resnet_jax.config import describe_fields
 
 DESCRIPTION = "Train and study residual networks in JAX."
@@ -46,8 +47,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, help_line: str, description: str, epilog: str = "") -> Add:
-        command = commands.add_parser(
+    def add_command(
+        name: str, help_line: str, description: str, epilog: str = ""
+    ) -> argparse.ArgumentParser:
+        return commands.add_parser(
             name,
             help=help_line,
             description=description,
@@ -55,7 +58,9 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        return command.add_argument
+
+    def add(*texts: str) -> Add:
+        return add_command(*texts).add_argument
 
     option = add(
         "train",
@@ -143,6 +148,15 @@ def make_parser() -> argparse.ArgumentParser:
     option("directories", metavar="DIR", nargs="+", help="a run, a sweep, or a folder of them")
     option("--out", metavar="PAGE", help="an .html file; default: DIR/report/report.html")
     option("--latex", action="store_true", help="also write the table of results as LaTeX")
+
+    analyze = add_command(
+        "analyze",
+        "look into trained networks: why residual nets work",
+        "Instruments that take a trained network apart. Each writes its arrays (NAME.npz), what they\n"
+        "are (NAME.json) and its plots (NAME_*.png). The same command goes on where it was stopped.\n"
+        "--config.FIELD=VALUE may change where a run is (data.data_dir, …).",
+    )
+    add_instruments(analyze)
 
     option = add(
         "prepare",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from resnet_jax.arguments import make_parser
+from resnet_jax.config import default_config
 from resnet_jax.config_file import load_config, override, same_everywhere
 from resnet_jax.errors import UserError
 from resnet_jax.training.compilation_cache import keep_compiled_programs
@@ -207,6 +208,23 @@ def _report(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     return 0
 
 
+def _analyze(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from resnet_jax.analysis.analyze import analyze, describe, to_json
+    from resnet_jax.training.progress import Reporter, table
+
+    keep_compiled_programs(default_config())
+    answer, paths = analyze(arguments, overrides)
+    if arguments.json:
+        print(to_json(answer))
+        return 0
+    Reporter().console.print(
+        table(f"Result of analyze {arguments.analysis}", describe(answer.results))
+    )
+    for path in paths:
+        print(path)
+    return 0
+
+
 def _prepare(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     if overrides:
         raise UserError("argument", f"--config.{next(iter(overrides))}", "is unknown to prepare")
@@ -223,5 +241,6 @@ COMMANDS: dict[str, Command] = {
     "export": _export,
     "summary": _summary,
     "report": _report,
+    "analyze": _analyze,
     "prepare": _prepare,
 }

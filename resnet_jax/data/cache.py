@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
@@ -84,19 +84,10 @@ def decoded(
             return ArrayExamples(arrays["images"], arrays["labels"])
 
     examples = source.open(split)
-    images = np.empty((len(examples), *shape), np.uint8)
-    labels = np.empty(len(examples), np.int32)
-
-    def read(index: int) -> DamagedImageError | None:
-        try:
-            image, labels[index] = examples[index]
-            images[index] = centre_crop(image, shape[0], crop_fraction) if resize else pixels(image)
-        except DamagedImageError as error:
-            return error
-        return None
-
-    with ThreadPoolExecutor(num_threads) as pool:
-        problems = list(pool.map(read, range(len(examples))))
+    fraction = crop_fraction if resize else None
+    images, labels, problems = read_images(
+        examples, range(len(examples)), shape, fraction, num_threads
+    )
     found = [problem for problem in problems if problem is not None]
     for problem in found:
         damaged.add(problem)
@@ -106,6 +97,45 @@ def decoded(
     named = np.array([(problem.name, problem.problem) for problem in found], str).reshape(-1, 2)
     _write(path, lambda file: np.savez(file, images=images, labels=labels, damaged=named))
     return ArrayExamples(images, labels)
+
+
+def read_images(
+    examples: Examples,
+    indices: Sequence[int],
+    shape: tuple[int, int, int],
+    crop_fraction: float | None,
+    num_threads: int,
+) -> tuple[np.ndarray, np.ndarray, list[DamagedImageError | None]]:
+    """Some examples of a split as arrays.
+
+    Args:
+        examples: the split.
+        indices: which.
+        shape: of one image.
+        crop_fraction: share of the shorter side that the centre crop to `shape` keeps; None: images
+            are as they are.
+        num_threads: threads that decode.
+
+    Returns:
+        images: uint8[indices, height, width, channels]; labels: int32[indices]; what is wrong with each,
+        whose row then means nothing, or None.
+    """
+    images, labels = np.empty((len(indices), *shape), np.uint8), np.empty(len(indices), np.int32)
+
+    def read(row: int) -> DamagedImageError | None:
+        try:
+            image, labels[row] = examples[indices[row]]
+            if crop_fraction is None:
+                images[row] = pixels(image)
+            else:
+                images[row] = centre_crop(image, shape[0], crop_fraction)
+        except DamagedImageError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        problems = list(pool.map(read, range(len(indices))))
+    return images, labels, problems
 
 
 def statistics(

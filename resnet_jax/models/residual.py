@@ -111,6 +111,25 @@ class Residual(nnx.Module):
             survival_probability: instead of that of `drop_path`.
         """
         keys = example_keys(key, x.shape[0])
+        parts = self.split(x, *args, key=keys, survival_probability=survival_probability, **kwargs)
+        return self.join(*parts, key=keys)
+
+    def split(
+        self,
+        x: jax.Array,
+        *args: Any,
+        key: jax.Array | None = None,
+        survival_probability: jax.Array | None = None,
+        **kwargs: Any,
+    ) -> tuple[jax.Array, jax.Array]:
+        """What is joined: the input of the shortcut, and the branch, scaled and perhaps dropped.
+
+        `join(*split(x))` is the block; to change the branch in between is to study it.
+
+        Args:
+            x, *args, key, survival_probability, **kwargs: as of a call.
+        """
+        keys = example_keys(key, x.shape[0])
         before = self._at("pre", x)
         if self.pass_key:
             kwargs["key"] = fold(keys, _BRANCH)
@@ -119,9 +138,13 @@ class Residual(nnx.Module):
             branch = self.scale(branch)
         if self.drop_path is not None:
             branch = self.drop_path(branch, fold(keys, _DROP_PATH), survival_probability)
-        skip = before if self.activate_shortcut else x
+        return (before if self.activate_shortcut else x), branch
+
+    def join(self, skip: jax.Array, branch: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """The block's output from what `split` returns; `key` as of a call."""
         if self.shortcut is None:
             joined = skip + branch
         else:
+            keys = example_keys(key, skip.shape[0])
             joined = self.shortcut(skip, branch, fold(keys, _SHORTCUT))
         return self._at("post", joined)

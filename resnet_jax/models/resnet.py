@@ -179,6 +179,10 @@ class ResNet(nnx.Module):
         if branch_init == "fixup" and self.head is not None:
             self.head.kernel.set_value(jnp.zeros((channels, num_classes)))
 
+    def stages(self) -> list[Stage]:
+        """The stages, in order."""
+        return [getattr(self, f"stage{n}") for n in range(1, self.num_stages + 1)]
+
     def features(
         self,
         x: jax.Array,
@@ -200,7 +204,7 @@ class ResNet(nnx.Module):
         keys = example_keys(key, x.shape[0])
         outputs = {"stem": self.stem(x)}
         x = outputs["stem"]
-        stages = [getattr(self, f"stage{n}") for n in range(1, self.num_stages + 1)]
+        stages = self.stages()
         survival: list[Any] = [None] * len(stages)
         if survival_probability is not None:
             sizes = [len(stage.survival) for stage in stages]
@@ -223,7 +227,7 @@ class ResNet(nnx.Module):
         Returns:
             logits: float32[batch, h, w, num_classes].
         """
-        return self._classify(self._last(x, key, survival_probability))
+        return self._classify(self._end(self._last(x, key, survival_probability)))
 
     def __call__(
         self,
@@ -240,13 +244,26 @@ class ResNet(nnx.Module):
         Returns:
             logits: float32[batch, num_classes]; without classes, the features that they would be of.
         """
-        return self._classify(self._last(x, key, survival_probability).mean((1, 2)))
+        return self.classify(self._last(x, key, survival_probability))
+
+    def classify(self, last: jax.Array) -> jax.Array:
+        """Logits of the output of the last stage: what comes behind the blocks.
+
+        Args:
+            last: float[batch, h, w, channels].
+
+        Returns:
+            As a call.
+        """
+        return self._classify(self._end(last).mean((1, 2)))
 
     def _classify(self, features: jax.Array) -> jax.Array:
         return features if self.head is None else self.head(features)
 
     def _last(self, x: jax.Array, key: Any, survival_probability: Any) -> jax.Array:
-        last = self.features(x, key, survival_probability)[f"stage{self.num_stages}"]
+        return self.features(x, key, survival_probability)[f"stage{self.num_stages}"]
+
+    def _end(self, last: jax.Array) -> jax.Array:
         if self.norm is not None:
             last = self.norm(last)
         if self.activates_end:

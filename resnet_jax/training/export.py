@@ -43,7 +43,7 @@ def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw:
     if path.suffix == ".onnx":
         fields["model.dtype"] = "float32"
     facts = run.read_data()
-    model = restore_model(run, override(config, fields), which)
+    model, _ = restore_model(run, override(config, fields), which)
     if path.suffix == WEIGHTS:
         write = partial(save_weights, model, path)
     else:

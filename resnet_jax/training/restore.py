@@ -1,7 +1,8 @@
 """The network of a run's checkpoint."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import optax
 from flax import nnx
@@ -12,8 +13,9 @@ from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.model import model_builder
 from resnet_jax.training.optimizer import make_optimizer
+from resnet_jax.training.pretrained import read_pretrained
 from resnet_jax.training.run_directory import RunDirectory, evaluations
-from resnet_jax.training.state import make_network, state_shapes
+from resnet_jax.training.state import Network, initial_state, make_network, state_shapes
 
 
 @contextmanager
@@ -45,24 +47,44 @@ def open_checkpoint(run: RunDirectory, which: str) -> Iterator[tuple[Checkpoints
         yield checkpoints, step
 
 
-def restore_model(run: RunDirectory, config: ConfigDict, which: str = "latest") -> models.ResNet:
-    """The network that evaluation uses, in eval mode; the data set need not be there.
+def restore_model(
+    run: RunDirectory, config: ConfigDict, which: str = "latest"
+) -> tuple[models.ResNet, int]:
+    """The network that evaluation uses, in eval mode, and its step; the data set need not be there.
 
     Args:
         run: its directory.
         config: of the run (`RunDirectory.load_config`); it may compute in another type.
-        which: as of `open_checkpoint`.
+        which: as of `open_checkpoint`, or `init`: the network as the run began.
 
     Raises:
         UserError: as `open_checkpoint`, or the checkpoint is damaged.
     """
-    facts = run.read_data()
-    channels = facts["image_shape"][-1]
-    network = make_network(model_builder(config, len(facts["class_names"]), channels))
+    network = network_of(config, run.read_data())
+    if which == "init":
+        return network_at_start(config, network), 0
     # The state of an optimiser has the same shapes whatever its rate.
     optimizer = make_optimizer(config, optax.constant_schedule(0.0))
     shapes = state_shapes(network, optimizer, config.train.ema_decay is not None)
     with open_checkpoint(run, which) as (checkpoints, step):
         state, _ = checkpoints.restore(step, shapes)
     weights = state.evaluated()
-    return nnx.merge(network.eval_graph, weights["params"], weights["batch_stats"])
+    return nnx.merge(network.eval_graph, weights["params"], weights["batch_stats"]), step
+
+
+def network_of(config: ConfigDict, facts: Mapping[str, Any]) -> Network:
+    """The network of a config for data with these facts (`RunDirectory.read_data`)."""
+    channels = facts["image_shape"][-1]
+    return make_network(model_builder(config, len(facts["class_names"]), channels))
+
+
+def network_at_start(config: ConfigDict, network: Network) -> models.ResNet:
+    """The network at step 0 of a run of the config, in eval mode.
+
+    Raises:
+        UserError: `model.init_from` cannot be read or does not fit.
+    """
+    state = initial_state(network, optax.identity(), config.seed, with_ema=False)
+    if config.model.init_from is not None:
+        state = read_pretrained(config.model.init_from, network).into(state, network)
+    return nnx.merge(network.eval_graph, state.params, state.batch_stats)

@@ -1,0 +1,74 @@
+"""The command `analyze`: open the networks, ask an instrument, write what it answers."""
+
+import argparse
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from resnet_jax.analysis.request import Answer, Request
+from resnet_jax.analysis.subject import Subject, open_config, open_runs
+from resnet_jax.errors import UserError
+
+
+def analyze(options: argparse.Namespace, overrides: Mapping[str, Any]) -> tuple[Answer, list[Path]]:
+    """Run an instrument; each is a module of this package with a function `analyze(request)`.
+
+    Args:
+        options: of the command line.
+        overrides: `--config.FIELD=VALUE`.
+
+    Returns:
+        Its answer and the files that were written.
+
+    Raises:
+        UserError: no such run, config, checkpoint or data, or something that the instrument cannot do.
+    """
+    subjects = _subjects(options, overrides)
+    request = Request(subjects, options, _out(options))
+    instrument = importlib.import_module(f"resnet_jax.analysis.{options.analysis}")
+    answer = instrument.analyze(request)
+    return answer, request.write(answer)
+
+
+def _subjects(options: argparse.Namespace, overrides: Mapping[str, Any]) -> list[Subject]:
+    if bool(options.workdir) == bool(options.config):
+        given = " and ".join([*options.workdir, options.config]) if options.config else None
+        raise UserError("--workdir", given, "give it or --config, one of the two")
+    if options.config:
+        if options.step not in ("latest", "init"):
+            raise UserError("--step", options.step, "a config has no checkpoints", "give --workdir")
+        return [open_config(options.config, overrides)]
+    return open_runs(options.workdir, overrides, options.step)
+
+
+def _out(options: argparse.Namespace) -> Path:
+    if options.out:
+        out = Path(options.out)
+    elif len(options.workdir) == 1:
+        out = Path(options.workdir[0]) / "analysis"
+    else:
+        raise UserError(
+            "--out", None, "is needed for --config and for several runs", "name a directory"
+        )
+    if out.exists() and not out.is_dir():
+        raise UserError("--out", str(out), "is no directory", "name another")
+    return out
+
+
+def describe(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The rows of a table: network, and its numbers."""
+    return {
+        network: "\n".join(f"{name}: {_format(value)}" for name, value in numbers.items())
+        for network, numbers in results.items()
+    }
+
+
+def _format(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def to_json(answer: Answer) -> str:
+    """The results as one JSON object."""
+    return json.dumps(answer.results, default=lambda value: value.tolist())

@@ -1,0 +1,141 @@
+"""One function over many items: compiled once, over all devices, resumable."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, PartitionSpec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SAVE_SECONDS = 15.0
+LINE_SECONDS = 30.0
+Arrays = dict[str, Any]
+
+
+def over_items(
+    function: Callable[[Any, Any], Arrays],
+    shared: Any,
+    items: Any,
+    *,
+    together: int = 1,
+    per_call: int = 1,
+    label: str = "",
+    kept: Path | None = None,
+) -> dict[str, np.ndarray]:
+    """`function(shared, item)` of every item.
+
+    The items are split over the devices; on each, they come one after the other in one compiled loop.
+    What all items see is an argument of the program, so that it holds no weights.
+
+    Args:
+        function: of arrays, returns a dict of arrays; traced.
+        shared: tree of arrays that all items see, replicated.
+        items: tree of arrays with a leading axis over the items.
+        together: how many each device computes at once, by `jax.vmap`.
+        per_call: how many each device computes between two moves of the progress bar.
+        label: of the progress bar; empty: there is none.
+        kept: a file that keeps what is done, from which the same call goes on; its name must stand for
+            everything that the result depends on. It is left there.
+
+    Returns:
+        What the function returns, as NumPy arrays with a leading axis over the items.
+    """
+    count = _length(items)
+    devices = np.array(jax.devices())
+    mesh = Mesh(devices, ("item",), axis_types=(AxisType.Auto,))
+    split, everywhere = PartitionSpec("item"), PartitionSpec()
+
+    @jax.jit
+    @partial(
+        jax.shard_map, mesh=mesh, in_specs=(everywhere, split), out_specs=split, check_vma=False
+    )
+    def compute(shared: Any, items: Any) -> Arrays:
+        return lax.map(partial(function, shared), items, batch_size=together)
+
+    size = min(per_call, -(-count // len(devices))) * len(devices)
+    parts = _read(kept)
+    saved = time.monotonic()
+    with Bar(label, count) as bar:
+        try:
+            for start in range(sum(map(_length, parts)), count, size):
+                bar.move(start)
+                # The last call repeats its last item, so that all calls have one shape.
+                rows = np.minimum(np.arange(start, start + size), count - 1)
+                result = compute(shared, jax.tree.map(lambda a, rows=rows: a[rows], items))
+                new = min(size, count - start)
+                parts.append({name: np.asarray(a)[:new] for name, a in result.items()})
+                if kept is not None and time.monotonic() - saved > SAVE_SECONDS:
+                    _write(kept, parts)
+                    saved = time.monotonic()
+        finally:
+            if kept is not None and parts:
+                _write(kept, parts)
+        bar.move(count)
+    return _joined(parts)
+
+
+def _length(tree: Any) -> int:
+    return len(jax.tree.leaves(tree)[0])
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _read(path: Path | None) -> list[dict[str, np.ndarray]]:
+    if path is None or not path.exists():
+        return []
+    with np.load(path) as arrays:
+        return [dict(arrays)]
+
+
+def _write(path: Path, parts: list[dict[str, np.ndarray]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        arrays: Any = _joined(parts)
+        np.savez(file, **arrays)
+    os.replace(temporary, path)
+
+
+class Bar:
+    """How far a long computation is: a bar on a terminal, a line now and then elsewhere.
+
+    Args:
+        label: what is computed; empty: nothing is shown.
+        total: number of items.
+    """
+
+    def __init__(self, label: str, total: int) -> None:
+        self._label, self._total, self._told = label, total, time.monotonic()
+        self._bar: Progress | None = None
+        console = Console(stderr=True)
+        if label and console.is_terminal:
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+            self._task = self._bar.add_task(label, total=total)
+
+    def __enter__(self) -> "Bar":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def move(self, done: int) -> None:
+        """`done` items are done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done)
+        elif self._label and time.monotonic() - self._told > LINE_SECONDS:
+            self._told = time.monotonic()
+            print(f"{self._label}: {done} of {self._total}", file=sys.stderr, flush=True)

@@ -1,0 +1,202 @@
+"""What an instrument is asked, and what it answers with."""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+
+from resnet_jax import __version__
+from resnet_jax.analysis.items import over_items
+from resnet_jax.analysis.subject import Examples, Subject
+from resnet_jax.errors import UserError
+from resnet_jax.report.style import RC, Figure
+
+DOTS_PER_INCH = 200
+# Options that change no number of a result.
+PLACES = ("command", "workdir", "out", "json", "slurm")
+
+
+class Named(NamedTuple):
+    """An array of a result.
+
+    Attributes:
+        values: the numbers.
+        axes: what each axis counts.
+        unit: of the values; empty: they have none.
+    """
+
+    values: np.ndarray
+    axes: tuple[str, ...]
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The result of an instrument.
+
+    Attributes:
+        arrays: name → array; those of one network are named `NETWORK/NAME`.
+        results: network → name → number or text: the few that one looks at first.
+        figures: drawn from the arrays, under `style.RC` (`drawn`).
+        examples: facts of the examples (`Examples.facts`).
+        files: other files that were written.
+    """
+
+    arrays: dict[str, Named]
+    results: dict[str, dict[str, Any]]
+    figures: list[Figure]
+    examples: dict[str, Any] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """A call of an instrument from the command line.
+
+    Attributes:
+        subjects: the networks.
+        options: of the command line; `split`, `examples`, `seed` and the instrument's own.
+        out: directory of the files.
+    """
+
+    subjects: list[Subject]
+    options: argparse.Namespace
+    out: Path
+
+    @property
+    def name(self) -> str:
+        """Of the instrument."""
+        return self.options.analysis
+
+    def examples(self, subject: Subject) -> Examples:
+        """Those that `--split`, `--examples` and `--seed` name."""
+        o = self.options
+        return subject.examples(o.split, o.examples or None, o.seed)
+
+    def one_data_set(self) -> None:
+        """Refuse networks of different data.
+
+        Raises:
+            UserError: names the first that differs.
+        """
+        facts = ("name", "image_shape", "class_names", "mean", "std")
+        first = self.subjects[0]
+        for other in self.subjects[1:]:
+            if any(first.data[name] != other.data[name] for name in facts):
+                problem = f"was trained on other data than {first.name}"
+                raise UserError("--workdir", other.name, problem, "analyse them apart")
+
+    def over_items(
+        self, subject: Subject, label: str, function: Callable, shared: Any, items: Any, **how: int
+    ) -> dict[str, np.ndarray]:
+        """`items.over_items`, with a bar, from which the same command goes on where it was stopped.
+
+        Args:
+            subject: the network.
+            label: what is computed; names it among all computations of this call for the subject.
+            function, shared, items, **how: as of `items.over_items`.
+        """
+        kept = self._partial / f"{self._fingerprint(subject, label)}.npz"
+        shown = f"{subject.name}: {label}"
+        return over_items(function, shared, items, label=shown, kept=kept, **how)
+
+    @property
+    def _partial(self) -> Path:
+        return self.out / f".{self.name}.partial"
+
+    def _fingerprint(self, subject: Subject, label: str) -> str:
+        options = {name: v for name, v in vars(self.options).items() if name not in PLACES}
+        where = str(subject.run.path.absolute()) if subject.run else ""
+        told = [__version__, label, where, subject.step, subject.config.to_dict(), options]
+        text = json.dumps(told, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def write(self, answer: Answer) -> list[Path]:
+        """Write `NAME.npz`, `NAME.json` and `NAME_FIGURE.png`; the parts of a stopped call go.
+
+        Raises:
+            UserError: the directory cannot be written.
+        """
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            paths = [self._save(f"{self.name}.npz", lambda path: _save_arrays(path, answer.arrays))]
+            text = json.dumps(self._facts(answer), indent=2, default=_plain) + "\n"
+            paths.append(self._save(f"{self.name}.json", lambda path: path.write_text(text)))
+            for figure in answer.figures:
+                write = partial(_save_figure, figure)
+                paths.append(self._save(f"{self.name}_{figure.name}.png", write))
+            shutil.rmtree(self._partial, ignore_errors=True)
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror or error})"
+            raise UserError("--out", str(self.out), problem, "name another directory") from error
+        return [*paths, *answer.files]
+
+    def _save(self, name: str, write: Callable[[Path], Any]) -> Path:
+        path = self.out / name
+        temporary = path.with_name(f".{os.getpid()}.{name}")
+        try:
+            write(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def _facts(self, answer: Answer) -> dict[str, Any]:
+        options = {name: v for name, v in vars(self.options).items() if name not in PLACES}
+        return {
+            "analysis": self.name,
+            "version": __version__,
+            "options": options,
+            "networks": [_describe(subject) for subject in self.subjects],
+            "examples": answer.examples,
+            "results": answer.results,
+            "arrays": {
+                name: {"axes": a.axes, "shape": np.shape(a.values), "unit": a.unit}
+                for name, a in answer.arrays.items()
+            },
+            "figures": {figure.name: figure.caption for figure in answer.figures},
+        }
+
+
+@contextmanager
+def drawn() -> Iterator[None]:
+    """Figures are made under this, in the style of the reports."""
+    with matplotlib.rc_context(RC):
+        yield
+
+
+def _describe(subject: Subject) -> dict[str, Any]:
+    return {
+        "name": subject.name,
+        "workdir": str(subject.run.path) if subject.run else None,
+        "step": subject.step,
+        "seed": subject.config.seed,
+        "model": subject.config.model.to_dict(),
+        "data": subject.data["name"],
+    }
+
+
+def _save_arrays(path: Path, arrays: dict[str, Named]) -> None:
+    with path.open("wb") as file:
+        values: Any = {name: np.asarray(array.values) for name, array in arrays.items()}
+        np.savez(file, **values)
+
+
+def _save_figure(figure: Figure, path: Path) -> None:
+    with path.open("wb") as file, drawn():
+        figure.canvas.savefig(file, dpi=DOTS_PER_INCH, format="png")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy numbers and arrays as Python's."""
+    return value.tolist()

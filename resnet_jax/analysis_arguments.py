@@ -1,0 +1,99 @@
+"""The options of `analyze` and of each of its instruments."""
+
+import argparse
+from collections.abc import Callable
+
+EXAMPLES = "examples that are looked at, drawn by --seed; 0: all of the split"
+Add = Callable[..., argparse.Action]
+
+
+def add_instruments(command: argparse.ArgumentParser) -> None:
+    """Give `analyze` a sub-command for each instrument."""
+    instruments = command.add_subparsers(dest="analysis", required=True, metavar="NAME")
+
+    def add(name: str, help_line: str, description: str, examples: int) -> Add:
+        instrument = instruments.add_parser(
+            name,
+            help=help_line,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        _add_common(instrument.add_argument, examples)
+        return instrument.add_argument
+
+    add(
+        "gradients",
+        "activations and gradients of every layer, against depth",
+        "Norm and variance of activations and of gradients in one pass.",
+        256,
+    )
+
+    add(
+        "lesion",
+        "error after deleting and shuffling blocks",
+        "Delete each block, delete several, shuffle them (Veit et al. 2016, §4).",
+        1000,
+    )
+
+    add(
+        "paths",
+        "how long the paths are that carry the gradient",
+        "Path lengths, and the gradient through paths of each length (Veit et al. 2016, §5).",
+        128,
+    )
+
+    add(
+        "landscape",
+        "the loss around a network",
+        "Loss surfaces in filter-normalised directions (Li et al. 2018), between checkpoints, and along the\n"
+        "course of training.",
+        1000,
+    )
+
+    add(
+        "deepen",
+        "a deeper network that computes the same function",
+        "Put identity blocks into a trained network (He et al. 2015, §3.1).",
+        1000,
+    )
+
+    add(
+        "features",
+        "what each depth sees",
+        "Feature maps, class activation maps, similarity of layers, first-layer filters.",
+        500,
+    )
+
+    add(
+        "curvature",
+        "how the loss curves",
+        "Top eigenvalues and trace of the Hessian, and the gradient noise scale.",
+        1000,
+    )
+
+    add(
+        "ensembles",
+        "predictions averaged over networks",
+        "Accuracy, calibration and disagreement of networks and of their averages.",
+        0,
+    )
+
+
+def _add_common(option: Add, examples: int) -> None:
+    option(
+        "--workdir", metavar="DIR", nargs="+", action="extend", default=[], help="run directories"
+    )
+    option("--config", metavar="FILE", help="or a config, for its network at initialisation")
+    option("--out", metavar="DIR", help="where files go; default: analysis in the run directory")
+    option("--step", default="latest", help="latest, best, init, or the number of a checkpoint")
+    option("--split", help="of the data; default: the one that the run evaluates")
+    option(
+        "--examples",
+        type=int,
+        default=examples,
+        metavar="N",
+        help=f"{EXAMPLES}; default {examples}",
+    )
+    option("--seed", type=int, default=0, help="of all that is drawn at random; default 0")
+    option("--json", action="store_true", help="print the results as one JSON object")

@@ -1,0 +1,39 @@
+"""Items are computed once each, on all devices, and go on where they were stopped."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.analysis import items as module
+from resnet_jax.analysis.items import over_items
+
+
+def function(shared, item):
+    return {"sum": shared + item["x"].sum(), "twice": 2 * item["x"]}
+
+
+@pytest.mark.parametrize("count", [1, 8, 21])
+@pytest.mark.parametrize("together", [1, 3])
+def test_every_item_once_and_in_order(count, together):
+    x = np.arange(2.0 * count, dtype=np.float32).reshape(count, 2)
+    result = over_items(function, jnp.float32(5), {"x": x}, together=together, per_call=2)
+    np.testing.assert_allclose(result["sum"], 5 + x.sum(1))
+    np.testing.assert_allclose(result["twice"], 2 * x)
+
+
+def test_a_stopped_computation_goes_on(tmp_path, monkeypatch):
+    kept, moves = tmp_path / "part.npz", []
+
+    class Stops(module.Bar):
+        def move(self, done):
+            moves.append(done)
+            if len(moves) == 3:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "Bar", Stops)
+    x = np.arange(40, dtype=np.float32)[:, None]
+    with pytest.raises(KeyboardInterrupt):
+        over_items(function, jnp.float32(0), {"x": x}, kept=kept)
+    result = over_items(function, jnp.float32(0), {"x": x}, kept=kept)
+    assert moves == [0, 8, 16, 16, 24, 32, 40]
+    np.testing.assert_allclose(result["sum"], x[:, 0])
