@@ -7,7 +7,7 @@ from resnet_jax import cli
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
-    """Directory of a ResNet-14 on digits, forty steps; checkpoints at 20 and 40."""
+    """Directory of a ResNet-14 on digits, ten steps; checkpoints at 5 and 10."""
     return _train(tmp_path_factory, "residual", "A")
 
 
@@ -22,11 +22,11 @@ def _train(tmp_path_factory, name, shortcut):
     fields = {
         "model.depth": 14,
         "model.shortcut": shortcut,
-        "train.duration": "40 steps",
-        "schedule.warmup": "10 steps",
-        "train.batch_size": 32,
-        "evaluate.every": "20 steps",
-        "checkpoint.every": "20 steps",
+        "train.duration": "10 steps",
+        "schedule.warmup": "2 steps",
+        "train.batch_size": 16,
+        "evaluate.every": "10 steps",
+        "checkpoint.every": "5 steps",
         "parallel.num_devices": 1,
     }
     overrides = [f"--config.{field}={value}" for field, value in fields.items()]
