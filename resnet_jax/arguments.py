@@ -98,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     option("--workdir", metavar="DIR", required=True, help=WORKDIR)
     option("--out", metavar="FILE", required=True, help="its suffix says what it is")
-    option("--step", default="latest", help=STEP)
+    option("--step", default="latest", help=f"{STEP}; or init")
     option("--raw", action="store_true", help="take uint8 images and normalise them")
 
     option = add(

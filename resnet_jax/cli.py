@@ -209,17 +209,15 @@ def _report(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _analyze(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from resnet_jax.analysis.analyze import analyze, describe, to_json
-    from resnet_jax.training.progress import Reporter, table
+    from resnet_jax.analysis.analyze import analyze, results_table, to_json
+    from resnet_jax.training.progress import Reporter
 
     keep_compiled_programs(default_config())
     answer, paths = analyze(arguments, overrides)
     if arguments.json:
         print(to_json(answer))
         return 0
-    Reporter().console.print(
-        table(f"Result of analyze {arguments.analysis}", describe(answer.results))
-    )
+    Reporter().console.print(results_table(arguments.analysis, answer.results))
     for path in paths:
         print(path)
     return 0

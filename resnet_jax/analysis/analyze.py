@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+from rich.text import Text
+
 from resnet_jax.analysis.request import Answer, Request
 from resnet_jax.analysis.subject import Subject, open_config, open_runs
 from resnet_jax.errors import UserError
@@ -57,15 +60,22 @@ def _out(options: argparse.Namespace) -> Path:
     return out
 
 
-def describe(results: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The rows of a table: network, and its numbers."""
-    return {
-        network: "\n".join(f"{name}: {_format(value)}" for name, value in numbers.items())
-        for network, numbers in results.items()
-    }
+def results_table(title: str, results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A column for each network, a row for each number."""
+    table = Table(title=title, title_justify="left")
+    table.add_column(style="bold")
+    for network in results:
+        table.add_column(Text(network), justify="right", overflow="fold")
+    rows = dict.fromkeys(name for numbers in results.values() for name in numbers)
+    for name in rows:
+        cells = [numbers.get(name, "") for numbers in results.values()]
+        table.add_row(name.replace("_", " "), *map(_format, cells))
+    return table
 
 
 def _format(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_format, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

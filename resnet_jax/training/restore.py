@@ -34,7 +34,9 @@ def open_checkpoint(run: RunDirectory, which: str) -> Iterator[tuple[Checkpoints
     results = evaluations(run.read_metrics()) if which == "best" else {}
     with Checkpoints(run.checkpoints, results, read_only=True) as checkpoints:
         if which not in ("latest", "best") and not which.isdigit():
-            raise UserError("--step", which, "allowed: latest, best, or a number")
+            raise UserError(
+                "--step", which, "allowed: latest, best, a number, or init but in evaluate"
+            )
         named = {"latest": checkpoints.latest, "best": checkpoints.best}
         step = named[which]() if which in named else int(which)
         if step is None:
