@@ -29,18 +29,46 @@ def add_instruments(command: argparse.ArgumentParser) -> None:
         256,
     )
 
-    add(
+    option = add(
         "lesion",
         "error after deleting and shuffling blocks",
         "Delete each block, delete several, shuffle them (Veit et al. 2016, §4).",
         1000,
     )
+    option(
+        "--max_deleted",
+        type=int,
+        default=20,
+        metavar="K",
+        help="delete 1 to K random blocks; default 20, or all that there are",
+    )
+    option(
+        "--num_draws",
+        type=int,
+        default=5,
+        metavar="N",
+        help="random choices of each number of blocks; default 5",
+    )
+    option(
+        "--num_shuffles",
+        type=int,
+        default=40,
+        metavar="N",
+        help="random orders, from nearly sorted to shuffled; default 40",
+    )
 
-    add(
+    option = add(
         "paths",
         "how long the paths are that carry the gradient",
         "Path lengths, and the gradient through paths of each length (Veit et al. 2016, §5).",
         128,
+    )
+    option(
+        "--num_paths",
+        type=int,
+        default=20,
+        metavar="N",
+        help="random paths of each length; default 20",
     )
 
     add(

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -52,6 +52,8 @@ def over_items(
     devices = np.array(jax.devices())
     mesh = Mesh(devices, ("item",), axis_types=(AxisType.Auto,))
     split, everywhere = PartitionSpec("item"), PartitionSpec()
+    # Arrays of a checkpoint are bound to one device.
+    shared = jax.device_put(shared, NamedSharding(mesh, everywhere))
 
     @jax.jit
     @partial(

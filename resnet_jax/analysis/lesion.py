@@ -1,87 +1,302 @@
-"""Error after deleting blocks (Veit et al. 2016, "Residual Networks Behave Like Ensembles of Relatively
-Shallow Networks", §4)."""
+"""Error after deleting and shuffling blocks (Veit et al. 2016, "Residual Networks Behave Like Ensembles
+of Relatively Shallow Networks", §4).
+
+Every lesion is a row of `keep` and of `order`: which branches work, and which block's weights stand in
+each place. One compiled program computes them all; what comes before the first change is taken from the
+whole network.
+"""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from itertools import combinations, groupby
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from scipy.stats import kendalltau
 
 from resnet_jax.analysis.batches import in_batches
-from resnet_jax.analysis.chain import Chain, split_chain
+from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
-from resnet_jax.analysis.plots.lesion import deletion_figure
+from resnet_jax.analysis.plots import lesion as plots
 from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.subject import Subject
+from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 
+ERROR = "share of examples"
 
-def keep_block(plain: bool, block: Any, x: jax.Array, keep: jax.Array) -> tuple[jax.Array, None]:
-    """A block as it is where `keep` is 1, and without its branch where it is 0: y = shortcut(x).
 
-    A plain block has nothing but its branch; deleted, it passes x on where the shape allows it, and
-    zeros where not.
+class Lesions(NamedTuple):
+    """What is done to a network.
+
+    Attributes:
+        keep: bool[lesions, blocks], False: the branch of the block is deleted.
+        order: int[lesions, blocks], number of the block that stands in each place.
+    """
+
+    keep: np.ndarray
+    order: np.ndarray
+
+    @property
+    def first_change(self) -> np.ndarray:
+        """int[lesions], the first place that differs from the network; `blocks`: none does."""
+        same = self.keep & (self.order == np.arange(self.order.shape[1]))
+        return np.where(same.all(1), same.shape[1], same.argmin(1))
+
+
+def deletable(chain: Chain) -> np.ndarray:
+    """Which blocks can be deleted, bool[blocks].
+
+    All of a residual network: the shortcut stays, also where shape changes. Of a plain one, those that
+    do not change shape: without any other, what follows would have no input.
+    """
+    return ~(np.array(chain.changes_shape) & chain.plain)
+
+
+def delete_one(chain: Chain) -> Lesions:
+    """Each block alone, where it can be deleted (Veit 2016, §4.1)."""
+    keep = ~np.eye(chain.num_blocks, dtype=bool)[deletable(chain)]
+    return _in_order(keep)
+
+
+def delete_random(chain: Chain, most: int, draws: int, seed: int) -> tuple[Lesions, np.ndarray]:
+    """Several blocks at once (Veit 2016, §4.2).
 
     Args:
-        plain: whether the block is plain.
-        block: a `models.Residual`.
-        x: float[batch, height, width, channels].
-        keep: scalar.
+        chain: of the network.
+        most: blocks that are deleted; fewer where there are fewer.
+        draws: of each number of blocks.
+        seed: of the draws.
+
+    Returns:
+        The lesions, and how many blocks each deletes, int[lesions]: 1, …, `most`, `draws` times each.
     """
-    skip, branch = block.split(x)
-    if plain and x.shape == branch.shape:
-        return jnp.where(keep, block.join(skip, branch), x), None
-    return block.join(skip, (keep * branch).astype(branch.dtype)), None
+    places = np.flatnonzero(deletable(chain))
+    rng = np.random.default_rng(seed)
+    numbers = np.repeat(np.arange(1, min(most, len(places)) + 1), draws)
+    keep = np.ones((len(numbers), chain.num_blocks), bool)
+    for row, number in zip(keep, numbers, strict=True):
+        row[rng.choice(places, number, replace=False)] = False
+    return _in_order(keep), numbers
 
 
-def delete_each(
-    model: ResNet, images: np.ndarray, labels: np.ndarray, run: Callable = over_items
-) -> dict[str, np.ndarray]:
-    """Error after deleting each block alone.
+def shuffle(chain: Chain, count: int, seed: int) -> tuple[Lesions, np.ndarray]:
+    """Swap pairs of blocks of one kind and stage (Veit 2016, §4.3).
+
+    Args:
+        chain: of the network.
+        count: how many orders; the number of swaps grows evenly from 1 to the number of blocks.
+        seed: of the draws.
+
+    Returns:
+        The lesions, none where no two blocks are alike, and Kendall's τ of each order, float[lesions]:
+        1 in order, −1 reversed.
+    """
+    pairs = [
+        pair
+        for run in _runs(chain)
+        for pair in combinations(range(chain.groups[run[0]].start, _end(chain, run)), 2)
+    ]
+    rng = np.random.default_rng(seed)
+    order = np.tile(np.arange(chain.num_blocks), (count if pairs else 0, 1))
+    swaps = np.linspace(1, chain.num_blocks, len(order)).round().astype(int)
+    for row, number in zip(order, swaps, strict=True):
+        for i, j in rng.choice(pairs, number):
+            row[[i, j]] = row[[j, i]]
+    tau = [kendalltau(row, np.arange(chain.num_blocks)).statistic for row in order]
+    return Lesions(np.ones(order.shape, bool), order), np.array(tau, float)
+
+
+def _in_order(keep: np.ndarray) -> Lesions:
+    return Lesions(keep, np.broadcast_to(np.arange(keep.shape[1]), keep.shape))
+
+
+def _runs(chain: Chain) -> list[list[int]]:
+    """Numbers of neighbouring groups whose blocks are alike, and so can change places."""
+    runs = []
+    for _, run in groupby(enumerate(chain.groups), lambda numbered: numbered[1].graph):
+        runs.append([number for number, _ in run])
+    return runs
+
+
+def _end(chain: Chain, run: list[int]) -> int:
+    last = chain.groups[run[-1]]
+    return last.start + last.count
+
+
+def error_after(
+    model: ResNet,
+    images: np.ndarray,
+    labels: np.ndarray,
+    lesions: Lesions,
+    run: Callable = over_items,
+) -> np.ndarray:
+    """Error of a network after each of several lesions.
 
     Args:
         model: in eval mode.
         images: float32[examples, height, width, channels], normalised.
         labels: int32[examples].
-        run: computes the items.
+        lesions: of `delete_one`, `delete_random` or `shuffle`, or your own.
+        run: computes the items, which are batches.
 
     Returns:
-        `error`: float32[blocks + 1], share of wrong answers from 0 to 1; the last: nothing is deleted.
+        float64[lesions], share of wrong answers from 0 to 1.
     """
     chain, weights = split_chain(model)
-    keep = np.ones((chain.num_blocks + 1, chain.num_blocks), np.float32)
-    np.fill_diagonal(keep, 0)
-    shared = weights, *in_batches(images, labels)
-    return run(partial(_error, chain), shared, {"keep": keep})
+    shared = weights, lesions.keep, lesions.order, lesions.first_change
+    batches = dict(zip(("images", "labels"), in_batches(images, labels), strict=True))
+    wrong = run(partial(_count_wrong, chain), shared, batches)["wrong"]
+    return wrong.sum(0) / len(labels)
 
 
-def _error(chain: Chain, shared: Any, item: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Share of wrong answers with some branches deleted."""
-    weights, images, labels = shared
+def _count_wrong(chain: Chain, shared: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Wrong answers in a batch after each lesion, int[lesions]."""
+    weights, *lesions = shared
+    labels = batch["labels"]
 
-    def wrong(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-        logits = chain.logits(weights, batch[0], partial(keep_block, chain.plain), item["keep"])
-        return ((logits.argmax(-1) != batch[1]) & (batch[1] >= 0)).sum()
+    def wrong(logits: jax.Array) -> jax.Array:
+        return ((logits.argmax(-1) != labels) & (labels >= 0)).sum()
 
-    count = (labels >= 0).sum()
-    return {"error": lax.map(wrong, (images, labels)).sum() / count}
+    start = chain.stem(weights, batch["images"])
+    _, outputs = chain.blocks(weights, start, lambda block, x, _: (block(x),) * 2)
+    after = partial(lesion_logits, chain, weights, start, outputs)
+    return {"wrong": lax.map(lambda lesion: wrong(after(*lesion)), tuple(lesions))}
+
+
+def lesion_logits(
+    chain: Chain,
+    weights: Weights,
+    start: jax.Array,
+    outputs: list[jax.Array],
+    keep: jax.Array,
+    order: jax.Array,
+    first_change: jax.Array,
+) -> jax.Array:
+    """Logits after a lesion.
+
+    Args:
+        chain, weights: of `split_chain`.
+        start: output of the stem.
+        outputs: of all blocks of the whole network, a stacked array for each group.
+        keep, order, first_change: a row of `Lesions`.
+
+    Returns:
+        float32[batch, classes].
+    """
+
+    def step(block: Any, x: jax.Array, own: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        untouched, output, *lesion = own
+        run = partial(_block_after, chain.plain, block, x, *lesion)
+        return lax.cond(untouched, lambda: output, run), None
+
+    survival = jnp.concatenate([jnp.array(group.survival) for group in chain.groups])[order]
+    untouched = jnp.arange(chain.num_blocks) < first_change
+    extras = []
+    for group, own_outputs in zip(chain.groups, outputs, strict=True):
+        own = slice(group.start, group.start + group.count)
+        extras.append((untouched[own], own_outputs, keep[own], survival[own]))
+    x, _ = chain.blocks(_reordered(chain, weights, order), start, step, extras)
+    return chain.head(weights, x)
+
+
+def _block_after(
+    plain: bool, block: Any, x: jax.Array, keep: jax.Array, survival: jax.Array
+) -> jax.Array:
+    """A block, without its branch where `keep` is False; `survival` of its stochastic depth."""
+    skip, branch = block.split(x, survival_probability=survival)
+    if plain and x.shape == branch.shape:
+        return jnp.where(keep, block.join(skip, branch), x)
+    return block.join(skip, jnp.where(keep, branch, 0))
+
+
+def _reordered(chain: Chain, weights: Weights, order: jax.Array) -> Weights:
+    """The weights of block `order[i]` in place i."""
+    groups = []
+    for run in _runs(chain):
+        arrays = [weights["groups"][number] for number in run]
+        joined = jax.tree.map(lambda *a: jnp.concatenate(a), *arrays)
+        start = chain.groups[run[0]].start
+        for number in run:
+            group = chain.groups[number]
+            rows = order[group.start : group.start + group.count] - start
+            groups.append(jax.tree.map(lambda a, rows=rows: a[rows], joined))
+    return {**weights, "groups": groups}
 
 
 def analyze(request: Request) -> Answer:
-    """Lesion curves of all networks."""
+    """Lesion curves of all networks.
+
+    Raises:
+        UserError: an option below 1, or networks of different data.
+    """
+    options = request.options
+    for name in ("max_deleted", "num_draws", "num_shuffles"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name}", getattr(options, name), "must be 1 or more")
     request.one_data_set()
     examples = request.examples(request.subjects[0])
-    arrays, results = {}, {}
+    chance = 1 - 1 / len(request.subjects[0].data["class_names"])
+    arrays = {"chance": Named(np.array(chance), (), ERROR)}
+    results = {}
     for subject in request.subjects:
-        run = partial(request.over_items, subject, "delete each")
-        error = delete_each(subject.model, examples.images, examples.labels, run)["error"]
-        arrays[f"{subject.name}/deletion_error"] = Named(
-            error[:-1], ("block",), "share of examples"
-        )
-        arrays[f"{subject.name}/error"] = Named(error[-1], (), "share of examples")
-        results[subject.name] = {"error": float(error[-1]), "worst": float(error[:-1].max())}
+        own = _analyze_one(request, subject, examples.images, examples.labels)
+        arrays |= {f"{subject.name}/{name}": array for name, array in own.items()}
+        results[subject.name] = _summary(own)
     with drawn():
-        figures = [deletion_figure(arrays, [s.name for s in request.subjects])]
+        names = [subject.name for subject in request.subjects]
+        figures = plots.figures(arrays, names, len(examples.labels))
     return Answer(arrays, results, figures, examples.facts)
+
+
+def _analyze_one(
+    request: Request, subject: Subject, images: np.ndarray, labels: np.ndarray
+) -> dict[str, Named]:
+    options = request.options
+    chain, _ = split_chain(subject.model)
+    whole = _in_order(np.ones((1, chain.num_blocks), bool))
+    one = delete_one(chain)
+    several, deleted = delete_random(chain, options.max_deleted, options.num_draws, options.seed)
+    shuffles, tau = shuffle(chain, options.num_shuffles, options.seed)
+    parts = (whole, one, several, shuffles)
+    lesions = Lesions(*map(np.concatenate, zip(*parts, strict=True)))
+    run = partial(request.over_items, subject, "delete and shuffle")
+    error = error_after(subject.model, images, labels, lesions, run)
+    ends = np.cumsum([len(part.keep) for part in parts])[:-1]
+    baseline, deletion, random, shuffled = np.split(error, ends)
+    by_block = np.full(chain.num_blocks, np.nan)
+    by_block[deletable(chain)] = deletion
+    by_number = ("deleted", "draw")
+    shape = deleted[-1] if len(deleted) else 0, options.num_draws
+    return {
+        "error": Named(baseline[0], (), ERROR),
+        "deletion_error": Named(by_block, ("block",), ERROR),
+        "changes_shape": Named(np.array(chain.changes_shape), ("block",)),
+        "random_deletion_error": Named(random.reshape(shape), by_number, ERROR),
+        "random_deletion_keep": Named(several.keep.reshape(*shape, -1), (*by_number, "block")),
+        "shuffle_error": Named(shuffled, ("shuffle",), ERROR),
+        "shuffle_order": Named(shuffles.order, ("shuffle", "place")),
+        "kendall_tau": Named(tau, ("shuffle",)),
+    }
+
+
+def _summary(arrays: dict[str, Named]) -> dict[str, float]:
+    deletion = arrays["deletion_error"].values
+    changes = arrays["changes_shape"].values
+    kinds = {"deleted, same shape": deletion[~changes], "deleted, new shape": deletion[changes]}
+    numbers = {"error": float(arrays["error"].values)}
+    for kind, errors in kinds.items():
+        if np.isfinite(errors).any():
+            numbers[f"median {kind}"] = float(np.nanmedian(errors))
+            numbers[f"worst {kind}"] = float(np.nanmax(errors))
+    several = arrays["random_deletion_error"].values
+    if len(several):
+        numbers[f"median of {len(several)} deleted"] = float(np.median(several[-1]))
+    if len(arrays["kendall_tau"].values):
+        lowest = arrays["kendall_tau"].values.argmin()
+        numbers["lowest tau"] = float(arrays["kendall_tau"].values[lowest])
+        numbers["error at lowest tau"] = float(arrays["shuffle_error"].values[lowest])
+    return numbers

@@ -1,5 +1,6 @@
 """Items are computed once each, on all devices, and go on where they were stopped."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ def function(shared, item):
 @pytest.mark.parametrize("together", [1, 3])
 def test_every_item_once_and_in_order(count, together):
     x = np.arange(2.0 * count, dtype=np.float32).reshape(count, 2)
-    result = over_items(function, jnp.float32(5), {"x": x}, together=together, per_call=2)
+    bound = jax.device_put(jnp.float32(5), jax.devices()[1])
+    result = over_items(function, bound, {"x": x}, together=together, per_call=2)
     np.testing.assert_allclose(result["sum"], 5 + x.sum(1))
     np.testing.assert_allclose(result["twice"], 2 * x)
 
