@@ -24,6 +24,13 @@ def test_python_of_the_readme_runs(capsys):
     assert "(2, 4, 4, 32)" in capsys.readouterr().out
 
 
+def test_python_of_the_page_on_analyses_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/analysis.md").read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert names["error"].shape == (10,)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_files_exist(page):
     text = page.read_text()
