@@ -28,7 +28,7 @@ def test_python_of_the_page_on_analyses_runs():
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/analysis.md").read_text(), re.DOTALL)
     names = {}
     exec(code, names)
-    assert names["error"].shape == (10,)
+    assert names["error"].shape == (9,)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
