@@ -71,13 +71,37 @@ def add_instruments(command: argparse.ArgumentParser) -> None:
         help="random paths of each length; default 20",
     )
 
-    add(
+    option = add(
         "landscape",
         "the loss around a network",
         "Loss surfaces in filter-normalised directions (Li et al. 2018), between checkpoints, and along the\n"
         "course of training.",
         1000,
     )
+    option(
+        "--view",
+        choices=("random", "trajectory", "interpolation"),
+        default="random",
+        help="along random directions (default); in the plane of the course of training; from the first\n"
+        "of several runs to each other one, or within each run from --from_step to --step",
+    )
+    option("--dimensions", type=int, choices=(1, 2), default=2, help="of `random`; default 2")
+    option("--size", type=int, default=25, metavar="N", help="points a side, odd; default 25")
+    option(
+        "--extent",
+        type=float,
+        default=1.0,
+        metavar="A",
+        help="`random` goes from -A to A times the norm of each filter; default 1",
+    )
+    option("--from_step", metavar="STEP", help="where `interpolation` within a run begins")
+    option(
+        "--statistics",
+        choices=("running", "batch"),
+        default="running",
+        help="of batch norms: those of the network (default), or of each batch where the weights are",
+    )
+    option("--batch_size", type=int, default=100, metavar="N", help="examples at once; default 100")
 
     add(
         "deepen",

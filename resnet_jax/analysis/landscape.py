@@ -1,0 +1,285 @@
+"""The loss around a network, between networks and along the course of training (Li et al. 2018,
+"Visualizing the Loss Landscape of Neural Nets"; Goodfellow et al. 2015, "Qualitatively Characterizing
+Neural Network Optimization Problems")."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+from resnet_jax.analysis.batches import in_batches
+from resnet_jax.analysis.chain import batch_statistics_view, split_chain
+from resnet_jax.analysis.directions import (
+    Weights,
+    principal_plane,
+    random_directions,
+    straight_line,
+)
+from resnet_jax.analysis.items import over_items
+from resnet_jax.analysis.plots.landscape import (
+    contour_figure,
+    course_figure,
+    curve_figure,
+    line_figure,
+    surface_figure,
+)
+from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.subject import Examples, Subject
+from resnet_jax.errors import UserError
+from resnet_jax.models import ResNet
+from resnet_jax.training.losses import cross_entropy
+from resnet_jax.training.state import pure_arrays
+
+# Room around the course of training, as a share of its extent.
+MARGIN = 0.2
+
+
+def losses_at(
+    model: ResNet,
+    directions: Sequence[Weights],
+    places: np.ndarray,
+    images: np.ndarray,
+    labels: np.ndarray,
+    statistics: str = "running",
+    batch_size: int = 100,
+    run: Callable = over_items,
+) -> dict[str, np.ndarray]:
+    """Loss and accuracy of a network whose weights are moved.
+
+    At a place (a, b, …) the weights are w + a d₁ + b d₂ + …. The program is compiled once for all
+    places.
+
+    Args:
+        model: in eval mode.
+        directions: trees of the shapes of `pure_arrays(model)`.
+        places: float[places, directions].
+        images: float32[examples, height, width, channels], normalised.
+        labels: int32[examples].
+        statistics: of batch norms: `running`, those of the network, moved as the directions say, as in
+            the code of Li et al.; `batch`, of each batch of examples at the place itself.
+        batch_size: examples at once; for `batch`, it must divide their number.
+        run: computes the items.
+
+    Returns:
+        `loss` (cross-entropy, nats) and `accuracy` (from 0 to 1): float32[places].
+    """
+    graph = nnx.graphdef(batch_statistics_view(model) if statistics == "batch" else model)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *directions)
+    shared = pure_arrays(model), stacked, *in_batches(images, labels, batch_size)
+    return run(partial(_loss, graph), shared, {"place": np.asarray(places, np.float32)})
+
+
+def _loss(graph: Any, shared: Any, item: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Mean loss and accuracy at one place."""
+    weights, directions, images, labels = shared
+    moved = jax.tree.map(lambda w, d: w + jnp.tensordot(item["place"], d, 1), weights, directions)
+    model = nnx.merge(graph, moved["params"], moved["batch_stats"])
+    # As a chain, a deep network compiles as fast as a shallow one.
+    chain, arrays = split_chain(model)
+
+    def of_batch(batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        logits, counts = chain.logits(arrays, batch[0]), batch[1] >= 0
+        losses = cross_entropy(logits, jnp.maximum(batch[1], 0))
+        correct = (logits.argmax(-1) == batch[1]) & counts
+        return jnp.where(counts, losses, 0).sum(), correct.sum()
+
+    losses, correct = lax.map(of_batch, (images, labels))
+    count = (labels >= 0).sum()
+    return {"loss": losses.sum() / count, "accuracy": correct.sum() / count}
+
+
+def grid(xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """float[y · x, 2]: all pairs (x, y), x running fastest."""
+    return np.stack(np.meshgrid(xs, ys), -1).reshape(-1, 2)
+
+
+def nonconvex_share(loss: np.ndarray) -> float:
+    """How rough a surface is: the share of second differences along its axes that are negative.
+
+    A convex function has none. What is not finite counts as rough.
+
+    Args:
+        loss: float[..., points], evenly spaced, three or more along each axis.
+    """
+    with np.errstate(invalid="ignore"):
+        bends = [np.diff(loss, 2, axis).ravel() for axis in range(loss.ndim)]
+    return float((~(np.concatenate(bends) >= 0)).mean())
+
+
+def barrier(loss: np.ndarray) -> float:
+    """How far the loss on a straight line rises above that between its ends (Entezari et al. 2022, "The
+    Role of Permutation Invariance in Linear Mode Connectivity of Neural Networks", eq. 1).
+
+    Args:
+        loss: float[points], evenly spaced from one network to the other.
+
+    Returns:
+        max over α of L(α) − (1 − α) L(0) − α L(1); 0 where it never does.
+    """
+    return float((loss - np.linspace(loss[0], loss[-1], len(loss))).max())
+
+
+def analyze(request: Request) -> Answer:
+    """The view that `--view` names, of all networks."""
+    request.one_data_set()
+    examples = request.examples(request.subjects[0])
+    _check(request.options, examples)
+    views = {"random": _random, "trajectory": _trajectory, "interpolation": _interpolation}
+    return views[request.options.view](request, examples)
+
+
+def _check(options: Any, examples: Examples) -> None:
+    size, count = options.size, examples.facts["examples"]
+    if size < 3 or size % 2 == 0:
+        allowed = "an odd number from 3, so that the network is a point of its surface"
+        raise UserError("--size", size, f"allowed: {allowed}")
+    if not options.extent > 0:
+        raise UserError("--extent", options.extent, "allowed: greater than 0")
+    if options.statistics == "batch" and count % options.batch_size:
+        problem = f"does not divide the {count} examples, and batches must be equal"
+        raise UserError("--batch_size", options.batch_size, problem, "change it or --examples")
+
+
+def _losses(
+    request: Request,
+    subject: Subject,
+    label: str,
+    directions: Sequence[Weights],
+    places: np.ndarray,
+    examples: Examples,
+) -> dict[str, np.ndarray]:
+    o = request.options
+    run = partial(request.over_items, subject, label)
+    data = examples.images, examples.labels
+    return losses_at(subject.model, directions, places, *data, o.statistics, o.batch_size, run)
+
+
+def _random(request: Request, examples: Examples) -> Answer:
+    """Loss along one or over two random, filter-normalised directions."""
+    o = request.options
+    xs = np.linspace(-o.extent, o.extent, o.size)
+    places = xs[:, None] if o.dimensions == 1 else grid(xs, xs)
+    axes = ("first_direction",) if o.dimensions == 1 else ("second_direction", "first_direction")
+    arrays = {"first_direction": Named(xs, ("first_direction",), "norm of the filters")}
+    results = {}
+    for subject in request.subjects:
+        directions = random_directions(pure_arrays(subject.model), o.dimensions, o.seed)
+        found = _losses(request, subject, "surface", directions, places, examples)
+        found = {name: values.reshape([o.size] * o.dimensions) for name, values in found.items()}
+        arrays |= _named(subject.name, found, axes)
+        centre = (o.size // 2,) * o.dimensions
+        chance = np.log(len(subject.data["class_names"]))
+        results[subject.name] = {
+            "loss": float(found["loss"][centre]),
+            "accuracy": float(found["accuracy"][centre]),
+            "highest loss": float(found["loss"].max()),
+            "nonconvex share": nonconvex_share(found["loss"]),
+            "share worse than chance": float((~(found["loss"] <= chance)).mean()),
+            "step": subject.step,
+        }
+    names = [subject.name for subject in request.subjects]
+    with drawn():
+        figures = [curve_figure(arrays, names)]
+        if o.dimensions == 2:
+            figures += [contour_figure(arrays, names), surface_figure(arrays, names)]
+    return Answer(arrays, results, figures, examples.facts)
+
+
+def _named(name: str, found: dict[str, np.ndarray], axes: tuple[str, ...]) -> dict[str, Named]:
+    return {
+        f"{name}/loss": Named(found["loss"], axes, "nats"),
+        f"{name}/accuracy": Named(found["accuracy"], axes, "share of examples"),
+    }
+
+
+def _trajectory(request: Request, examples: Examples) -> Answer:
+    """The course of each run in the plane closest to it, and the loss there."""
+    arrays: dict[str, Named] = {}
+    results = {}
+    for subject in request.subjects:
+        steps, course = _course(subject)
+        plane = principal_plane(course)
+        low, high = plane.positions.min(0), plane.positions.max(0)
+        room = MARGIN * (high - low)
+        xs, ys = np.linspace(low - room, high + room, request.options.size).T
+        found = _losses(request, subject, "plane", plane.directions, grid(xs, ys), examples)
+        found = {name: values.reshape(len(ys), len(xs)) for name, values in found.items()}
+        name = subject.name
+        arrays |= _named(name, found, ("second_component", "first_component"))
+        arrays |= {
+            f"{name}/first_component": Named(xs, ("first_component",), "norm of the weights"),
+            f"{name}/second_component": Named(ys, ("second_component",), "norm of the weights"),
+            f"{name}/steps": Named(np.array(steps), ("step",), "step"),
+            f"{name}/positions": Named(plane.positions, ("step", "component")),
+            f"{name}/explained": Named(plane.explained, ("component",), "share of variance"),
+        }
+        first, second = plane.explained.tolist()
+        results[name] = {
+            "explained by the first component": first,
+            "explained by the second": second,
+            "networks": len(steps),
+            "step": subject.step,
+        }
+    with drawn():
+        figures = [course_figure(arrays, [subject.name for subject in request.subjects])]
+    return Answer(arrays, results, figures, examples.facts)
+
+
+def _course(subject: Subject) -> tuple[list[int], list[Weights]]:
+    """The steps from the start to that of the subject, and the weights at each."""
+    at_start = subject.at("init")
+    assert subject.run is not None
+    saved = sorted(step for step in subject.run.checkpoint_steps() if step < subject.step)
+    if len(saved) < 1:
+        problem = "needs a checkpoint between the start and the one at --step"
+        raise UserError("--view", "trajectory", problem, "train with checkpoint.keep_last=100")
+    between = [subject.at(str(step)) for step in saved]
+    subjects = [at_start, *between, subject]
+    return [0, *saved, subject.step], [pure_arrays(s.model) for s in subjects]
+
+
+def _interpolation(request: Request, examples: Examples) -> Answer:
+    """Loss on the straight line between two networks."""
+    o = request.options
+    shares = np.linspace(0, 1, o.size)
+    arrays = {"share": Named(shares, ("share",), "of the way from the first to the second")}
+    results, names = {}, []
+    for start, end in _ends(request):
+        name = end.name if o.from_step else f"{start.name} to {end.name}"
+        line = straight_line(*_alike(start, end))
+        where = end.run.path.absolute() if end.run else end.name
+        label = f"to step {end.step} of {where}"
+        found = _losses(request, start, label, [line], shares[:, None], examples)
+        arrays |= _named(name, found, ("share",))
+        names.append(name)
+        results[name] = {
+            "loss at the first": float(found["loss"][0]),
+            "loss at the second": float(found["loss"][-1]),
+            "barrier": barrier(found["loss"]),
+            "steps": f"{start.step} to {end.step}",
+        }
+    with drawn():
+        figures = [line_figure(arrays, names)]
+    return Answer(arrays, results, figures, examples.facts)
+
+
+def _ends(request: Request) -> list[tuple[Subject, Subject]]:
+    subjects, earlier = request.subjects, request.options.from_step
+    if earlier:
+        return [(subject.at(earlier), subject) for subject in subjects]
+    if len(subjects) == 1:
+        problem = "is needed to interpolate within one run"
+        raise UserError("--from_step", None, problem, "give it (init, say), or give two runs")
+    return [(subjects[0], other) for other in subjects[1:]]
+
+
+def _alike(start: Subject, end: Subject) -> tuple[Weights, Weights]:
+    if nnx.graphdef(start.model) != nnx.graphdef(end.model):
+        problem = f"is another kind of network than {start.name}"
+        raise UserError("--workdir", end.name, problem, "interpolate between networks of one kind")
+    return pure_arrays(start.model), pure_arrays(end.model)
