@@ -103,11 +103,19 @@ def add_instruments(command: argparse.ArgumentParser) -> None:
     )
     option("--batch_size", type=int, default=100, metavar="N", help="examples at once; default 100")
 
-    add(
+    option = add(
         "deepen",
         "a deeper network that computes the same function",
-        "Put identity blocks into a trained network (He et al. 2015, §3.1).",
+        "Put identity blocks at the end of each stage of a trained network (He et al. 2015, §3.1), check\n"
+        "that it computes the same, and write what trains it on: deepened.safetensors and deepened.py.",
         1000,
+    )
+    option(
+        "--depth",
+        type=int,
+        required=True,
+        metavar="N",
+        help="layers of the deeper network; its own: nothing is added, to compare with",
     )
 
     add(

@@ -1,0 +1,205 @@
+"""A deeper network that computes the same function (He et al. 2015, §3.1: "there exists a solution by
+construction to the deeper model"; Chen et al. 2016, "Net2Net", §2.3)."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from resnet_jax.analysis.batches import in_batches
+from resnet_jax.analysis.chain import Chain, split_chain
+from resnet_jax.analysis.identity import Moments, identity_values
+from resnet_jax.analysis.items import over_items
+from resnet_jax.analysis.request import Answer, Named, Request
+from resnet_jax.analysis.subject import Examples, Subject
+from resnet_jax.config import default_config, flatten
+from resnet_jax.config_file import override
+from resnet_jax.errors import UserError
+from resnet_jax.interop import save_weights
+from resnet_jax.interop.arrays import read_arrays, write_arrays
+from resnet_jax.models import ResNet
+from resnet_jax.training.restore import network_at_start, network_of
+
+CONFIG = '''"""{title}. Written by `analyze deepen`.
+
+{command}
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resnet_jax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    config = default_config()
+{fields}
+    config.model.init_from = str(Path(__file__).with_name("deepened.safetensors"))
+    return config
+'''
+
+
+def deepen(model: ResNet, deeper: ResNet, moments: list[Moments]) -> bool:
+    """Make a fresh network compute what another does.
+
+    The stem, the head and the first blocks of each stage become those of the other; the blocks behind
+    them become identities (`identity.identity_values`).
+
+    Args:
+        model: is left as it is.
+        deeper: of the same kind, with as many blocks in each stage or more; its arrays are set.
+        moments: of the output of each stage of `model` (`run_network`).
+
+    Returns:
+        Whether norms are undone: the two then differ where norms use the statistics of a batch.
+
+    Raises:
+        UserError: `deeper` is of another kind, or its blocks cannot be identities.
+    """
+    values, fresh = read_arrays(model), read_arrays(deeper)
+    if any(name not in fresh or fresh[name].shape != a.shape for name, a in values.items()):
+        blocks = [len(stage.survival) for stage in deeper.stages()]
+        problem = "is no network with more blocks of the same kind in its stages"
+        raise UserError("--depth", f"{blocks} blocks", problem, "name another depth")
+    undoes_norms = False
+    stages = zip(model.stages(), deeper.stages(), moments, strict=True)
+    for number, (old, new, stage_moments) in enumerate(stages, 1):
+        block: Any = new.blocks[-1] if new.scanned is None else new.scanned
+        for index in range(len(old.survival), len(new.survival)):
+            prefix = f"stage{number}.blocks.{index}."
+            own = {n.removeprefix(prefix): a for n, a in fresh.items() if n.startswith(prefix)}
+            changed = identity_values(block, own, stage_moments)
+            values |= {prefix + name: array for name, array in changed.items()}
+            undoes_norms |= any(name.endswith(".mean") for name in changed)
+    write_arrays(deeper, values)
+    return undoes_norms
+
+
+def run_network(
+    model: ResNet, images: np.ndarray, label: str = ""
+) -> tuple[np.ndarray, list[Moments]]:
+    """Logits of examples, and mean and variance of what each stage puts out.
+
+    Args:
+        model: in the mode that is meant; batch statistics are those of batches of 100.
+        images: float32[examples, height, width, channels].
+        label: of the progress bar.
+
+    Returns:
+        logits: float32[examples, classes]; and the moments of each stage, over examples and pixels.
+    """
+    chain, weights = split_chain(model)
+    batches, real = in_batches(images, np.zeros(len(images), np.int32))
+    items = {"images": batches, "real": real >= 0}
+    result = over_items(partial(_run_batch, chain), weights, items, label=label)
+    logits = result["logits"].reshape(-1, result["logits"].shape[-1])[: len(images)]
+    moments = []
+    for number in range(1, _num_stages(chain) + 1):
+        sums = result[f"stage{number}"].astype(np.float64).sum(0) / len(images)
+        moments.append(Moments(sums[0], np.maximum(sums[1] - sums[0] ** 2, 0)))
+    return logits, moments
+
+
+def _run_batch(chain: Chain, weights: Any, item: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Logits, and by stage the sums over the examples of the pixels' mean and mean square."""
+
+    def step(block: Any, x: jax.Array, _: Any) -> tuple[jax.Array, jax.Array]:
+        y = block(x)
+        moments = jnp.stack([y.mean((1, 2)), jnp.square(y).mean((1, 2))])
+        return y, (moments * item["real"][:, None]).sum(1)
+
+    x, kept = chain.blocks(weights, chain.stem(weights, item["images"]), step)
+    ends = {
+        chain.names[group.start].partition("/")[0]: sums[-1]
+        for group, sums in zip(chain.groups, kept, strict=True)
+    }
+    return {"logits": chain.head(weights, x), **ends}
+
+
+def _num_stages(chain: Chain) -> int:
+    return len({name.partition("/")[0] for name in chain.names})
+
+
+def analyze(request: Request) -> Answer:
+    """Deepen each network, compare it with what it was, and write what trains it on."""
+    arrays: dict[str, Named] = {}
+    results: dict[str, dict[str, Any]] = {}
+    written = []
+    facts: dict[str, Any] = {}
+    for subject in request.subjects:
+        config = _deeper_config(subject, request.options.depth)
+        examples = request.examples(subject)
+        deeper, numbers, difference = _deepened(subject, config, examples, request.options.seed)
+        arrays[f"{subject.name}/logit_difference"] = Named(difference, ("example",))
+        results[subject.name], facts = numbers, examples.facts
+        out = request.out if len(request.subjects) == 1 else request.out / subject.name
+        written.append((deeper, config, subject, out))
+    # Nothing is written where one of them is refused.
+    files = [path for parts in written for path in _write(*parts)]
+    return Answer(arrays, results, [], facts, tuple(files))
+
+
+def _deeper_config(subject: Subject, depth: int) -> ConfigDict:
+    own = subject.config.model.depth
+    if depth < own:
+        raise UserError("--depth", depth, f"{subject.name} has {own} layers already")
+    return override(subject.config, {"model.depth": depth, "model.init_from": None})
+
+
+def _deepened(
+    subject: Subject, config: ConfigDict, examples: Examples, seed: int
+) -> tuple[ResNet, dict[str, Any], np.ndarray]:
+    """The deeper network, numbers that compare the two, and `logit_difference`."""
+    seeded = override(config, {"seed": seed})
+    deeper = network_at_start(seeded, network_of(seeded, subject.data))
+    old, moments = run_network(subject.model, examples.images, f"{subject.name}: shallow")
+    undoes_norms = deepen(subject.model, deeper, moments)
+    new, _ = run_network(deeper, examples.images, f"{subject.name}: deeper")
+    difference = np.abs(new - old).max(1)
+    numbers = {
+        "layers": f"{subject.config.model.depth} → {config.model.depth}",
+        "error": float((old.argmax(1) != examples.labels).mean()),
+        "error when deeper": float((new.argmax(1) != examples.labels).mean()),
+        "largest difference of logits": float(difference.max()),
+        "the same in": "evaluation" if undoes_norms else "evaluation and training",
+    }
+    return deeper, numbers, difference
+
+
+def _write(model: ResNet, config: ConfigDict, subject: Subject, out: Path) -> list[Path]:
+    title = f"{subject.name} at step {subject.step} in {config.model.depth} layers"
+    weights, path = out / "deepened.safetensors", out / "deepened.py"
+    try:
+        save_weights(model, weights)
+        path.write_text(config_text(config, title, path))
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror or error})"
+        raise UserError("--out", str(out), problem, "name another directory") from error
+    return [weights, path]
+
+
+def config_text(config: ConfigDict, title: str, path: Path) -> str:
+    """A config file that starts from the weights beside it.
+
+    Args:
+        config: what it has, but for `model.init_from`.
+        title: of its docstring.
+        path: of the file.
+    """
+    defaults = flatten(default_config().to_dict())
+    lines = []
+    for name, value in flatten(config.to_dict()).items():
+        # A run's config was read from JSON, which has lists alone.
+        value = tuple(value) if isinstance(value, list) else value
+        if value != defaults[name]:
+            lines.append(
+                f"    config.{name} = {json.dumps(value) if isinstance(value, str) else repr(value)}"
+            )
+    command = f"python launch.py train --config='{path}' --workdir=DIR"
+    return CONFIG.format(title=title, command=command, fields="\n".join(lines))
