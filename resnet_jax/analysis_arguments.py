@@ -11,7 +11,7 @@ def add_instruments(command: argparse.ArgumentParser) -> None:
     """Give `analyze` a sub-command for each instrument."""
     instruments = command.add_subparsers(dest="analysis", required=True, metavar="NAME")
 
-    def add(name: str, help_line: str, description: str, examples: int) -> Add:
+    def add(name: str, help_line: str, description: str, examples: int | None) -> Add:
         instrument = instruments.add_parser(
             name,
             help=help_line,
@@ -19,15 +19,50 @@ def add_instruments(command: argparse.ArgumentParser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        _add_common(instrument.add_argument, examples)
+        _add_common(instrument.add_argument)
+        if examples is not None:
+            _add_networks(instrument.add_argument, examples)
         return instrument.add_argument
 
-    add(
+    option = add(
         "gradients",
         "activations and gradients of every layer, against depth",
-        "Norm and variance of activations and of gradients in one pass.",
+        "Norms and deviations of activations and of gradients in one pass, by batches of the size of\n"
+        "training; and how alike the gradients at neighbouring inputs are (Balduzzi et al. 2017).",
         256,
     )
+    option(
+        "--running_statistics",
+        action="store_true",
+        help="batch norms as in evaluation; default: by the statistics of the batch, as in training",
+    )
+    option(
+        "--lines",
+        type=int,
+        default=16,
+        metavar="N",
+        help="between two examples, for the correlation of gradients; 0: without it; default 16",
+    )
+
+    option = add(
+        "layer_chain",
+        "why signals vanish or explode in chains of layers",
+        "Norms of activations and gradients along chains of fully connected layers, with and without\n"
+        "identity shortcuts, at several scales of the weights. It needs no network.",
+        None,
+    )
+    option(
+        "--weight_scales",
+        type=float,
+        nargs="+",
+        default=[0.8, 0.9, 1.0, 1.1, 1.25],
+        metavar="SCALE",
+        help="sqrt(width) times the deviation of the weights; default 0.8 0.9 1 1.1 1.25",
+    )
+    option("--activation", choices=("linear", "relu", "tanh"), default="linear")
+    option("--depth", type=int, default=50, metavar="N", help="layers; default 50")
+    option("--width", type=int, default=128, metavar="N", help="units of a layer; default 128")
+    option("--draws", type=int, default=20, metavar="N", help="of the weights; default 20")
 
     option = add(
         "lesion",
@@ -140,12 +175,17 @@ def add_instruments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_common(option: Add, examples: int) -> None:
+def _add_common(option: Add) -> None:
+    option("--out", metavar="DIR", help="where files go; default: analysis in the run directory")
+    option("--seed", type=int, default=0, help="of all that is drawn at random; default 0")
+    option("--json", action="store_true", help="print the results as one JSON object")
+
+
+def _add_networks(option: Add, examples: int) -> None:
     option(
         "--workdir", metavar="DIR", nargs="+", action="extend", default=[], help="run directories"
     )
     option("--config", metavar="FILE", help="or a config, for its network at initialisation")
-    option("--out", metavar="DIR", help="where files go; default: analysis in the run directory")
     option("--step", default="latest", help="latest, best, init, or the number of a checkpoint")
     option("--split", help="of the data; default: the one that the run evaluates")
     option(
@@ -155,5 +195,3 @@ def _add_common(option: Add, examples: int) -> None:
         metavar="N",
         help=f"{EXAMPLES}; default {examples}",
     )
-    option("--seed", type=int, default=0, help="of all that is drawn at random; default 0")
-    option("--json", action="store_true", help="print the results as one JSON object")

@@ -36,6 +36,11 @@ def analyze(options: argparse.Namespace, overrides: Mapping[str, Any]) -> tuple[
 
 
 def _subjects(options: argparse.Namespace, overrides: Mapping[str, Any]) -> list[Subject]:
+    if "workdir" not in options:
+        if overrides:
+            problem = f"is unknown to analyze {options.analysis}, which needs no network"
+            raise UserError("argument", f"--config.{next(iter(overrides))}", problem)
+        return []
     if bool(options.workdir) == bool(options.config):
         given = " and ".join([*options.workdir, options.config]) if options.config else None
         raise UserError("--workdir", given, "give it or --config, one of the two")
@@ -47,14 +52,13 @@ def _subjects(options: argparse.Namespace, overrides: Mapping[str, Any]) -> list
 
 
 def _out(options: argparse.Namespace) -> Path:
+    workdirs = vars(options).get("workdir", [])
     if options.out:
         out = Path(options.out)
-    elif len(options.workdir) == 1:
-        out = Path(options.workdir[0]) / "analysis"
+    elif len(workdirs) == 1:
+        out = Path(workdirs[0]) / "analysis"
     else:
-        raise UserError(
-            "--out", None, "is needed for --config and for several runs", "name a directory"
-        )
+        raise UserError("--out", None, "is needed except for a single run", "name a directory")
     if out.exists() and not out.is_dir():
         raise UserError("--out", str(out), "is no directory", "name another")
     return out
