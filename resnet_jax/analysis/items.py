@@ -49,7 +49,7 @@ def over_items(
         What the function returns, as NumPy arrays with a leading axis over the items.
     """
     count = _length(items)
-    devices = np.array(jax.devices())
+    devices = np.array(jax.devices()[:count])
     mesh = Mesh(devices, ("item",), axis_types=(AxisType.Auto,))
     split, everywhere = PartitionSpec("item"), PartitionSpec()
     # Arrays of a checkpoint are bound to one device.
