@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from scipy.stats import kendalltau
 
-from resnet_jax.analysis.batches import in_batches
+from resnet_jax.analysis.batches import BATCH_SIZE, in_batches
 from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots import lesion as plots
@@ -148,9 +148,12 @@ def error_after(
     """
     chain, weights = split_chain(model)
     shared = weights, lesions.keep, lesions.order, lesions.first_change
-    batches = dict(zip(("images", "labels"), in_batches(images, labels), strict=True))
+    # Devices have batches of their own.
+    size = min(BATCH_SIZE, -(-len(labels) // jax.device_count()))
+    images, labels = in_batches(images, labels, size)
+    batches = {"images": images, "labels": labels}
     wrong = run(partial(_count_wrong, chain), shared, batches)["wrong"]
-    return wrong.sum(0) / len(labels)
+    return wrong.sum(0) / (labels >= 0).sum()
 
 
 def _count_wrong(chain: Chain, shared: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -7,55 +7,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from small_nets import random_net
 
-from resnet_jax import cli, models
+from resnet_jax import cli
 from resnet_jax.analysis import lesion
 from resnet_jax.analysis.chain import split_chain
 from resnet_jax.analysis.lesion import Lesions, error_after, lesion_logits
 
-IMAGES = jax.random.normal(jax.random.key(1), (6, 8, 8, 3))
-SIZES = (3, 3)
+IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 3))
 
 
-def make_net(sizes=SIZES, **options):
-    """A small net of random arrays."""
-    options = {"shortcut": "A", "scan_blocks": False} | options
-
-    def build():
-        return models.ResNet(
-            num_classes=5,
-            stage_sizes=sizes,
-            widths=(4, 8),
-            stem="cifar",
-            **options,
-            rngs=nnx.Rngs(0),
-        )
-
-    graph, state = nnx.split(nnx.eval_shape(build))
-    rng = np.random.default_rng(0)
-    # Positive, so that they may be variances, and of either sign as kernels.
-    arrays = jax.tree.map(
-        lambda a: jnp.asarray(rng.uniform(-0.4 if a.ndim > 1 else 0.3, 0.5, a.shape), a.dtype),
-        state,
-    )
-    return models.evaluation_view(nnx.merge(graph, arrays))
-
-
-def after(model, keep=None, order=None):
-    """Logits after a lesion."""
+def after(model, keep=None, order=None, first=None):
+    """Logits after a lesion; computed from block `first` on, the first that changes."""
     chain, weights = split_chain(model)
     places = np.arange(chain.num_blocks)
     keep = np.ones(len(places), bool) if keep is None else keep
     order = places if order is None else order
-    first = Lesions(keep[None], order[None]).first_change[0]
+    if first is None:
+        first = Lesions(keep[None], order[None]).first_change
 
     @jax.jit
-    def logits(weights, keep, order, first):
+    def logits(weights, first):
         start = chain.stem(weights, IMAGES)
         _, outputs = chain.blocks(weights, start, lambda block, x, _: (block(x),) * 2)
-        return lesion_logits(chain, weights, start, outputs, keep, order, first)
+        return jax.lax.map(
+            lambda f: lesion_logits(chain, weights, start, outputs, keep, order, f), first
+        )
 
-    return logits(weights, keep, order, first)
+    return logits(weights, first)[0] if len(first) == 1 else logits(weights, first)
 
 
 def without(blocks, deleted):
@@ -65,6 +44,7 @@ def without(blocks, deleted):
 
 
 def assert_same(ours, theirs):
+    assert np.isfinite(ours).all()
     np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5)
 
 
@@ -85,17 +65,10 @@ def whole(model):
     ids=["A", "plain", "gated", "stochastic depth", "fixup", "bottleneck"],
 )
 def test_nothing_done_is_the_network(options):
-    model = make_net(**options)
-    chain, weights = split_chain(model)
-    start = chain.stem(weights, IMAGES)
-    _, outputs = chain.blocks(weights, start, lambda block, x, _: (block(x),) * 2)
-    keep, order = np.ones(6, bool), np.arange(6)
-    # From 0 on every block is computed; from 6 on none.
-    logits = jax.jit(
-        lambda first: lesion_logits(chain, weights, start, outputs, keep, order, first)
-    )
-    assert_same(logits(0), whole(model))
-    assert_same(logits(6), whole(model))
+    model = random_net(**options)
+    every, none = after(model, first=np.array([0, 6]))
+    assert_same(every, whole(model))
+    assert_same(none, whole(model))
 
 
 def with_blocks(model, stage, places):
@@ -109,14 +82,14 @@ def with_blocks(model, stage, places):
 
 @pytest.mark.parametrize("shortcut", ["A", "none"])
 def test_deletion_is_a_shallower_net_of_the_other_blocks(shortcut):
-    model = make_net(shortcut=shortcut)
+    model = random_net(shortcut=shortcut)
     assert_same(after(model, without(6, [2])), whole(with_blocks(model, 1, (0, 1))))
     assert_same(after(model, without(6, [4])), whole(with_blocks(model, 2, (0, 2))))
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B"])
 def test_deletion_where_shape_changes_leaves_the_shortcut(shortcut):
-    model = make_net(shortcut=shortcut)
+    model = random_net(shortcut=shortcut)
     ours = after(model, without(6, [1, 3]))
     for block in (model.stage1.blocks[1], model.stage2.blocks[0]):
         last = block.branch.norm2
@@ -127,22 +100,22 @@ def test_deletion_where_shape_changes_leaves_the_shortcut(shortcut):
 
 @pytest.mark.parametrize("options", [{}, {"survival_probability": 0.3}])
 def test_a_swap_is_a_net_with_exchanged_blocks(options):
-    model = make_net(**options)
+    model = random_net(**options)
     ours = after(model, order=np.array([0, 2, 1, 3, 4, 5]))
     assert np.abs(ours - whole(model)).max() > 1e-3
     assert_same(ours, whole(with_blocks(model, 1, (0, 2, 1))))
 
 
 def test_the_first_block_is_exchanged_too_where_it_is_like_the_others():
-    model = make_net()
+    model = random_net()
     ours = after(model, order=np.array([1, 0, 2, 3, 5, 4]))
     assert_same(ours, whole(with_blocks(with_blocks(model, 1, (1, 0, 2)), 2, (0, 2, 1))))
 
 
 def test_errors_are_counted_over_all_examples():
-    model = make_net()
-    images = np.asarray(jax.random.normal(jax.random.key(3), (130, 8, 8, 3)))
-    labels = np.arange(130, dtype=np.int32) % 5
+    model = random_net()
+    images = np.asarray(jax.random.normal(jax.random.key(3), (70, 8, 8, 3)))
+    labels = np.arange(70, dtype=np.int32) % 5
     chain, _ = split_chain(model)
     errors = error_after(model, images, labels, lesion.delete_one(chain))
     assert errors.shape == (6,)
@@ -151,7 +124,7 @@ def test_errors_are_counted_over_all_examples():
 
 
 def test_random_deletions_and_shuffles_are_what_they_say():
-    chain, _ = split_chain(make_net((4, 5)))
+    chain, _ = split_chain(random_net(stage_sizes=(4, 5)))
     lesions, numbers = lesion.delete_random(chain, 3, 4, seed=0)
     np.testing.assert_array_equal((~lesions.keep).sum(1), numbers)
     np.testing.assert_array_equal(numbers, np.repeat([1, 2, 3], 4))
@@ -163,11 +136,11 @@ def test_random_deletions_and_shuffles_are_what_they_say():
         sum(row[i] > row[j] for i in range(9) for j in range(i + 1, 9)) for row in shuffles.order
     ]
     np.testing.assert_allclose(tau, 1 - 2 * np.array(discordant) / 36)
-    assert len(lesion.shuffle(split_chain(make_net((1, 1)))[0], 30, seed=0)[1]) == 0
+    assert len(lesion.shuffle(split_chain(random_net(stage_sizes=(1, 1)))[0], 30, seed=0)[1]) == 0
 
 
 def test_a_plain_net_keeps_the_blocks_that_change_shape():
-    chain, _ = split_chain(make_net(shortcut="none"))
+    chain, _ = split_chain(random_net(shortcut="none"))
     assert lesion.deletable(chain).tolist() == [True] * 3 + [False] + [True] * 2
     assert lesion.delete_one(chain).keep.shape == (5, 6)
     assert lesion.delete_random(chain, 20, 2, seed=0)[0].keep[:, 3].all()
@@ -176,7 +149,7 @@ def test_a_plain_net_keeps_the_blocks_that_change_shape():
 def test_command(small_run, small_plain_run, tmp_path, capsys):
     words = [
         "analyze", "lesion", f"--workdir={small_run}", f"--workdir={small_plain_run}",
-        f"--out={tmp_path}", "--examples=30", "--max_deleted=2", "--num_draws=3",
+        f"--out={tmp_path}", "--examples=10", "--max_deleted=2", "--num_draws=3",
         "--num_shuffles=5", "--json",
     ]  # fmt: skip
     assert cli.main(words) == 0
