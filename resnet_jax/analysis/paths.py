@@ -31,7 +31,7 @@ MIDDLE = 0.9
 
 
 def path_share(num_blocks: int) -> np.ndarray:
-    """Share of all paths that have each length: C(L, k) / 2^L (Veit 2016, §3.3 and Fig. 6a).
+    """Share of all paths that have each length: C(L, k) / 2^L (Veit 2016, §5, Fig. 6a).
 
     Args:
         num_blocks: L.
