@@ -153,11 +153,19 @@ def add_instruments(command: argparse.ArgumentParser) -> None:
         help="layers of the deeper network; its own: nothing is added, to compare with",
     )
 
-    add(
+    option = add(
         "features",
         "what each depth sees",
-        "Feature maps, class activation maps, similarity of layers, first-layer filters.",
+        "Feature maps with and without the skip path, class activation maps (Grad-CAM), similarity of\n"
+        "layers (CKA), first-layer filters.",
         500,
+    )
+    option(
+        "--images",
+        type=int,
+        nargs="+",
+        metavar="I",
+        help="which of the examples are shown, from 0; default: the first four",
     )
 
     add(
