@@ -66,7 +66,7 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """All of the above, by name."""
     return {
         "accuracy": accuracy(probabilities, labels),
-        "negative log-likelihood": negative_log_likelihood(probabilities, labels),
-        "calibration error": calibration_error(probabilities, labels),
-        "Brier score": brier_score(probabilities, labels),
+        "loss": negative_log_likelihood(probabilities, labels),
+        "calibration_error": calibration_error(probabilities, labels),
+        "brier_score": brier_score(probabilities, labels),
     }

@@ -177,9 +177,9 @@ def _random(request: Request, examples: Examples) -> Answer:
         results[subject.name] = {
             "loss": float(found["loss"][centre]),
             "accuracy": float(found["accuracy"][centre]),
-            "highest loss": float(found["loss"].max()),
-            "nonconvex share": nonconvex_share(found["loss"]),
-            "share worse than chance": float((~(found["loss"] <= chance)).mean()),
+            "highest_loss": float(found["loss"].max()),
+            "nonconvex_share": nonconvex_share(found["loss"]),
+            "share_worse_than_chance": float((~(found["loss"] <= chance)).mean()),
             "step": subject.step,
         }
     names = [subject.name for subject in request.subjects]
@@ -220,8 +220,8 @@ def _trajectory(request: Request, examples: Examples) -> Answer:
         }
         first, second = plane.explained.tolist()
         results[name] = {
-            "explained by the first component": first,
-            "explained by the second": second,
+            "explained_first": first,
+            "explained_second": second,
             "networks": len(steps),
             "step": subject.step,
         }
@@ -258,8 +258,8 @@ def _interpolation(request: Request, examples: Examples) -> Answer:
         arrays |= _named(name, found, ("share",))
         names.append(name)
         results[name] = {
-            "loss at the first": float(found["loss"][0]),
-            "loss at the second": float(found["loss"][-1]),
+            "loss_at_first": float(found["loss"][0]),
+            "loss_at_second": float(found["loss"][-1]),
             "barrier": barrier(found["loss"]),
             "steps": f"{start.step} to {end.step}",
         }

@@ -41,9 +41,9 @@ def test_scores_by_hand():
     probabilities = np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])
     found = calibration.scores(probabilities, np.array([0, 1]))
     assert found["accuracy"] == 0.5
-    assert found["negative log-likelihood"] == pytest.approx((np.log(2) + np.log(10)) / 2)
+    assert found["loss"] == pytest.approx((np.log(2) + np.log(10)) / 2)
     brier = (0.25 + 2 * 0.0625 + 0.01 + 0.81 + 0.64) / 2
-    assert found["Brier score"] == pytest.approx(brier)
+    assert found["brier_score"] == pytest.approx(brier)
 
 
 def test_averages_grow_over_all_subsets():
@@ -95,7 +95,7 @@ def test_one_network_is_what_evaluate_says(fields, small_run, tmp_path, capsys):
     results, arrays = run(tmp_path, f"--workdir={small_run}", *options)
     for name in ("residual", "mean of 1"):
         assert results[name]["accuracy"] == expected["accuracy"]
-        assert results[name]["negative log-likelihood"] == pytest.approx(expected["loss"], 1e-5)
+        assert results[name]["loss"] == pytest.approx(expected["loss"], 1e-5)
     assert arrays["residual/logits"].shape == (360, 10)
     assert arrays["disagreement"] == 0
 
@@ -108,7 +108,7 @@ def test_probabilities_are_averaged(small_run, small_plain_run, tmp_path):
     labels = arrays["labels"]
     assert results["mean of 2"]["accuracy"] == pytest.approx((mean.argmax(1) == labels).mean())
     loss = -np.log(mean[np.arange(len(labels)), labels]).mean()
-    assert results["mean of 2"]["negative log-likelihood"] == pytest.approx(loss)
+    assert results["mean of 2"]["loss"] == pytest.approx(loss)
     answers = logits.argmax(-1)
     assert arrays["disagreement"][0, 1] == (answers[0] != answers[1]).mean()
     assert (tmp_path / "ensembles_growth.png").exists()

@@ -164,12 +164,12 @@ def test_the_centre_is_the_evaluation_of_the_run(small_run, tmp_path):
 def test_a_line_ends_at_its_two_networks(small_run, tmp_path):
     words = "--view=interpolation", FEW
     alone = run(tmp_path, *words, "--workdir", small_run, "--from_step=5")[0]["residual"]
-    assert alone["loss at the first"] == evaluated(small_run, "5")
-    assert alone["loss at the second"] == evaluated(small_run)
+    assert alone["loss_at_first"] == evaluated(small_run, "5")
+    assert alone["loss_at_second"] == evaluated(small_run)
     assert alone["steps"] == "5 to 10"
     shutil.copytree(small_run, tmp_path / "twin")
     both = run(tmp_path, *words, "--workdir", small_run, tmp_path / "twin")[0]
-    assert both["residual to twin"]["loss at the second"] == evaluated(small_run)
+    assert both["residual to twin"]["loss_at_second"] == evaluated(small_run)
     assert both["residual to twin"]["barrier"] == pytest.approx(0, abs=1e-4)
 
 

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from resnet_jax.report.style import Figure, canvas_of, looks_of, shared_legend
+from resnet_jax.report.style import COLOURS, Figure, canvas_of, looks_of, shared_legend
 
 Arrays = Mapping[str, Any]
 # Of more rows the numbers would not fit in.
 MOST_CELLS = 12
+# The accuracy of fewer examples is noise.
+FEWEST = 20
 
 
 def reliability_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
@@ -20,7 +22,7 @@ def reliability_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
     curve.plot([0, 1], [0, 1], color="0.6", lw=1)
     for name, look in zip(names, looks_of(len(names), ordered=False), strict=True):
         count = arrays[f"{name}/bin_count"].values
-        filled = count > 0
+        filled = count >= FEWEST
         confidence = arrays[f"{name}/bin_confidence"].values[filled]
         accuracy = arrays[f"{name}/bin_accuracy"].values[filled]
         style = {"color": look.colour, "ls": look.dash}
@@ -34,7 +36,10 @@ def reliability_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
     curve.set_ylabel("accuracy")
     histogram.set_ylabel("examples in %")
     shared_legend(canvas, [curve])
-    caption = "Accuracy of examples by their confidence (grey: calibrated), and their shares."
+    caption = (
+        "Accuracy of examples by their confidence (grey: calibrated) where a bin has "
+        f"{FEWEST} or more, and the share of examples in each bin."
+    )
     return Figure("reliability", caption, canvas)
 
 
@@ -42,8 +47,8 @@ def growth_figure(arrays: Arrays) -> Figure:
     """Error and calibration against the number of networks that are averaged."""
     shown = {
         "accuracy": ("error in %", lambda values: 100 * (1 - values)),
-        "negative log-likelihood": ("negative log-likelihood in nats", lambda values: values),
-        "calibration error": ("calibration error in %", lambda values: 100 * values),
+        "loss": ("loss in nats", lambda values: values),
+        "calibration_error": ("calibration error in %", lambda values: 100 * values),
     }
     canvas, panels = canvas_of(1, len(shown))
     for panel, (score, (label, convert)) in zip(panels[0], shown.items(), strict=True):
@@ -52,8 +57,8 @@ def growth_figure(arrays: Arrays) -> Figure:
             for what in ("mean", "lowest", "highest")
         )
         sizes = np.arange(1, len(mean) + 1)
-        panel.fill_between(sizes, low, high, alpha=0.2, lw=0)
-        panel.plot(sizes, mean, marker="o", ms=4)
+        panel.fill_between(sizes, low, high, color=COLOURS[0], alpha=0.2, lw=0)
+        panel.plot(sizes, mean, marker="o", ms=4, color=COLOURS[0])
         panel.set_xlabel("networks averaged")
         panel.set_ylabel(label)
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -76,6 +81,6 @@ def disagreement_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
     panel.set_xticks(places, [str(place + 1) for place in places])
     panel.grid(False)
     canvas.colorbar(image, label="disagreement in %")
-    canvas.set_figwidth(canvas.get_figwidth() + 0.08 * max(map(len, names)))
+    canvas.set_figwidth(canvas.get_figwidth() + 0.11 * max(map(len, names)))
     caption = "Share of examples that two networks put into different classes."
     return Figure("disagreement", caption, canvas)

@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes as Panel
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
-from matplotlib.ticker import NullLocator
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import MaxNLocator, NullLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from resnet_jax.report.style import Figure, canvas_of, looks_of, shared_legend
 
 COLOURS = "viridis"
 COLUMNS = 3
-DIGITS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-COARSE = (1.0, 2.0, 5.0)
+# Nats; what is higher has the highest colour, as in the code of Li et al., or corners would take all.
+CEILING = 10.0
+DIGITS: tuple[tuple[float, ...], ...] = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
 Arrays = Mapping[str, Any]
 
 
@@ -31,7 +32,7 @@ def _losses(arrays: Arrays, names: Sequence[str]) -> tuple[list[np.ndarray], Sca
     """The surfaces as they are drawn, and the scale that they share."""
     losses = [np.asarray(arrays[f"{name}/loss"].values, float) for name in names]
     finite = np.concatenate([loss[np.isfinite(loss)] for loss in losses])
-    low, high = finite.min(), finite.max()
+    low, high = finite.min(), min(finite.max(), CEILING)
     high = max(high, 1.05 * low)
     # Zero has no logarithm; what overflowed is as high as the highest.
     low = max(low, 1e-6 * high)
@@ -40,14 +41,14 @@ def _losses(arrays: Arrays, names: Sequence[str]) -> tuple[list[np.ndarray], Sca
 
 
 def _round_levels(scale: Scale) -> list[float]:
-    """Round numbers within a scale, from four to about ten."""
+    """Round numbers within a scale, about five to ten."""
     low, high, _ = scale
     powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    for digits in (COARSE, DIGITS):
+    for digits in DIGITS:
         levels = [d * p for p in powers for d in digits if low <= d * p <= high]
-        if len(levels) >= 4:
+        if len(levels) >= 5:
             return levels
-    return np.round(np.linspace(low, high, 5), 3).tolist()
+    return [level for level in MaxNLocator(6).tick_values(low, high) if low <= level <= high]
 
 
 def _contours(panel: Panel, x: np.ndarray, y: np.ndarray, loss: np.ndarray, scale: Scale) -> None:
@@ -62,7 +63,9 @@ def _contours(panel: Panel, x: np.ndarray, y: np.ndarray, loss: np.ndarray, scal
 
 def _colour_bar(canvas: Any, panels: np.ndarray, scale: Scale) -> None:
     levels = _round_levels(scale)
-    bar = canvas.colorbar(ScalarMappable(scale.norm, COLOURS), ax=panels, label="loss in nats")
+    mappable = ScalarMappable(scale.norm, COLOURS)
+    extend = "max" if scale.high == CEILING else "neither"
+    bar = canvas.colorbar(mappable, ax=panels, label="loss in nats", extend=extend)
     bar.set_ticks(levels, labels=[f"{level:g}" for level in levels])
     bar.ax.yaxis.set_minor_locator(NullLocator())
 
@@ -104,12 +107,11 @@ def surface_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
     ticks = _round_levels(scale)
     for panel, name, loss in zip(used, names, losses, strict=True):
         assert isinstance(panel, Axes3D)
-        heights = np.log10(loss)
-        faces = ScalarMappable(scale.norm, COLOURS).to_rgba(loss)
-        panel.plot_surface(
-            *np.meshgrid(xs, xs), heights, facecolors=faces, rcount=200, ccount=200, shade=False
-        )
-        panel.set_zlim(np.log10(scale.low), np.log10(scale.high))
+        # A face has the colour of its mean height.
+        norm = Normalize(np.log10(scale.low), np.log10(scale.high))
+        heights, options = np.log10(loss), {"rcount": 200, "ccount": 200}
+        panel.plot_surface(*np.meshgrid(xs, xs), heights, cmap=COLOURS, norm=norm, **options)
+        panel.set_zlim(norm.vmin, norm.vmax)
         panel.set_zticks(np.log10(ticks), labels=[f"{tick:g}" for tick in ticks])
         panel.tick_params(labelsize=7, pad=-2)
         panel.locator_params("x", nbins=4)
