@@ -3,8 +3,8 @@
 `lax.conv_general_dilated` is the native one. XLA's CPU backend runs its two gradients 8 to 20
 times slower inside a loop body (`lax.scan`, `lax.map`; jax issue 12868), because it takes the fast
 path only for convolutions in the layout `b01f,01io->b01f`. `loop_safe_convolution` therefore states
-both gradients as forward convolutions in that layout. It has no forward-mode derivative, so
-Hessian-vector products need the native one.
+both gradients as forward convolutions in that layout, and theirs too. It has no forward-mode
+derivative: Hessian-vector products are the gradient of a product with the gradient.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,32 +26,29 @@ Pairs = tuple[tuple[int, int], tuple[int, int]]
 _forward = partial(lax.conv_general_dilated, dimension_numbers=_LAYOUT)
 
 
+# A convolution and its two gradients are linear in both arguments, and the gradients of each are the
+# others. So all three are defined, and derivatives of any order stay in the fast layout.
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _loop_safe(images, kernel, strides, padding, groups):
+def _convolve(images, kernel, strides, padding: Pairs, groups):
     return _forward(images, kernel, strides, padding, feature_group_count=groups)
 
 
-def _loop_safe_forward(images, kernel, strides, padding, groups):
-    return _loop_safe(images, kernel, strides, padding, groups), (images, kernel)
-
-
-def _loop_safe_backward(strides, padding: Pairs, groups, residuals, gradient):
-    images, kernel = residuals
-    image_size, kernel_size = images.shape[1:3], kernel.shape[:2]
-    # Extent of the output gradient once `stride - 1` zeros stand between its pixels.
-    spread = [(n - 1) * s + 1 for n, s in zip(gradient.shape[1:3], strides, strict=True)]
-
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _image_gradient(gradient, kernel, image_size, strides, padding: Pairs, groups):
     # An image pixel receives from every window that covered it: a full correlation of the spread
     # gradient with the kernel turned by 180 degrees and its channels exchanged.
+    kernel_size = kernel.shape[:2]
     image_padding = [
-        (k - 1 - low, size + low - spread_size)
-        for k, (low, _), size, spread_size in zip(
-            kernel_size, padding, image_size, spread, strict=True
+        (k - 1 - low, size + low - spread)
+        for k, (low, _), size, spread in zip(
+            kernel_size, padding, image_size, _spread(gradient, strides), strict=True
         )
     ]
     per_group = jnp.flip(kernel, (0, 1)).reshape(*kernel.shape[:3], groups, -1)
-    turned = per_group.transpose(0, 1, 4, 3, 2).reshape(*kernel_size, -1, images.shape[3])
-    image_gradient = _forward(
+    turned = per_group.transpose(0, 1, 4, 3, 2).reshape(*kernel_size, -1, groups * kernel.shape[2])
+    return _forward(
         gradient,
         turned,
         (1, 1),
@@ -60,12 +57,15 @@ def _loop_safe_backward(strides, padding: Pairs, groups, residuals, gradient):
         feature_group_count=groups,
     )
 
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _kernel_gradient(images, gradient, kernel_size, strides, padding: Pairs, groups):
     # A kernel entry is the correlation of the images with the gradient, summed over the batch: the
     # batch takes the place of the input channels and the channels that of the batch.
     kernel_padding = [
-        (low, k - 1 + spread_size - size - low)
-        for k, (low, _), size, spread_size in zip(
-            kernel_size, padding, image_size, spread, strict=True
+        (low, k - 1 + spread - size - low)
+        for k, (low, _), size, spread in zip(
+            kernel_size, padding, images.shape[1:3], _spread(gradient, strides), strict=True
         )
     ]
     kernel_gradient = _forward(
@@ -76,10 +76,50 @@ def _loop_safe_backward(strides, padding: Pairs, groups, residuals, gradient):
         rhs_dilation=strides,
         batch_group_count=groups,
     )
-    return image_gradient, kernel_gradient.transpose(1, 2, 0, 3)
+    return kernel_gradient.transpose(1, 2, 0, 3)
 
 
-_loop_safe.defvjp(_loop_safe_forward, _loop_safe_backward)
+def _spread(gradient, strides) -> list[int]:
+    """Extent of an output gradient once `stride - 1` zeros stand between its pixels."""
+    return [(n - 1) * s + 1 for n, s in zip(gradient.shape[1:3], strides, strict=True)]
+
+
+def _convolve_backward(strides, padding: Pairs, groups, arguments, gradient):
+    images, kernel = arguments
+    how = strides, padding, groups
+    return (
+        _image_gradient(gradient, kernel, images.shape[1:3], *how),
+        _kernel_gradient(images, gradient, kernel.shape[:2], *how),
+    )
+
+
+def _image_gradient_backward(image_size, strides, padding: Pairs, groups, arguments, images):
+    del image_size
+    gradient, kernel = arguments
+    how = strides, padding, groups
+    return (
+        _convolve(images, kernel, *how),
+        _kernel_gradient(images, gradient, kernel.shape[:2], *how),
+    )
+
+
+def _kernel_gradient_backward(kernel_size, strides, padding: Pairs, groups, arguments, kernel):
+    del kernel_size
+    images, gradient = arguments
+    how = strides, padding, groups
+    return (
+        _image_gradient(gradient, kernel, images.shape[1:3], *how),
+        _convolve(images, kernel, *how),
+    )
+
+
+def _keeping_arguments(function: Any) -> Callable[..., Any]:
+    return lambda first, second, *how: (function(first, second, *how), (first, second))
+
+
+_convolve.defvjp(_keeping_arguments(_convolve), _convolve_backward)
+_image_gradient.defvjp(_keeping_arguments(_image_gradient), _image_gradient_backward)
+_kernel_gradient.defvjp(_keeping_arguments(_kernel_gradient), _kernel_gradient_backward)
 
 
 def loop_safe_convolution(
@@ -112,7 +152,7 @@ def loop_safe_convolution(
         raise IllegalChoiceError("convolution", "loop_safe", "native, for dilated kernels")
     (top, bottom), (left, right) = padding
     pairs = ((top, bottom), (left, right))
-    return _loop_safe(lhs, rhs, tuple(window_strides), pairs, feature_group_count)
+    return _convolve(lhs, rhs, tuple(window_strides), pairs, feature_group_count)
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {

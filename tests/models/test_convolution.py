@@ -55,6 +55,31 @@ def test_loop_safe_equals_native_with_both_gradients(problem):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
+@given(problems())
+def test_gradients_of_the_gradients_equal_native_ones(problem):
+    image_shape, kernel_shape, strides, padding, groups = problem
+    keys = jax.random.split(jax.random.key(0), 5)
+    images = jax.random.normal(keys[0], image_shape)
+    kernel = jax.random.normal(keys[1], kernel_shape)
+    shape = jax.eval_shape(lambda: native(images, kernel, strides, padding, groups)).shape
+    cotangent = jax.random.normal(keys[2], shape)
+    directions = jax.random.normal(keys[3], image_shape), jax.random.normal(keys[4], kernel_shape)
+
+    def second_order(convolve):
+        def along(images, kernel, cotangent):
+            gradients = jax.vjp(convolve, images, kernel)[1](cotangent)
+            return sum(map(jnp.vdot, gradients, directions))
+
+        return jax.grad(along, (0, 1, 2))(images, kernel, cotangent)
+
+    ours = second_order(
+        lambda x, w: loop_safe_convolution(x, w, strides, padding, feature_group_count=groups)
+    )
+    theirs = second_order(lambda x, w: native(x, w, strides, padding, groups))
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-4)
+
+
 def test_gradients_under_vmap_and_scan():
     images = jax.random.normal(jax.random.key(0), (3, 2, 7, 7, 4))
     kernels = jax.random.normal(jax.random.key(1), (3, 3, 3, 4, 4))
