@@ -168,11 +168,32 @@ def add_instruments(command: argparse.ArgumentParser) -> None:
         help="which of the examples are shown, from 0; default: the first four",
     )
 
-    add(
+    option = add(
         "curvature",
         "how the loss curves",
-        "Top eigenvalues and trace of the Hessian, and the gradient noise scale.",
-        1000,
+        "Top eigenvalues and trace of the Hessian, and the gradient noise scale, in evaluation mode.",
+        500,
+    )
+    option("--eigenvalues", type=int, default=5, metavar="N", help="largest ones; default 5")
+    option(
+        "--lanczos_steps",
+        type=int,
+        default=30,
+        metavar="N",
+        help="products with the Hessian for the eigenvalues; default 30",
+    )
+    option(
+        "--probes",
+        type=int,
+        default=20,
+        metavar="N",
+        help="products with the Hessian for the trace; default 20",
+    )
+    option(
+        "--noise_examples",
+        type=int,
+        metavar="N",
+        help="for the noise scale, which needs more; 0: all; default: those of --examples",
     )
 
     add(
