@@ -85,7 +85,7 @@ def test_logits_agree_in_eval_mode(name):
 @pytest.mark.parametrize(
     ("name", "convolution"),
     [
-        ("resnet20_A", "native"),
+        pytest.param("resnet20_A", "native", marks=pytest.mark.slow),
         ("resnet20_A", "loop_safe"),
         ("resnet50", "native"),
         pytest.param("resnet50", "loop_safe", marks=pytest.mark.slow),

@@ -83,9 +83,11 @@ def alone(x64, configs):
 @pytest.mark.parametrize(
     "layout",
     [
-        "vmap",
         "map",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("shard", "shard and map")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("vmap", "shard", "shard and map")
+        ),
     ],
 )
 def test_each_of_several_runs_equals_the_run_alone(configs, alone, layout):

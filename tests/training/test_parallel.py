@@ -147,11 +147,27 @@ def test_statistics_per_device_differ_from_global_ones_but_replicas_agree(x64, c
     )
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 360, 1000])
-@pytest.mark.parametrize(("mode", "devices"), [("jit", 8), ("pmap", 8), ("jit", 3)])
+@pytest.mark.parametrize(
+    ("mode", "devices", "batch_size"),
+    [
+        ("jit", 3, 1),
+        ("jit", 8, 7),
+        ("pmap", 8, 360),
+        ("jit", 3, 1000),
+        *(
+            pytest.param(mode, devices, batch_size, marks=pytest.mark.slow)
+            for mode, devices, batch_size in (
+                ("jit", 3, 7),
+                ("jit", 3, 360),
+                ("jit", 8, 360),
+                ("jit", 8, 1000),
+                ("pmap", 8, 7),
+                ("pmap", 8, 1000),
+            )
+        ),
+    ],
+)
 def test_evaluation_counts_every_example_once(small_config, batch_size, mode, devices):
-    if batch_size == 1 and devices != 3:
-        pytest.skip("45 calls are enough for one mode")
     small_config.train.batch_size = 24
     result = run(
         small_config, steps=0, evaluate__batch_size=batch_size,
