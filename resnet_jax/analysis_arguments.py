@@ -22,6 +22,7 @@ def add_instruments(command: argparse.ArgumentParser) -> None:
         _add_common(instrument.add_argument)
         if examples is not None:
             _add_networks(instrument.add_argument, examples)
+            instrument.set_defaults(usual_examples=examples)
         return instrument.add_argument
 
     option = add(
@@ -217,10 +218,5 @@ def _add_networks(option: Add, examples: int) -> None:
     option("--config", metavar="FILE", help="or a config, for its network at initialisation")
     option("--step", default="latest", help="latest, best, init, or the number of a checkpoint")
     option("--split", help="of the data; default: the one that the run evaluates")
-    option(
-        "--examples",
-        type=int,
-        default=examples,
-        metavar="N",
-        help=f"{EXAMPLES}; default {examples}",
-    )
+    usual = f"{examples}, or all where there are fewer" if examples else "0"
+    option("--examples", type=int, metavar="N", help=f"{EXAMPLES}; default {usual}")

@@ -81,6 +81,8 @@ class Request:
     def examples(self, subject: Subject) -> Examples:
         """Those that `--split`, `--examples` and `--seed` name."""
         o = self.options
+        if o.examples is None and o.usual_examples:
+            return subject.examples(o.split, o.usual_examples, o.seed, or_fewer=True)
         return subject.examples(o.split, o.examples or None, o.seed)
 
     def one_data_set(self) -> None:

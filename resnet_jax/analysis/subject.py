@@ -67,13 +67,16 @@ class Subject:
         model, step = restore_model(self.run, self.config, which)
         return replace(self, model=model, step=step)
 
-    def examples(self, split: str | None, count: int | None, seed: int) -> Examples:
+    def examples(
+        self, split: str | None, count: int | None, seed: int, or_fewer: bool = False
+    ) -> Examples:
         """Examples of a split, as evaluation prepares them.
 
         Args:
             split: None: the evaluation split of the run.
             count: how many, drawn without replacement and kept in their order; None: all.
             seed: of the draw.
+            or_fewer: take all where there are fewer.
 
         Raises:
             UserError: no such data or split, fewer examples, or damaged images.
@@ -81,6 +84,8 @@ class Subject:
         data, split = self.config.data, split or self.data["eval_split"]
         source = open_source(data.name, data.data_dir, data.image_size)
         examples = source.open(split)
+        if count is not None and or_fewer:
+            count = min(count, len(examples))
         if count is not None and not 1 <= count <= len(examples):
             allowed = f"from 1 to {len(examples)}, the examples of {split}"
             raise UserError("--examples", count, f"allowed: {allowed}")

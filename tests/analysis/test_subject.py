@@ -28,6 +28,7 @@ def test_examples_are_drawn_by_the_seed(small_run):
     assert not np.array_equal(few.images, other.images)
     with pytest.raises(UserError, match=r"--examples = 361: allowed: from 1 to 360"):
         subject.examples(None, 361, 0)
+    assert len(subject.examples(None, 361, 0, or_fewer=True).labels) == 360
 
 
 def test_a_run_at_its_start_is_its_config_at_initialisation(small_run):

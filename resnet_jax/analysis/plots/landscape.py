@@ -126,7 +126,7 @@ def surface_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
 
 
 def curve_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
-    """Loss and error along the first direction (Li 2018, Fig. 2)."""
+    """Loss and error along the first direction (Li 2018, Fig. 3)."""
     xs = arrays["first_direction"].values
     curves = {}
     for name in names:
