@@ -60,7 +60,7 @@ def test_names_tell_runs_apart(small_run, tmp_path):
     [
         (["lesion"], "--workdir = None: give it or --config"),
         (["lesion", "--workdir=nowhere"], "holds no config.json"),
-        (["lesion", "--config=configs/digits.py"], "--out = None: is needed for --config"),
+        (["lesion", "--config=configs/digits.py"], "--out = None: is needed except"),
         (["lesion", "--config=configs/digits.py", "--step=5"], "a config has no checkpoints"),
         (["lesion", "--workdir=RUN", "--step=newest"], "--step = 'newest': allowed: latest, best"),
         (["lesion", "--workdir=RUN", "--step=7"], "7"),
