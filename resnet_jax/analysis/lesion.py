@@ -27,6 +27,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 
 ERROR = "share of examples"
+SEVERAL = 5
 
 
 class Lesions(NamedTuple):
@@ -296,8 +297,8 @@ def _summary(arrays: dict[str, Named]) -> dict[str, float]:
             numbers[f"median {kind}"] = float(np.nanmedian(errors))
             numbers[f"worst {kind}"] = float(np.nanmax(errors))
     several = arrays["random_deletion_error"].values
-    if len(several):
-        numbers[f"median of {len(several)} deleted"] = float(np.median(several[-1]))
+    if len(several) >= SEVERAL:
+        numbers[f"median of {SEVERAL} deleted"] = float(np.median(several[SEVERAL - 1]))
     if len(arrays["kendall_tau"].values):
         lowest = arrays["kendall_tau"].values.argmin()
         numbers["lowest tau"] = float(arrays["kendall_tau"].values[lowest])
