@@ -121,12 +121,17 @@ def _kernel_norms(groups: list[Any], num_layers: int) -> jax.Array:
     return jnp.concatenate([jnp.stack(group, 1) for group in norms]).ravel()
 
 
-def growth_per_block(norms: np.ndarray) -> float:
+def growth_per_block(norms: np.ndarray) -> float | None:
     """By what factor a norm grows from one block to the one before it: a log-linear fit.
 
     Args:
         norms: float[places], in the order of the network.
+
+    Returns:
+        None where one is 0, as where the head starts at 0 (Fixup), or not finite.
     """
+    if not (np.isfinite(norms).all() and norms.min() > 0):
+        return None
     slope = np.polyfit(np.arange(len(norms)), np.log(norms.astype(np.float64)), 1)[0]
     return float(np.exp(-slope))
 
@@ -181,12 +186,13 @@ def analyze(request: Request) -> Answer:
     return Answer(arrays, results, figures, facts)
 
 
-def _results(found: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _results(found: Mapping[str, np.ndarray]) -> dict[str, float | None]:
     norms = found["gradient_norm"]
+    growth = growth_per_block(norms)
     results = {
         "loss": float(found["loss"]),
-        "gradient_first_over_last": float(norms[0] / norms[-1]),
-        "gradient_growth_per_block": growth_per_block(norms),
+        "gradient_first_over_last": float(norms[0] / norms[-1]) if growth else None,
+        "gradient_growth_per_block": growth,
         "response_std": float(found["response_std"].mean()),
     }
     if "gradient_correlation" in found:

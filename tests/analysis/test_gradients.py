@@ -118,6 +118,7 @@ def test_shapes_and_means_over_batches():
 
 def test_growth_of_a_geometric_sequence():
     assert growth_per_block(3.0 * 1.5 ** -np.arange(10.0)) == pytest.approx(1.5)
+    assert growth_per_block(np.zeros(3)) is None
 
 
 def test_cosine_by_distance():
