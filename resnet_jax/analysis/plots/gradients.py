@@ -50,6 +50,9 @@ def response_figure(arrays: Mapping[str, Any], names: Sequence[str]) -> Figure:
                 label=name,
                 **_marks(look, len(places)),
             )
+    size_axis(
+        panels[0, 0], np.concatenate([arrays[f"{name}/response_std"].values for name in names])
+    )
     panels[0, 0].set_xlabel("layer in the blocks")
     panels[0, 1].set_xlabel("layer, sorted by magnitude")
     panels[0, 0].set_ylabel("std of response")
