@@ -1,6 +1,10 @@
 """Every example runs, and what it trains learns."""
 
 import importlib.util
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +44,26 @@ def test_torch_weights_are_transferred_and_fine_tuned(capsys):
     assert falls(losses, to=0.4)
     assert after > max(before, 0.8)
     assert "frozen layers unchanged: True" in capsys.readouterr().out
+
+
+def test_the_notebook_runs_from_top_to_bottom():
+    # Compiled as for a user, on one device.
+    environment = os.environ | {"XLA_FLAGS": ""}
+    words = ["-m", "pytest", "--nbmake", "--nbmake-timeout=300", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, *words, "examples/analysis.ipynb"],
+        cwd=EXAMPLES.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_notebook_is_kept_without_outputs():
+    cells = json.loads((EXAMPLES / "analysis.ipynb").read_text())["cells"]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
 
 
 def test_every_example_is_tested_and_says_how_to_run_it():

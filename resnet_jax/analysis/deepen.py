@@ -165,9 +165,9 @@ def _deepened(
     numbers = {
         "layers": f"{subject.config.model.depth} → {config.model.depth}",
         "error": float((old.argmax(1) != examples.labels).mean()),
-        "error when deeper": float((new.argmax(1) != examples.labels).mean()),
-        "largest difference of logits": float(difference.max()),
-        "the same in": "evaluation" if undoes_norms else "evaluation and training",
+        "deeper_error": float((new.argmax(1) != examples.labels).mean()),
+        "largest_logit_difference": float(difference.max()),
+        "same_in": "evaluation" if undoes_norms else "evaluation and training",
     }
     return deeper, numbers, difference
 

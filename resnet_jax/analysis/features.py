@@ -150,10 +150,10 @@ def _results(arrays: Arrays, names: list[str]) -> dict[str, dict[str, Any]]:
     for name in names:
         within = arrays[f"{name}/similarity"].values
         results[name] = {
-            "CKA of neighbouring layers, mean": float(within.diagonal(1).mean()),
-            "CKA of first and last layer": float(within[0, -1]),
+            "cka_of_neighbours": float(within.diagonal(1).mean()),
+            "cka_of_first_and_last": float(within[0, -1]),
         }
         if name != names[0]:
             between = arrays[f"{name}/similarity_with_first"].values
-            results[name][f"CKA of last layers with {names[0]}"] = float(between[-1, -1])
+            results[name]["cka_of_last_with_first_network"] = float(between[-1, -1])
     return results

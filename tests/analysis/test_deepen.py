@@ -147,8 +147,8 @@ def test_the_written_config_trains_on_from_where_the_run_ended(small_run, tmp_pa
     assert main([*words, "--depth=20", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out).values()
     assert found["layers"] == "14 → 20"
-    assert found["largest difference of logits"] < 1e-5
-    assert found["error"] == found["error when deeper"]
+    assert found["largest_logit_difference"] < 1e-5
+    assert found["error"] == found["deeper_error"]
 
     # One step at hardly any rate: what is evaluated behind it is the start.
     fields = {

@@ -93,15 +93,15 @@ def map_figure(arrays: Arrays, name: str) -> Figure:
         for number, stage in enumerate(stages):
             parts = [arrays[f"{name}/{part}/{stage}"].values[row].mean(-1) for part in PARTS[:2]]
             parts.append(parts[0] + parts[1])
-            low, high = min(p.min() for p in parts), max(p.max() for p in parts)
+            largest = max(np.abs(values).max() for values in parts) or 1
             for place, (part, values) in enumerate(zip(PARTS, parts, strict=True)):
                 panel = panels[row, 1 + len(PARTS) * number + place]
-                _picture(panel, values, vmin=low, vmax=high, cmap=COLOURS)
+                _picture(panel, values, vmin=-largest, vmax=largest, cmap="RdBu_r")
                 if row == 0:
                     panel.set_title(f"{stage}\n{part}" if place == 1 else f"\n{part}")
     caption = (
         f"{name}: last block of each stage, mean over the channels; skip path, branch, and their sum, "
-        "before norm or ReLU, on one scale from dark (least) to light (most)."
+        "before norm or ReLU, on one scale: white is 0, red above, blue below."
     )
     return Figure(f"maps_{_file_name(name)}", caption, canvas)
 
