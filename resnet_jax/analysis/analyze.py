@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from resnet_jax.analysis.request import Answer, Request
+from resnet_jax.analysis.request import Answer, Request, plain
 from resnet_jax.analysis.subject import Subject, open_config, open_runs
 from resnet_jax.errors import UserError
 
@@ -28,6 +29,8 @@ def analyze(options: argparse.Namespace, overrides: Mapping[str, Any]) -> tuple[
     Raises:
         UserError: no such run, config, checkpoint or data, or something that the instrument cannot do.
     """
+    if not 0 <= options.seed < 2**32:
+        raise UserError("--seed", options.seed, "allowed: from 0 to 4294967295")
     subjects = _subjects(options, overrides)
     request = Request(subjects, options, _out(options))
     instrument = importlib.import_module(f"resnet_jax.analysis.{options.analysis}")
@@ -61,6 +64,9 @@ def _out(options: argparse.Namespace) -> Path:
         raise UserError("--out", None, "is needed except for a single run", "name a directory")
     if out.exists() and not out.is_dir():
         raise UserError("--out", str(out), "is no directory", "name another")
+    there = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError("--out", str(out), "cannot be written", "name another directory")
     return out
 
 
@@ -85,4 +91,4 @@ def _format(value: Any) -> str:
 
 def to_json(answer: Answer) -> str:
     """The results as one JSON object."""
-    return json.dumps(answer.results, default=lambda value: value.tolist())
+    return json.dumps(plain(answer.results))

@@ -121,7 +121,8 @@ class Bar:
         self._bar: Progress | None = None
         console = Console(stderr=True)
         if label and console.is_terminal:
-            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+            label_column = TextColumn("{task.description}", markup=False)
+            columns = label_column, BarColumn(), MofNCompleteColumn()
             self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
             self._task = self._bar.add_task(label, total=total)
 

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import matplotlib
 import numpy as np
 
@@ -107,21 +109,40 @@ class Request:
             subject: the network.
             label: what is computed; names it among all computations of this call for the subject.
             function, shared, items, **how: as of `items.over_items`.
+
+        Raises:
+            UserError: the directory cannot be written.
         """
-        kept = self._partial / f"{self._fingerprint(subject, label)}.npz"
+        fingerprint = self._fingerprint(subject, label, (shared, items))
+        kept = self._partial / f"{fingerprint}.npz"
         shown = f"{subject.name}: {label}"
-        return over_items(function, shared, items, label=shown, kept=kept, **how)
+        try:
+            return over_items(function, shared, items, label=shown, kept=kept, **how)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     @property
     def _partial(self) -> Path:
         return self.out / f".{self.name}.partial"
 
-    def _fingerprint(self, subject: Subject, label: str) -> str:
-        options = {name: v for name, v in vars(self.options).items() if name not in PLACES}
-        where = str(subject.run.path.absolute()) if subject.run else ""
-        told = [__version__, label, where, subject.step, subject.config.to_dict(), options]
-        text = json.dumps(told, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+    def _fingerprint(self, subject: Subject, label: str, arrays: Any) -> str:
+        """Of all that the items depend on: another number of devices may split the examples otherwise."""
+        told = [__version__, label, subject.config.to_dict(), self._options]
+        found = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+        for leaf in jax.tree.leaves(arrays):
+            array = np.ascontiguousarray(leaf)
+            found.update(f"{array.shape} {array.dtype}".encode())
+            found.update(array.tobytes())
+        return found.hexdigest()[:24]
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """Those that a result depends on."""
+        return {name: v for name, v in vars(self.options).items() if name not in PLACES}
+
+    def _unwritable(self, error: OSError) -> UserError:
+        problem = f"cannot be written ({error.strerror or error})"
+        return UserError("--out", str(self.out), problem, "name another directory")
 
     def write(self, answer: Answer) -> list[Path]:
         """Write `NAME.npz`, `NAME.json` and `NAME_FIGURE.png`; the parts of a stopped call go.
@@ -132,15 +153,14 @@ class Request:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             paths = [self._save(f"{self.name}.npz", lambda path: _save_arrays(path, answer.arrays))]
-            text = json.dumps(self._facts(answer), indent=2, default=_plain) + "\n"
+            text = json.dumps(plain(self._facts(answer)), indent=2) + "\n"
             paths.append(self._save(f"{self.name}.json", lambda path: path.write_text(text)))
             for figure in answer.figures:
                 write = partial(_save_figure, figure)
                 paths.append(self._save(f"{self.name}_{figure.name}.png", write))
             shutil.rmtree(self._partial, ignore_errors=True)
         except OSError as error:
-            problem = f"cannot be written ({error.strerror or error})"
-            raise UserError("--out", str(self.out), problem, "name another directory") from error
+            raise self._unwritable(error) from error
         return [*paths, *answer.files]
 
     def _save(self, name: str, write: Callable[[Path], Any]) -> Path:
@@ -154,11 +174,10 @@ class Request:
         return path
 
     def _facts(self, answer: Answer) -> dict[str, Any]:
-        options = {name: v for name, v in vars(self.options).items() if name not in PLACES}
         return {
             "analysis": self.name,
             "version": __version__,
-            "options": options,
+            "options": self._options,
             "networks": [_describe(subject) for subject in self.subjects],
             "examples": answer.examples,
             "results": answer.results,
@@ -199,6 +218,12 @@ def _save_figure(figure: Figure, path: Path) -> None:
         figure.canvas.savefig(file, dpi=DOTS_PER_INCH, format="png")
 
 
-def _plain(value: Any) -> Any:
-    """NumPy numbers and arrays as Python's."""
-    return value.tolist()
+def plain(value: Any) -> Any:
+    """A tree of Python's and NumPy's numbers as JSON has them: what is not finite becomes None."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -87,7 +87,7 @@ class Subject:
         if count is not None and or_fewer:
             count = min(count, len(examples))
         if count is not None and not 1 <= count <= len(examples):
-            allowed = f"from 1 to {len(examples)}, the examples of {split}"
+            allowed = f"from 1 to {len(examples)}, the examples of {split}, or 0 for all"
             raise UserError("--examples", count, f"allowed: {allowed}")
         rows = np.arange(len(examples))
         if count is not None:
