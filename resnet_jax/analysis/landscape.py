@@ -140,6 +140,8 @@ def _check(options: Any, examples: Examples) -> None:
         raise UserError("--size", size, f"allowed: {allowed}")
     if not options.extent > 0:
         raise UserError("--extent", options.extent, "allowed: greater than 0")
+    if options.batch_size < 1:
+        raise UserError("--batch_size", options.batch_size, "allowed: 1 or more")
     if options.statistics == "batch" and count % options.batch_size:
         problem = f"does not divide the {count} examples, and batches must be equal"
         raise UserError("--batch_size", options.batch_size, problem, "change it or --examples")

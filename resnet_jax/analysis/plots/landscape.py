@@ -90,7 +90,6 @@ def contour_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
         panel.plot(0, 0, "+", color="white", ms=8, mew=1.5)
         panel.set_title(name)
         panel.set_xlabel("first direction")
-        panel.set_aspect("equal")
         panel.locator_params(nbins=4)
     for row in panels:
         row[0].set_ylabel("second direction")
