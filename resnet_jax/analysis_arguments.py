@@ -97,14 +97,14 @@ def add_instruments(command: argparse.ArgumentParser) -> None:
         "paths",
         "how long the paths are that carry the gradient",
         "Path lengths, and the gradient through paths of each length (Veit et al. 2016, §5).",
-        128,
+        32,
     )
     option(
         "--num_paths",
         type=int,
-        default=20,
+        default=100,
         metavar="N",
-        help="random paths of each length; default 20",
+        help="random paths of each length; default 100",
     )
 
     option = add(
