@@ -56,7 +56,7 @@ def test_the_notebook_runs_from_top_to_bottom():
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout
 

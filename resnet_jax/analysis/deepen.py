@@ -22,6 +22,7 @@ from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.arrays import read_arrays, write_arrays
+from resnet_jax.interop.files import write_atomically
 from resnet_jax.models import ResNet
 from resnet_jax.training.restore import network_at_start, network_of
 
@@ -177,7 +178,7 @@ def _write(model: ResNet, config: ConfigDict, subject: Subject, out: Path) -> li
     weights, path = out / "deepened.safetensors", out / "deepened.py"
     try:
         save_weights(model, weights)
-        path.write_text(config_text(config, title, path))
+        write_atomically(path, config_text(config, title, path).encode())
     except OSError as error:
         problem = f"cannot be written ({error.strerror or error})"
         raise UserError("--out", str(out), problem, "name another directory") from error
