@@ -105,7 +105,7 @@ def eigenvalues(
     Returns:
         `eigenvalue`: float[steps], Ritz values in descending order, fewer where a Hessian of low rank
         has no more; `residual`: of the same shape, ‖H v − λ v‖ of each, which bounds the distance to
-        the nearest eigenvalue.
+        the nearest eigenvalue, and at least the rounding of one product.
     """
     loss, vector, rest = loss_of_vector(model)
     batches = in_batches(images, labels)
@@ -136,7 +136,9 @@ def _ritz(matrix: np.ndarray, last: float) -> dict[str, np.ndarray]:
     (exhausted,) = np.nonzero(beside < 100 * np.finfo(matrix.dtype).eps * np.abs(matrix).max())
     size = exhausted[0] + 1 if exhausted.size else len(matrix)
     values, vectors = np.linalg.eigh(matrix[:size, :size])
-    residual = beside[size - 1] * np.abs(vectors[-1])
+    # Products with the Hessian are rounded, however well the vectors converge.
+    rounding = np.finfo(matrix.dtype).eps * np.abs(values).max()
+    residual = np.maximum(beside[size - 1] * np.abs(vectors[-1]), rounding)
     return {"eigenvalue": values[::-1], "residual": residual[::-1]}
 
 
