@@ -91,10 +91,10 @@ def size_axis(panel: Any, sizes: np.ndarray) -> None:
     """A vertical axis of sizes: logarithmic where they span a decade, else from 0; none is negative, or
     it stays as it is."""
     sizes = sizes[np.isfinite(sizes)]
-    positive = sizes[sizes > 0]
+    positive = sizes[sizes > 0].tolist()
     if len(positive) < len(sizes[sizes != 0]):
         return
-    if positive.size and spans_a_decade(positive):
+    if positive and spans_a_decade(positive):
         panel.set_yscale("log")
         log_ticks(panel.yaxis, positive)
     else:
