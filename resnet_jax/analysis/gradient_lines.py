@@ -13,7 +13,7 @@ from resnet_jax import models
 from resnet_jax.analysis.chain import Chain, split_chain
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.subject import Examples
-from resnet_jax.analysis.taps import tap
+from resnet_jax.analysis.taps import norm, tap
 
 # Lines of one batch; together they make a batch as large as those of training.
 LINES = 8
@@ -34,7 +34,7 @@ def gradient_correlation(
 
     Args:
         model: in eval mode, or a `batch_statistics_view`: then a batch is `LINES` lines.
-        examples: of which the ends are drawn.
+        examples: of which the ends are drawn; two or more.
         num_lines: how many, rounded up to whole batches.
         seed: of the draw.
         run: computes the items.
@@ -47,9 +47,11 @@ def gradient_correlation(
     chain, weights = split_chain(model)
     batches = -(-num_lines // LINES)
     rng = np.random.default_rng(seed)
-    ends = rng.integers(len(examples.labels), size=(2, batches, LINES))
-    images = examples.images[ends]
-    items = {"from": images[0], "to": images[1], "labels": examples.labels[ends[0]]}
+    count = len(examples.labels)
+    start = rng.integers(count, size=(batches, LINES))
+    end = (start + rng.integers(1, count, size=start.shape)) % count
+    images, labels = examples.images, examples.labels
+    items = {"from": images[start], "to": images[end], "labels": labels[start]}
     cosines = run(partial(_correlation, chain), weights, items)["cosine"]
     distance = np.linspace(0, 1, POINTS, dtype=np.float32)
     return {"gradient_correlation": cosines.mean(0), "distance": distance}
@@ -85,10 +87,16 @@ def cosine_by_distance(gradients: jax.Array) -> jax.Array:
         gradients: float[lines × POINTS, ...].
 
     Returns:
-        float32[POINTS], for points that are 0, 1, 2, … apart.
+        float32[POINTS], for points that are 0, 1, 2, … apart; without those where a gradient is 0,
+        and NaN where there are no others.
     """
     lines = gradients.reshape(-1, POINTS, gradients[0].size)
     lines = lines.astype(jnp.promote_types(jnp.float32, lines.dtype))
-    lines /= jnp.maximum(jnp.linalg.norm(lines, axis=-1, keepdims=True), 1e-30)
-    cosine = jnp.einsum("lif,ljf->ij", lines, lines) / len(lines)
-    return jnp.stack([jnp.diagonal(cosine, k).mean() for k in range(POINTS)])
+    sizes = jax.vmap(jax.vmap(norm))(lines)
+    lines /= jnp.maximum(sizes, jnp.finfo(sizes.dtype).tiny)[..., None]
+    there = (sizes > 0).astype(lines.dtype)
+    cosine = jnp.einsum("lif,ljf->ij", lines, lines)
+    pairs = jnp.einsum("li,lj->ij", there, there)
+    return jnp.stack(
+        [jnp.diagonal(cosine, k).sum() / jnp.diagonal(pairs, k).sum() for k in range(POINTS)]
+    )

@@ -20,7 +20,7 @@ from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots.gradients import correlation_figure, depth_figure, response_figure
 from resnet_jax.analysis.request import Answer, Named, Request, drawn
 from resnet_jax.analysis.subject import Examples, Subject
-from resnet_jax.analysis.taps import moments, tap, tapped_block
+from resnet_jax.analysis.taps import moments, norm, tap, tapped_block
 from resnet_jax.errors import UserError
 
 
@@ -107,16 +107,19 @@ def _layers(measured: dict[str, jax.Array]) -> jax.Array:
 
 def _described(name: str, measured: jax.Array) -> dict[str, jax.Array]:
     """Of `taps.moments` [places, batch, 3]: the mean norm and the deviation of all entries."""
-    mean, mean_square, norm = measured.mean(1).T
-    return {f"{name}_norm": norm, f"{name}_std": jnp.sqrt(mean_square - jnp.square(mean))}
+    means, sizes, norms = jnp.moveaxis(measured, 2, 0)
+    largest = jnp.maximum(sizes.max(1), jnp.finfo(sizes.dtype).tiny)
+    squares = jnp.square(sizes / largest[:, None]).mean(1)
+    variance = squares - jnp.square(means.mean(1) / largest)
+    deviation = largest * jnp.sqrt(jnp.maximum(variance, 0))
+    return {f"{name}_norm": norms.mean(1), f"{name}_std": deviation}
 
 
 def _kernel_norms(groups: list[Any], num_layers: int) -> jax.Array:
     """Norms of the kernels of all branches, in order."""
     names = [f"conv{number}" for number in range(1, num_layers + 1)]
     norms = [
-        [jnp.sqrt(jnp.square(group["branch"][name]["kernel"]).sum((1, 2, 3, 4))) for name in names]
-        for group in groups
+        [jax.vmap(norm)(group["branch"][name]["kernel"]) for name in names] for group in groups
     ]
     return jnp.concatenate([jnp.stack(group, 1) for group in norms]).ravel()
 
@@ -155,7 +158,7 @@ def analyze(request: Request) -> Answer:
     """Everything against depth, of all networks.
 
     Raises:
-        UserError: a negative number of lines.
+        UserError: a negative number of lines, or a single example for them.
     """
     request.one_data_set()
     options = request.options
@@ -163,6 +166,8 @@ def analyze(request: Request) -> Answer:
         raise UserError("--lines", options.lines, "allowed: 0 or more")
     batch_size = request.subjects[0].config.train.batch_size
     examples = request.examples(request.subjects[0])
+    if options.lines and len(examples.labels) < 2:
+        raise UserError("--examples", 1, "a line needs two", "give more, or --lines=0")
     images, labels, facts = whole_batches(examples, batch_size, options.seed)
     facts["statistics"] = "running" if options.running_statistics else "of the batch"
     arrays: dict[str, Named] = {}

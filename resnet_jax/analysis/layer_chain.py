@@ -17,7 +17,7 @@ from jax import lax
 
 from resnet_jax.analysis.plots.layer_chain import chain_figure
 from resnet_jax.analysis.request import Answer, Named, Request, drawn
-from resnet_jax.analysis.taps import tap
+from resnet_jax.analysis.taps import norm, tap
 from resnet_jax.errors import UserError
 
 ACTIVATIONS = {"linear": lambda x: x, "relu": jax.nn.relu, "tanh": jnp.tanh}
@@ -92,25 +92,21 @@ def _run(
 
         def layer(h: jax.Array, own: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             key, slot = own
-            h = tap(_norm, h, slot)
+            h = tap(norm, h, slot)
             weights = scale / jnp.sqrt(width) * jax.random.normal(key, (width, width))
-            return skip * h + branch * weights @ ACTIVATIONS[activation](h), _norm(h)
+            return skip * h + branch * weights @ ACTIVATIONS[activation](h), norm(h)
 
         def result(slots: jax.Array) -> tuple[jax.Array, jax.Array]:
-            last, norms = lax.scan(layer, h, (jax.random.split(layers, depth), slots[:-1]))
-            norms = jnp.append(norms, _norm(last))
-            return direction @ tap(_norm, last, slots[-1]), norms
+            # The weights of a layer are drawn again on the way back, not kept.
+            body = jax.checkpoint(layer, prevent_cse=False)
+            last, norms = lax.scan(body, h, (jax.random.split(layers, depth), slots[:-1]))
+            norms = jnp.append(norms, norm(last))
+            return direction @ tap(norm, last, slots[-1]), norms
 
         gradients, norms = jax.grad(result, has_aux=True)(jnp.zeros(depth + 1))
         return norms, gradients
 
     return lax.map(lambda scale: jax.vmap(partial(one, scale))(keys), scales)
-
-
-def _norm(x: jax.Array) -> jax.Array:
-    """L2 norm, whose squares neither overflow nor vanish."""
-    largest = jnp.maximum(jnp.abs(x).max(), jnp.finfo(x.dtype).tiny)
-    return largest * jnp.linalg.norm(x / largest)
 
 
 def expected_norms(
@@ -157,8 +153,9 @@ def analyze(request: Request) -> Answer:
     """
     options = request.options
     scales = options.weight_scales
-    if min(scales) <= 0:
-        raise UserError("--weight_scales", min(scales), "allowed: positive")
+    for scale in scales:
+        if not 0 < scale < np.inf:
+            raise UserError("--weight_scales", scale, "allowed: positive and finite")
     for name in ("depth", "width", "draws"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name}", getattr(options, name), "allowed: 1 or more")

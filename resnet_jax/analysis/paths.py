@@ -21,6 +21,7 @@ from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots import paths as plots
 from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.taps import norm
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 
@@ -92,7 +93,7 @@ def _mean_norm(chain: Chain, shared: Any, item: dict[str, jax.Array]) -> dict[st
 
     def total(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
         gradient = path_gradient(chain, weights, *batch, item["path"])
-        return jnp.where(batch[1] >= 0, _norms(gradient), 0).sum()
+        return jnp.where(batch[1] >= 0, jax.vmap(norm)(gradient), 0).sum()
 
     count = (labels >= 0).sum()
     return {"norm": lax.map(total, (images, labels)).sum() / count}
@@ -148,13 +149,6 @@ def _scale_gradient_backward(factor: jax.Array, gradient: jax.Array) -> tuple[ja
 _scale_gradient.defvjp(_scale_gradient_forward, _scale_gradient_backward)
 
 
-def _norms(gradient: jax.Array) -> jax.Array:
-    """Euclidean norm of each example's; through long paths its square would be 0 in float32."""
-    largest = jnp.abs(gradient).max((1, 2, 3), keepdims=True)
-    scaled = gradient / jnp.where(largest > 0, largest, 1)
-    return largest[:, 0, 0, 0] * jnp.sqrt(jnp.square(scaled).sum((1, 2, 3)))
-
-
 def gradient_share(norms: np.ndarray) -> np.ndarray:
     """Share of the gradient that comes through all paths of each length (Veit 2016, §5, Fig. 6c).
 
@@ -187,7 +181,8 @@ def analyze(request: Request) -> Answer:
     """Path lengths and gradients of all networks.
 
     Raises:
-        UserError: a plain network, networks of different data, or an option below 1.
+        UserError: a plain network, one without any gradient, networks of different data, or an
+            option below 1.
     """
     options = request.options
     if options.num_paths < 1:
@@ -196,6 +191,10 @@ def analyze(request: Request) -> Answer:
         if split_chain(subject.model)[0].plain:
             problem = "has one path only: it is a plain net (model.shortcut = 'none')"
             raise UserError("--workdir", subject.name, problem, "give residual networks")
+        head: Any = subject.model.head
+        if not head.kernel.get_value().any():
+            problem = "passes no gradient back: its head is 0, as Fixup starts it"
+            raise UserError("--step", subject.step, problem, "give a later one")
     request.one_data_set()
     examples = request.examples(request.subjects[0])
     arrays: dict[str, Named] = {}

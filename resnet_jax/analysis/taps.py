@@ -6,6 +6,7 @@ not depend on. So one backward pass measures the gradients of all layers and kee
 loop over blocks the measurements are stacked like any other gradient.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -89,8 +90,14 @@ def tapped_block(measure: Measure, block: Any, x: jax.Array, slots: Any) -> tupl
 
 
 def moments(x: jax.Array) -> jax.Array:
-    """Mean, mean square and norm of each example: float[batch, ...] to float32[batch, 3]."""
+    """Mean, root mean square and norm of each example: float[batch, ...] to float32[batch, 3]."""
     flat = x.reshape(len(x), -1)
     flat = flat.astype(jnp.promote_types(jnp.float32, x.dtype))
-    squares = jnp.square(flat)
-    return jnp.stack([flat.mean(1), squares.mean(1), jnp.sqrt(squares.sum(1))], 1)
+    norms = jax.vmap(norm)(flat)
+    return jnp.stack([flat.mean(1), norms / math.sqrt(flat.shape[1]), norms], 1)
+
+
+def norm(x: jax.Array) -> jax.Array:
+    """L2 norm of all entries; the squares of a vanishing or exploding gradient leave float32."""
+    largest = jnp.maximum(jnp.abs(x).max(), jnp.finfo(x.dtype).tiny)
+    return largest * jnp.sqrt(jnp.square(x / largest).sum())

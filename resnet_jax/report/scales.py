@@ -51,6 +51,25 @@ def number_axis(panel: Panel, values: Sequence[float]) -> None:
         panel.xaxis.set_major_locator(MaxNLocator(4))
 
 
+def size_axis(panel: Panel, sizes: np.ndarray) -> None:
+    """A vertical axis of sizes: logarithmic where they span a decade, else from 0; none is negative, or
+    it stays as it is."""
+    sizes = sizes[np.isfinite(sizes)]
+    positive = sizes[sizes > 0].tolist()
+    if len(positive) < len(sizes[sizes != 0]):
+        return
+    if positive and spans_a_decade(positive):
+        panel.set_yscale("log")
+        log_ticks(panel.yaxis, positive)
+    else:
+        panel.set_ylim(bottom=0)
+
+
+def count_axis(panel: Panel) -> None:
+    """A horizontal axis that counts: its ticks are whole numbers."""
+    panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+
+
 def category_axis(panel: Panel, labels: Sequence[str]) -> None:
     """A tick for each of 0, 1, …; aslant where the labels have no room side by side."""
     panel.set_xticks(range(len(labels)), labels)

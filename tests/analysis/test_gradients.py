@@ -12,8 +12,14 @@ from flax import nnx
 from resnet_jax import cli, models
 from resnet_jax.analysis.chain import batch_statistics_view
 from resnet_jax.analysis.gradient_lines import POINTS, cosine_by_distance, gradient_correlation
-from resnet_jax.analysis.gradients import against_depth, growth_per_block, whole_batches
+from resnet_jax.analysis.gradients import (
+    _described,
+    against_depth,
+    growth_per_block,
+    whole_batches,
+)
 from resnet_jax.analysis.subject import Examples
+from resnet_jax.analysis.taps import moments
 
 
 def tiny_net(dtype=jnp.float32, **options):
@@ -128,6 +134,27 @@ def test_cosine_by_distance():
     np.testing.assert_allclose(cosine_by_distance(jnp.asarray(gradients)), np.cos(angle), atol=1e-6)
 
 
+def test_cosines_leave_out_gradients_that_are_zero():
+    gradients = jnp.ones((POINTS, 2)).at[0].set(0)
+    np.testing.assert_allclose(cosine_by_distance(1e-30 * gradients)[:-1], 1, rtol=1e-6)
+    assert np.isnan(cosine_by_distance(gradients)[-1])
+    assert np.isnan(cosine_by_distance(0 * gradients)).all()
+
+
+def test_norms_and_deviations_of_gradients_whose_squares_leave_float32():
+    x = np.random.default_rng(0).normal(0.3, size=(3, 5, 2))
+    for scale in (1e-30, 1.0, 1e25):
+        measured = moments(jnp.asarray(scale * x, jnp.float32))
+        found = _described("gradient", measured[None])
+        truth = {
+            "gradient_norm": np.linalg.norm(x.reshape(3, -1), axis=1).mean(),
+            "gradient_std": x.std(),
+        }
+        for name, value in truth.items():
+            np.testing.assert_allclose(found[name] / scale, value, rtol=1e-5)
+    assert _described("gradient", jnp.zeros((1, 3, 3)))["gradient_std"] == 0
+
+
 def test_whole_batches_take_every_example_once():
     images = np.arange(10.0).reshape(10, 1, 1, 1)
     examples = Examples(images, np.arange(10), {"examples": 10})
@@ -179,8 +206,9 @@ def test_command(tmp_path, small_plain_run, capsys):
         assert (tmp_path / f"gradients_{figure}.png").exists()
 
 
-def test_refused(tmp_path, small_run, capsys):
+@pytest.mark.parametrize("option", ["--lines=-1", "--examples=1"])
+def test_refused(tmp_path, small_run, capsys, option):
     command = ["analyze", "gradients", f"--workdir={small_run}", f"--out={tmp_path / 'new'}"]
-    assert cli.main([*command, "--lines=-1"]) == 2
-    assert "--lines" in capsys.readouterr().err
+    assert cli.main([*command, option]) == 2
+    assert option.partition("=")[0] in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

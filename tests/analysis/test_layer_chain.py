@@ -61,6 +61,7 @@ def test_command(tmp_path, capsys):
     ("words", "told"),
     [
         (["--weight_scales", "0.5", "-1"], "--weight_scales"),
+        (["--weight_scales", "nan"], "--weight_scales"),
         (["--depth=0"], "--depth"),
         (["--config.model.depth=20"], "needs no network"),
     ],

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.analysis.plots.gradients import size_axis
+from resnet_jax.report.scales import size_axis
 from resnet_jax.report.style import Figure, canvas_of, looks_of, shared_legend
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.report.scales import log_ticks, spans_a_decade
+from resnet_jax.report.scales import count_axis, size_axis
 from resnet_jax.report.style import Figure, canvas_of, looks_of, shared_legend
 
 
@@ -27,6 +27,7 @@ def depth_figure(arrays: Mapping[str, Any], names: Sequence[str]) -> Figure:
         size_axis(panel, sizes)
         panel.set_xlabel(x_label)
         panel.set_ylabel(y_label)
+        count_axis(panel)
     shared_legend(canvas, panels.ravel().tolist())
     caption = (
         "Norms of one example's activations and of the gradients of its loss (0: the stem), and of the "
@@ -53,6 +54,8 @@ def response_figure(arrays: Mapping[str, Any], names: Sequence[str]) -> Figure:
     size_axis(
         panels[0, 0], np.concatenate([arrays[f"{name}/response_std"].values for name in names])
     )
+    for panel in panels[0]:
+        count_axis(panel)
     panels[0, 0].set_xlabel("layer in the blocks")
     panels[0, 1].set_xlabel("layer, sorted by magnitude")
     panels[0, 0].set_ylabel("std of response")
@@ -74,6 +77,7 @@ def correlation_figure(arrays: Mapping[str, Any], names: Sequence[str]) -> Figur
         places = np.arange(len(cosine)) - 1
         by_depth.plot(places, cosine[:, 1], **style, **_marks(look, len(places)))
         by_distance.plot(distance, cosine[0], **style, **_marks(look, len(distance)))
+    count_axis(by_depth)
     by_depth.set_xlabel("output of block (−1: the image)")
     by_depth.set_ylabel("cosine of gradients")
     by_distance.set_xlabel("distance of inputs")
@@ -85,20 +89,6 @@ def correlation_figure(arrays: Mapping[str, Any], names: Sequence[str]) -> Figur
         "to the image, by their distance as a share of the line."
     )
     return Figure("correlation", caption, canvas)
-
-
-def size_axis(panel: Any, sizes: np.ndarray) -> None:
-    """A vertical axis of sizes: logarithmic where they span a decade, else from 0; none is negative, or
-    it stays as it is."""
-    sizes = sizes[np.isfinite(sizes)]
-    positive = sizes[sizes > 0].tolist()
-    if len(positive) < len(sizes[sizes != 0]):
-        return
-    if positive and spans_a_decade(positive):
-        panel.set_yscale("log")
-        log_ticks(panel.yaxis, positive)
-    else:
-        panel.set_ylim(bottom=0)
 
 
 def _marks(look: Any, count: int) -> dict[str, Any]:

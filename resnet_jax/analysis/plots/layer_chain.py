@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.analysis.plots.gradients import size_axis
+from resnet_jax.report.scales import count_axis, size_axis
 from resnet_jax.report.style import Figure, canvas_of, looks_of, shared_legend
 
 TITLES = ("plain", "with shortcuts", "branches / √depth")
@@ -30,6 +30,7 @@ def chain_figure(arrays: Mapping[str, Any], shape: Mapping[str, Any]) -> Figure:
                 panel.set_title(title)
             else:
                 panel.set_xlabel("layer")
+            count_axis(panel)
         panels[row, 0].set_ylabel(f"norm of {name}")
     size_axis(panels[0, 0], arrays["activation_norm"].values)
     shared_legend(canvas, panels.ravel().tolist())

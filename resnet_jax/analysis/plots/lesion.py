@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_jax.report.scales import count_axis
 from resnet_jax.report.style import Figure, Look, canvas_of, looks_of, shared_legend
 
 SHAPE = {"ls": "", "marker": "o", "ms": 9, "mfc": "none", "mec": "0.25", "mew": 1.0}
@@ -36,6 +37,7 @@ def _deletion(arrays: Mapping[str, Any], looks: Mapping[str, Look], examples: in
         changes = arrays[f"{name}/changes_shape"].values
         panel.plot(places[changes], error[changes], **SHAPE)
     panel.plot([], [], label="block that changes shape", **SHAPE)
+    count_axis(panel)
     _legend(canvas, panel)
     caption = (
         f"Error after deleting one block; ringed: blocks that change shape, which a plain net cannot "
@@ -57,7 +59,7 @@ def _random(arrays: Mapping[str, Any], looks: Mapping[str, Look], examples: int)
         panel.plot(numbers, np.median(error, 1), label=name, **style)
         low, high = error.min(1), error.max(1)
         panel.fill_between(numbers, low, high, color=look.colour, alpha=0.15, lw=0)
-    panel.xaxis.get_major_locator().set_params(integer=True)
+    count_axis(panel)
     _legend(canvas, panel)
     caption = (
         f"Error after deleting several blocks; line: median, band: from the best to the worst of {draws} "

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.report.scales import log_ticks, spans_a_decade
+from resnet_jax.report.scales import count_axis, size_axis
 from resnet_jax.report.style import Figure, canvas_of, looks_of, shared_legend
 
 
@@ -28,16 +28,14 @@ def figure(arrays: Mapping[str, Any], names: Sequence[str], examples: int) -> Fi
         norm.plot(lengths, norms.mean(1), **style)
         band = {"color": look.colour, "alpha": 0.15, "lw": 0}
         norm.fill_between(lengths, norms.min(1), norms.max(1), **band)
-        shown += norms[norms > 0].tolist()
+        shown.append(norms.ravel())
         share.plot(lengths, 100 * arrays[f"{name}/gradient_share"].values, **style)
-    norm.set_yscale("log")
-    if shown and spans_a_decade(shown):
-        log_ticks(norm.yaxis, shown)
+    size_axis(norm, np.concatenate(shown))
     titles = ("paths in %", "gradient through one path", "gradient in %")
     for panel, title in zip(panels[0], titles, strict=True):
         panel.set_title(title)
         panel.set_xlabel("length of path (blocks)")
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        count_axis(panel)
     shared_legend(canvas, panels.ravel().tolist())
     caption = (
         f"Left: share of all paths by length. Middle: norm of the gradient at the image through one path, "
