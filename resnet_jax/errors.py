@@ -1,7 +1,8 @@
 """Errors that a user can cause: one clear line, exit code 2."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -25,6 +26,17 @@ class UserError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Processes hand it on to each other.
         return UserError, (self.field, self.value, self.problem, self.fix)
+
+
+@contextmanager
+def told_of(option: str, instead_of: str) -> Iterator[None]:
+    """A `UserError` of one field is told of `option`, which gave it its value."""
+    try:
+        yield
+    except UserError as error:
+        if error.field != instead_of:
+            raise
+        raise UserError(option, error.value, error.problem, error.fix) from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -1,6 +1,10 @@
 """Examples in batches of one shape, for compiled loops."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from resnet_jax.training.losses import cross_entropy
 
 BATCH_SIZE = 100
 NO_LABEL = -1
@@ -25,3 +29,14 @@ def in_batches(
     images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
     labels = np.concatenate([labels, np.full(missing, NO_LABEL, labels.dtype)])
     return images.reshape(-1, size, *images.shape[1:]), labels.reshape(-1, size)
+
+
+def summed_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy in nats, summed over the examples of a batch.
+
+    Args:
+        logits: float[batch, classes].
+        labels: int32[batch], negative where there is no example.
+    """
+    losses = cross_entropy(logits, jnp.maximum(labels, 0))
+    return jnp.where(labels >= 0, losses, 0).sum()

@@ -139,6 +139,14 @@ def over_blocks(kept: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
 
 
+def last_of_stages(chain: Chain, kept: Sequence[Any]) -> dict[str, Any]:
+    """Of the last block of each stage, `stage1` and so on, what `Chain.blocks` kept."""
+    return {
+        chain.names[group.start].partition("/")[0]: jax.tree.map(lambda a: a[-1], tree)
+        for group, tree in zip(chain.groups, kept, strict=True)
+    }
+
+
 def split_chain(model: ResNet) -> tuple[Chain, Weights]:
     """A network as a chain and its weights.
 

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.analysis.batches import in_batches
-from resnet_jax.analysis.chain import Chain, split_chain
+from resnet_jax.analysis.chain import Chain, last_of_stages, split_chain
 from resnet_jax.analysis.identity import Moments, identity_values
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.request import Answer, Named, Request
@@ -24,6 +24,7 @@ from resnet_jax.interop import save_weights
 from resnet_jax.interop.arrays import read_arrays, write_arrays
 from resnet_jax.interop.files import write_atomically
 from resnet_jax.models import ResNet
+from resnet_jax.models.shortcuts import DropoutShortcut
 from resnet_jax.training.restore import network_at_start, network_of
 
 CONFIG = '''"""{title}. Written by `analyze deepen`.
@@ -58,7 +59,8 @@ def deepen(model: ResNet, deeper: ResNet, moments: list[Moments]) -> bool:
         moments: of the output of each stage of `model` (`run_network`).
 
     Returns:
-        Whether norms are undone: the two then differ where norms use the statistics of a batch.
+        Whether training, too, begins with the same function. It does not where norms are undone, which
+        is exact by running statistics only, nor where what is dropped at random changes with the depth.
 
     Raises:
         UserError: `deeper` is of another kind, or its blocks cannot be identities.
@@ -68,7 +70,7 @@ def deepen(model: ResNet, deeper: ResNet, moments: list[Moments]) -> bool:
         blocks = [len(stage.survival) for stage in deeper.stages()]
         problem = "is no network with more blocks of the same kind in its stages"
         raise UserError("--depth", f"{blocks} blocks", problem, "name another depth")
-    undoes_norms = False
+    same_in_training = True
     stages = zip(model.stages(), deeper.stages(), moments, strict=True)
     for number, (old, new, stage_moments) in enumerate(stages, 1):
         block: Any = new.blocks[-1] if new.scanned is None else new.scanned
@@ -77,9 +79,11 @@ def deepen(model: ResNet, deeper: ResNet, moments: list[Moments]) -> bool:
             own = {n.removeprefix(prefix): a for n, a in fresh.items() if n.startswith(prefix)}
             changed = identity_values(block, own, stage_moments)
             values |= {prefix + name: array for name, array in changed.items()}
-            undoes_norms |= any(name.endswith(".mean") for name in changed)
+            undoes_norms = any(name.endswith(".mean") for name in changed)
+            draws = block.drop_path is not None or isinstance(block.shortcut, DropoutShortcut)
+            same_in_training &= not (undoes_norms or draws)
     write_arrays(deeper, values)
-    return undoes_norms
+    return same_in_training
 
 
 def run_network(
@@ -101,7 +105,7 @@ def run_network(
     result = over_items(partial(_run_batch, chain), weights, items, label=label)
     logits = result["logits"].reshape(-1, result["logits"].shape[-1])[: len(images)]
     moments = []
-    for number in range(1, _num_stages(chain) + 1):
+    for number in range(1, len(model.stages()) + 1):
         sums = result[f"stage{number}"].astype(np.float64).sum(0) / len(images)
         moments.append(Moments(sums[0], np.maximum(sums[1] - sums[0] ** 2, 0)))
     return logits, moments
@@ -112,19 +116,12 @@ def _run_batch(chain: Chain, weights: Any, item: dict[str, jax.Array]) -> dict[s
 
     def step(block: Any, x: jax.Array, _: Any) -> tuple[jax.Array, jax.Array]:
         y = block(x)
-        moments = jnp.stack([y.mean((1, 2)), jnp.square(y).mean((1, 2))])
+        precise = y.astype(jnp.promote_types(jnp.float32, y.dtype))
+        moments = jnp.stack([precise.mean((1, 2)), jnp.square(precise).mean((1, 2))])
         return y, (moments * item["real"][:, None]).sum(1)
 
     x, kept = chain.blocks(weights, chain.stem(weights, item["images"]), step)
-    ends = {
-        chain.names[group.start].partition("/")[0]: sums[-1]
-        for group, sums in zip(chain.groups, kept, strict=True)
-    }
-    return {"logits": chain.head(weights, x), **ends}
-
-
-def _num_stages(chain: Chain) -> int:
-    return len({name.partition("/")[0] for name in chain.names})
+    return {"logits": chain.head(weights, x), **last_of_stages(chain, kept)}
 
 
 def analyze(request: Request) -> Answer:
@@ -160,7 +157,7 @@ def _deepened(
     seeded = override(config, {"seed": seed})
     deeper = network_at_start(seeded, network_of(seeded, subject.data))
     old, moments = run_network(subject.model, examples.images, f"{subject.name}: shallow")
-    undoes_norms = deepen(subject.model, deeper, moments)
+    same_in_training = deepen(subject.model, deeper, moments)
     new, _ = run_network(deeper, examples.images, f"{subject.name}: deeper")
     difference = np.abs(new - old).max(1)
     numbers = {
@@ -168,7 +165,7 @@ def _deepened(
         "error": float((old.argmax(1) != examples.labels).mean()),
         "deeper_error": float((new.argmax(1) != examples.labels).mean()),
         "largest_logit_difference": float(difference.max()),
-        "same_in": "evaluation" if undoes_norms else "evaluation and training",
+        "same_in": "evaluation and training" if same_in_training else "evaluation",
     }
     return deeper, numbers, difference
 

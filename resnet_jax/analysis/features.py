@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from resnet_jax.analysis.chain import split_chain
+from resnet_jax.analysis.chain import last_of_stages, split_chain
 from resnet_jax.analysis.class_activation import grad_cam
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots.features import (
@@ -49,15 +49,12 @@ def feature_maps(model: ResNet, images: np.ndarray) -> dict[str, tuple[np.ndarra
         return block.join(skip, branch), (alone, joined - alone)
 
     @jax.jit
-    def run(weights: Any, images: jax.Array) -> list[Any]:
+    def run(weights: Any, images: jax.Array) -> dict[str, Any]:
         _, kept = chain.blocks(weights, chain.stem(weights, images), step)
-        return [jax.tree.map(lambda a: a[-1].astype(jnp.float32), parts) for parts in kept]
+        ends = last_of_stages(chain, kept)
+        return jax.tree.map(lambda a: a.astype(jnp.float32), ends)
 
-    ends = {
-        chain.names[group.start].partition("/")[0]: tuple(map(np.asarray, parts))
-        for group, parts in zip(chain.groups, run(weights, images), strict=True)
-    }
-    return {stage: (skip, branch) for stage, (skip, branch) in ends.items()}
+    return jax.tree.map(np.asarray, run(weights, images))
 
 
 def first_filters(model: ResNet) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from resnet_jax.analysis.batches import in_batches
+from resnet_jax.analysis.batches import in_batches, summed_loss
 from resnet_jax.analysis.chain import batch_statistics_view, split_chain
 from resnet_jax.analysis.directions import (
     Weights,
@@ -30,9 +30,8 @@ from resnet_jax.analysis.plots.landscape import (
 )
 from resnet_jax.analysis.request import Answer, Named, Request, drawn
 from resnet_jax.analysis.subject import Examples, Subject
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, told_of
 from resnet_jax.models import ResNet
-from resnet_jax.training.losses import cross_entropy
 from resnet_jax.training.state import pure_arrays
 
 # Room around the course of training, as a share of its extent.
@@ -83,10 +82,10 @@ def _loss(graph: Any, shared: Any, item: dict[str, jax.Array]) -> dict[str, jax.
     chain, arrays = split_chain(model)
 
     def of_batch(batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        logits, counts = chain.logits(arrays, batch[0]), batch[1] >= 0
-        losses = cross_entropy(logits, jnp.maximum(batch[1], 0))
-        correct = (logits.argmax(-1) == batch[1]) & counts
-        return jnp.where(counts, losses, 0).sum(), correct.sum()
+        logits = chain.logits(arrays, batch[0])
+        # What fills the batch has a label that is no class.
+        correct = logits.argmax(-1) == batch[1]
+        return summed_loss(logits, batch[1]), correct.sum()
 
     losses, correct = lax.map(of_batch, (images, labels))
     count = (labels >= 0).sum()
@@ -138,8 +137,8 @@ def _check(options: Any, examples: Examples) -> None:
     if size < 3 or size % 2 == 0:
         allowed = "an odd number from 3, so that the network is a point of its surface"
         raise UserError("--size", size, f"allowed: {allowed}")
-    if not options.extent > 0:
-        raise UserError("--extent", options.extent, "allowed: greater than 0")
+    if not 0 < options.extent < np.inf:
+        raise UserError("--extent", options.extent, "allowed: greater than 0, and finite")
     if options.batch_size < 1:
         raise UserError("--batch_size", options.batch_size, "allowed: 1 or more")
     if options.statistics == "batch" and count % options.batch_size:
@@ -234,14 +233,15 @@ def _trajectory(request: Request, examples: Examples) -> Answer:
 
 def _course(subject: Subject) -> tuple[list[int], list[Weights]]:
     """The steps from the start to that of the subject, and the weights at each."""
-    at_start = subject.at("init")
-    assert subject.run is not None
+    if subject.run is None:
+        problem = "a config has no checkpoints"
+        raise UserError("--view", "trajectory", problem, "give --workdir")
     saved = sorted(step for step in subject.run.checkpoint_steps() if step < subject.step)
     if len(saved) < 1:
         problem = "needs a checkpoint between the start and the one at --step"
         raise UserError("--view", "trajectory", problem, "train with checkpoint.keep_last=100")
     between = [subject.at(str(step)) for step in saved]
-    subjects = [at_start, *between, subject]
+    subjects = [subject.at("init"), *between, subject]
     return [0, *saved, subject.step], [pure_arrays(s.model) for s in subjects]
 
 
@@ -273,7 +273,8 @@ def _interpolation(request: Request, examples: Examples) -> Answer:
 def _ends(request: Request) -> list[tuple[Subject, Subject]]:
     subjects, earlier = request.subjects, request.options.from_step
     if earlier:
-        return [(subject.at(earlier), subject) for subject in subjects]
+        with told_of("--from_step", instead_of="--step"):
+            return [(subject.at(earlier), subject) for subject in subjects]
     if len(subjects) == 1:
         problem = "is needed to interpolate within one run"
         raise UserError("--from_step", None, problem, "give it (init, say), or give two runs")

@@ -10,13 +10,8 @@ import pytest
 from flax import nnx
 
 from resnet_jax import cli, models
-from resnet_jax.analysis.curvature import (
-    eigenvalues,
-    gradient_noise,
-    loss_of_vector,
-    noise_scale,
-    trace_samples,
-)
+from resnet_jax.analysis.gradient_noise import gradient_noise, noise_scale
+from resnet_jax.analysis.hessian import eigenvalues, loss_of_vector, trace_samples
 
 EXAMPLES = 12
 
@@ -155,7 +150,9 @@ def test_command(tmp_path, capsys):
     [
         (["--eigenvalues=0"], "--eigenvalues"),
         (["--lanczos_steps=4"], "--lanczos_steps"),
-        (["--probes=1"], "--probes"),
+        (["--probes=1"], "--probes = 1: allowed: 2 or more"),
+        (["--noise_examples=2"], "--noise_examples = 2: allowed: 3 or more"),
+        (["--noise_examples=-5"], "--noise_examples = -5: allowed: from 1"),
     ],
 )
 def test_refused(tmp_path, small_run, capsys, words, told):

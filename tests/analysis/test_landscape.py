@@ -197,7 +197,9 @@ def test_the_course_is_drawn_in_its_plane(small_run, tmp_path):
     [
         (["--size=4"], "--size = 4: allowed: an odd number from 3"),
         (["--extent=0"], "--extent = 0.0: allowed: greater than 0"),
+        (["--extent=inf"], "--extent = inf: allowed: greater than 0"),
         (["--batch_size=0"], "--batch_size = 0: allowed: 1 or more"),
+        (["--view=interpolation", "--from_step=first"], "--from_step = 'first': allowed: latest"),
         (["--statistics=batch", "--examples=7", "--batch_size=4"], "does not divide the 7"),
         (["--view=interpolation"], "--from_step = None: is needed"),
         (["--view=trajectory", "--step=5"], "needs a checkpoint between"),
