@@ -164,7 +164,7 @@ def split_chain(model: ResNet) -> tuple[Chain, Weights]:
     changes_shape: list[bool] = []
 
     def add(block: Any, arrays: Any, survival: tuple[float, ...]) -> None:
-        groups.append(Group(nnx.graphdef(block), len(names), len(survival), survival))
+        groups.append(Group(_graph(block), len(names), len(survival), survival))
         stacked.append(arrays)
         first = len(names) - start
         names.extend(f"stage{number}/block{first + i + 1}" for i in range(len(survival)))
@@ -189,6 +189,14 @@ def split_chain(model: ResNet) -> tuple[Chain, Weights]:
 def batch_statistics_view(model: ResNet) -> ResNet:
     """Batch norms use the statistics of the batch; nothing is drawn. Shares its arrays with `model`."""
     return nnx.view(model, use_running_average=False, deterministic=True, raise_if_not_found=False)
+
+
+def _graph(block: Any) -> Any:
+    """The graph of a block; its survival probability is in `Group.survival`, so that it is one for all."""
+    copy = nnx.merge(*nnx.split(block))
+    if copy.drop_path is not None:
+        copy.drop_path.survival_probability = 1.0
+    return nnx.graphdef(copy)
 
 
 def _arrays(module: nnx.Module) -> Any:

@@ -290,17 +290,17 @@ def _analyze_one(
 def _summary(arrays: dict[str, Named]) -> dict[str, float]:
     deletion = arrays["deletion_error"].values
     changes = arrays["changes_shape"].values
-    kinds = {"deleted, same shape": deletion[~changes], "deleted, new shape": deletion[changes]}
+    kinds = {"same_shape_deleted": deletion[~changes], "new_shape_deleted": deletion[changes]}
     numbers = {"error": float(arrays["error"].values)}
     for kind, errors in kinds.items():
         if np.isfinite(errors).any():
-            numbers[f"median {kind}"] = float(np.nanmedian(errors))
-            numbers[f"worst {kind}"] = float(np.nanmax(errors))
+            numbers[f"median_{kind}"] = float(np.nanmedian(errors))
+            numbers[f"worst_{kind}"] = float(np.nanmax(errors))
     several = arrays["random_deletion_error"].values
     if len(several) >= SEVERAL:
-        numbers[f"median of {SEVERAL} deleted"] = float(np.median(several[SEVERAL - 1]))
+        numbers[f"median_{SEVERAL}_deleted"] = float(np.median(several[SEVERAL - 1]))
     if len(arrays["kendall_tau"].values):
         lowest = arrays["kendall_tau"].values.argmin()
-        numbers["lowest tau"] = float(arrays["kendall_tau"].values[lowest])
-        numbers["error at lowest tau"] = float(arrays["shuffle_error"].values[lowest])
+        numbers["lowest_tau"] = float(arrays["kendall_tau"].values[lowest])
+        numbers["error_at_lowest_tau"] = float(arrays["shuffle_error"].values[lowest])
     return numbers

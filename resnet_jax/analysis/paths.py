@@ -225,9 +225,9 @@ def _summary(share: np.ndarray) -> dict[str, float]:
     blocks = len(share) - 1
     return {
         "blocks": blocks,
-        "mean length of paths": blocks / 2,
-        "mean length by gradient": float(share @ np.arange(len(share))),
-        f"shortest of the middle {MIDDLE:.0%}": low,
-        f"longest of the middle {MIDDLE:.0%}": high,
-        "share of paths of these lengths": float(path_share(blocks)[low : high + 1].sum()),
+        "mean_length_of_paths": blocks / 2,
+        "mean_length_by_gradient": float(share @ np.arange(len(share))),
+        f"shortest_of_middle_{MIDDLE:.0%}": low,
+        f"longest_of_middle_{MIDDLE:.0%}": high,
+        "share_of_paths_of_these_lengths": float(path_share(blocks)[low : high + 1].sum()),
     }

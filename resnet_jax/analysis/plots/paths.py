@@ -31,6 +31,8 @@ def figure(arrays: Mapping[str, Any], names: Sequence[str], examples: int) -> Fi
         shown.append(norms.ravel())
         share.plot(lengths, 100 * arrays[f"{name}/gradient_share"].values, **style)
     size_axis(norm, np.concatenate(shown))
+    for panel in (number, share):
+        panel.set_ylim(bottom=0)
     titles = ("paths in %", "gradient through one path", "gradient in %")
     for panel, title in zip(panels[0], titles, strict=True):
         panel.set_title(title)
