@@ -6,6 +6,7 @@ function of the instrument's own, so that a branch can be deleted, cut from the 
 compiles as many block bodies as there are kinds of blocks, at any depth.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,9 +179,11 @@ def split_chain(model: ResNet) -> tuple[Chain, Weights]:
         add(first, jax.tree.map(lambda a: a[None], _arrays(first)), stage.survival[:1])
         if stage.scanned is not None:
             add(stage.scanned, _arrays(stage.scanned), stage.survival[1:])
-        elif others:
-            arrays = jax.tree.map(lambda *a: jnp.stack(a), *map(_arrays, others))
-            add(others[0], arrays, stage.survival[1:])
+        else:
+            for _, equal in itertools.groupby(others, _trained):
+                blocks, place = list(equal), len(names) - start
+                arrays = jax.tree.map(lambda *a: jnp.stack(a), *map(_arrays, blocks))
+                add(blocks[0], arrays, stage.survival[place : place + len(blocks)])
     plain = isinstance(model.stages()[0].blocks[0].shortcut, NoShortcut)
     chain = Chain(nnx.graphdef(outer), tuple(groups), tuple(names), tuple(changes_shape), plain)
     return chain, {"outer": _arrays(outer), "groups": stacked}
@@ -201,6 +204,11 @@ def _graph(block: Any) -> Any:
 
 def _arrays(module: nnx.Module) -> Any:
     return nnx.to_pure_dict(nnx.state(module))
+
+
+def _trained(module: nnx.Module) -> list[Any]:
+    """Names of the parameters. In a frozen part there are none, and its norms take other statistics."""
+    return [path for path, _ in nnx.to_flat_state(nnx.state(module, nnx.Param))]
 
 
 def _changes_shape(block: Any) -> bool:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from small_nets import random_net
 
 from resnet_jax import models
 from resnet_jax.analysis.chain import batch_statistics_view, over_blocks, split_chain
@@ -58,6 +59,15 @@ def test_batch_statistics_are_used_and_not_kept():
     again = chain.logits(weights, images)
     np.testing.assert_array_equal(ours, again)
     theirs = models.training_view(model)(images)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_frozen_block_alone_keeps_its_running_statistics():
+    model = random_net(stage_sizes=(4,), widths=(4,))
+    models.freeze(model, ["stage1.blocks.1"])
+    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+    chain, weights = split_chain(batch_statistics_view(model))
+    ours, theirs = chain.logits(weights, images), models.training_view(model)(images)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
