@@ -123,9 +123,11 @@ def shared_legend(canvas: Canvas, panels: Sequence[Panel], **options: Any) -> No
         if handles.pop(label, None) is not None:
             handles[label] = Line2D([], [], color="0.35", **sign)
     if handles:
-        width = canvas.get_figwidth()
-        longest = max(len(label) for label in handles)
-        columns = min(len(handles), max(1, int(width / (0.065 * longest + 0.5))))
+        entry = 0.065 * max(len(label) for label in handles) + 0.5
+        # A long name must not be cut off.
+        width = max(canvas.get_figwidth(), entry)
+        canvas.set_figwidth(width)
+        columns = min(len(handles), max(1, int(width / entry)))
         # Rows of the legend must not be taken from the panels.
         canvas.set_figheight(canvas.get_figheight() + 0.17 * -(-len(handles) // columns))
         canvas.legend(

@@ -10,7 +10,7 @@ from matplotlib.container import ErrorbarContainer
 
 from resnet_jax.report.curves import mean_curve
 from resnet_jax.report.figures import figures_of
-from resnet_jax.report.style import RC
+from resnet_jax.report.style import RC, canvas_of, shared_legend
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +186,14 @@ def test_ticks_of_numbers_never_touch(sweep_of, field, values):
 def test_few_numbers_have_a_tick_each(sweep_of):
     panel = draw(sweep_of({"model.depth": (8, 14, 20)}))["error_by_depth"].canvas.axes[0]
     assert [label.get_text() for label in panel.get_xticklabels()] == ["8", "14", "20"]
+
+
+def test_a_legend_of_long_names_is_not_cut_off():
+    canvas, panels = canvas_of(1, 1)
+    panels[0, 0].plot([0, 1], label="depth=20,shortcut=exclusive_gating,learning_rate=0.1,seed=4")
+    shared_legend(canvas, panels.ravel().tolist())
+    canvas.draw_without_rendering()
+    (legend,) = canvas.legends
+    drawn = legend.get_window_extent()
+    assert drawn.x0 >= 0
+    assert drawn.x1 <= canvas.bbox.width
