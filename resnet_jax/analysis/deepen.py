@@ -2,6 +2,7 @@
 construction to the deeper model"; Chen et al. 2016, "Net2Net", §2.3)."""
 
 import json
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -199,5 +200,5 @@ def config_text(config: ConfigDict, title: str, path: Path) -> str:
             lines.append(
                 f"    config.{name} = {json.dumps(value) if isinstance(value, str) else repr(value)}"
             )
-    command = f"python launch.py train --config='{path}' --workdir=DIR"
+    command = f"python launch.py train --config={shlex.quote(str(path))} --workdir=DIR"
     return CONFIG.format(title=title, command=command, fields="\n".join(lines))

@@ -24,6 +24,8 @@ from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 
 Arrays = dict[str, Named]
+# Rows of a picture.
+MOST_IMAGES = 50
 
 
 def feature_maps(model: ResNet, images: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -98,6 +100,8 @@ def _chosen(images: list[int] | None, examples: Examples) -> np.ndarray:
     wrong = [int(row) for row in rows if not 0 <= row < count]
     if wrong:
         raise UserError("--images", wrong[0], f"allowed: from 0 to {count - 1}, of the examples")
+    if len(rows) > MOST_IMAGES:
+        raise UserError("--images", f"{len(rows)} numbers", f"allowed: at most {MOST_IMAGES}")
     return rows
 
 

@@ -4,6 +4,7 @@ What colour tells is told again by a marker or a dash, and colours of an ordered
 lightness.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,9 @@ RC: Any = {
     "text.parse_math": False,
 }
 PANEL = (3.0, 2.6)
+COLUMNS = 3
+# Characters of the font above on a panel.
+TITLE_WIDTH = 30
 MARKERS = "osD^vPX*<>hp"
 DASHES: tuple[Any, ...] = (
     "-",
@@ -98,6 +102,26 @@ def canvas_of(rows: int, columns: int, **options: Any) -> tuple[Canvas, np.ndarr
     size = (0.5 + width * columns, 0.2 + height * rows)
     canvas = Canvas(figsize=size, layout="constrained")
     return canvas, canvas.subplots(rows, columns, squeeze=False, **options)
+
+
+def panels_for(count: int, **options: Any) -> tuple[Canvas, np.ndarray, list[Panel]]:
+    """A drawing with at most three panels a row: canvas, all panels [rows, columns], and those in use."""
+    columns = min(count, COLUMNS)
+    canvas, panels = canvas_of(-(-count // columns), columns, **options)
+    used = panels.ravel().tolist()
+    for empty in used[count:]:
+        empty.set_visible(False)
+    return canvas, panels, used[:count]
+
+
+def in_lines(name: str) -> str:
+    """A run's name in lines no wider than a panel, where a `,` or `/` allows; they end behind it."""
+    lines = [""]
+    for part in re.findall("[^,/]*[,/]?", name):
+        if lines[-1] and len(lines[-1]) + len(part) > TITLE_WIDTH:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def label_outer(panels: np.ndarray, x_label: str, y_label: str) -> None:

@@ -138,6 +138,8 @@ def test_networks_are_seen_side_by_side(small_run, small_plain_run, tmp_path, ca
     words = ["analyze", "features", *runs, f"--out={tmp_path}", "--examples=20"]
     assert main([*words, "--images", "0", "20"]) == 2
     assert "--images = 20: allowed: from 0 to 19" in capsys.readouterr().err
+    assert main([*words, "--images", *["0"] * 51]) == 2
+    assert "--images = '51 numbers': allowed: at most 50" in capsys.readouterr().err
     assert main([*words, "--images", "0", "5", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"residual", "plain"}
     with np.load(tmp_path / "features.npz") as arrays:

@@ -10,7 +10,7 @@ from matplotlib.container import ErrorbarContainer
 
 from resnet_jax.report.curves import mean_curve
 from resnet_jax.report.figures import figures_of
-from resnet_jax.report.style import RC, canvas_of, shared_legend
+from resnet_jax.report.style import RC, TITLE_WIDTH, canvas_of, in_lines, shared_legend
 
 
 @pytest.fixture(autouse=True)
@@ -197,3 +197,12 @@ def test_a_legend_of_long_names_is_not_cut_off():
     drawn = legend.get_window_extent()
     assert drawn.x0 >= 0
     assert drawn.x1 <= canvas.bbox.width
+
+
+def test_long_names_of_runs_are_broken_where_they_can_be():
+    assert in_lines("depth=20,shortcut=A,seed=1") == "depth=20,shortcut=A,seed=1"
+    name = "runs/depth=20,shortcut=A,optimizer.learning_rate=0.1,seed=1"
+    lines = in_lines(name).splitlines()
+    assert "".join(lines) == name
+    assert lines[0] == "runs/depth=20,shortcut=A,"
+    assert all(len(line) <= TITLE_WIDTH for line in lines)

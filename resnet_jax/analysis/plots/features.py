@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure as Canvas
 
-from resnet_jax.report.style import Figure, canvas_of
+from resnet_jax.report.style import Figure, canvas_of, in_lines, panels_for
 
 Arrays = Mapping[str, Any]
 TILE = 1.0
@@ -23,11 +23,12 @@ def similarity_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
     for column, (name, own) in enumerate(zip(names, layers, strict=True)):
         panel = panels[0, column]
         drawn = _matrix(panel, arrays[f"{name}/similarity"].values, own, own)
-        panel.set(title=name, xlabel="layer")
+        panel.set_title(in_lines(name))
+        panel.set_xlabel("layer")
         if rows == 2 and column:
             panel = panels[1, column]
             _matrix(panel, arrays[f"{name}/similarity_with_first"].values, own, layers[0])
-            panel.set_xlabel(f"layer of {names[0]}")
+            panel.set_xlabel(in_lines(f"layer of {names[0]}"))
     panels[0, 0].set_ylabel("layer")
     if rows == 2:
         panels[1, 0].set_visible(False)
@@ -52,10 +53,10 @@ def _matrix(panel: Panel, values: np.ndarray, rows: np.ndarray, columns: np.ndar
 
 def filter_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
     """The kernels of the first convolution as small pictures."""
-    canvas, panels = canvas_of(1, len(names))
-    for panel, name in zip(panels[0], names, strict=True):
+    canvas, _, used = panels_for(len(names))
+    for panel, name in zip(used, names, strict=True):
         _picture(panel, _mosaic(arrays[f"{name}/filters"].values))
-        panel.set_title(name)
+        panel.set_title(in_lines(name))
     caption = "Kernels of the first convolution; grey is 0, all of a network on one scale."
     return Figure("filters", caption, canvas)
 

@@ -10,10 +10,16 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator, NullLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
-from resnet_jax.report.style import Figure, canvas_of, looks_of, shared_legend
+from resnet_jax.report.style import (
+    Figure,
+    canvas_of,
+    in_lines,
+    looks_of,
+    panels_for,
+    shared_legend,
+)
 
 COLOURS = "viridis"
-COLUMNS = 3
 # Nats; what is higher has the highest colour, as in the code of Li et al., or corners would take all.
 CEILING = 10.0
 DIGITS: tuple[tuple[float, ...], ...] = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
@@ -70,25 +76,15 @@ def _colour_bar(canvas: Any, panels: np.ndarray, scale: Scale) -> None:
     bar.ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _panels(count: int, **options: Any) -> tuple[Any, np.ndarray, list[Any]]:
-    """Canvas, all panels, and those that are used."""
-    columns = min(count, COLUMNS)
-    canvas, panels = canvas_of(-(-count // columns), columns, **options)
-    used = panels.ravel().tolist()
-    for empty in used[count:]:
-        empty.set_visible(False)
-    return canvas, panels, used[:count]
-
-
 def contour_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
     """Surfaces from above, on one scale (Li 2018, Fig. 5)."""
-    canvas, panels, used = _panels(len(names), sharex=True, sharey=True)
+    canvas, panels, used = panels_for(len(names), sharex=True, sharey=True)
     losses, scale = _losses(arrays, names)
     xs = arrays["first_direction"].values
     for panel, name, loss in zip(used, names, losses, strict=True):
         _contours(panel, xs, xs, loss, scale)
         panel.plot(0, 0, "+", color="white", ms=8, mew=1.5)
-        panel.set_title(name)
+        panel.set_title(in_lines(name))
         panel.set_xlabel("first direction")
         panel.locator_params(nbins=4)
     for row in panels:
@@ -100,7 +96,7 @@ def contour_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
 
 def surface_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
     """Surfaces in perspective, on one logarithmic scale (Li 2018, Fig. 1)."""
-    canvas, panels, used = _panels(len(names), subplot_kw={"projection": "3d"})
+    canvas, panels, used = panels_for(len(names), subplot_kw={"projection": "3d"})
     losses, scale = _losses(arrays, names)
     xs = arrays["first_direction"].values
     ticks = _round_levels(scale)
@@ -118,7 +114,7 @@ def surface_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
         panel.set_xlabel("first direction", fontsize=8, labelpad=-6)
         panel.set_ylabel("second", fontsize=8, labelpad=-6)
         panel.view_init(elev=35, azim=-60)
-        panel.set_title(name)
+        panel.set_title(in_lines(name))
     _colour_bar(canvas, panels, scale)
     caption = "Loss around each network in two random, filter-normalised directions."
     return Figure("surfaces", caption, canvas)
@@ -169,7 +165,7 @@ def _curves(
 
 def course_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
     """The course of training in its plane, and the loss there (Li 2018, Fig. 9)."""
-    canvas, panels, used = _panels(len(names))
+    canvas, panels, used = panels_for(len(names))
     losses, scale = _losses(arrays, names)
     for panel, name, loss in zip(used, names, losses, strict=True):
         xs, ys = (arrays[f"{name}/{which}_component"].values for which in ("first", "second"))
@@ -181,7 +177,7 @@ def course_figure(arrays: Arrays, names: Sequence[str]) -> Figure:
         first, second = 100 * arrays[f"{name}/explained"].values
         panel.set_xlabel(f"first component ({first:.1f} % of variance)")
         panel.set_ylabel(f"second ({second:.1f} %)")
-        panel.set_title(name)
+        panel.set_title(in_lines(name))
     _colour_bar(canvas, panels, scale)
     shared_legend(canvas, used)
     caption = "The networks of a run, and the loss, in the plane of their principal components."
