@@ -40,7 +40,8 @@ def over_items(
         shared: tree of arrays that all items see, replicated.
         items: tree of arrays with a leading axis over the items.
         together: how many each device computes at once, by `jax.vmap`.
-        per_call: how many each device computes between two moves of the progress bar.
+        per_call: how many each device computes between two moves of the progress bar; at least
+            `together`.
         label: of the progress bar; empty: there is none.
         kept: a file that keeps what is done, from which the same call goes on; its name must stand for
             everything that the result depends on. It is left there.
@@ -62,7 +63,7 @@ def over_items(
     def compute(shared: Any, items: Any) -> Arrays:
         return lax.map(partial(function, shared), items, batch_size=together)
 
-    size = min(per_call, -(-count // len(devices))) * len(devices)
+    size = min(max(per_call, together), -(-count // len(devices))) * len(devices)
     parts = _read(kept)
     saved = time.monotonic()
     with Bar(label, count) as bar:

@@ -39,3 +39,11 @@ def test_a_stopped_computation_goes_on(tmp_path, monkeypatch):
     result = over_items(function, jnp.float32(0), {"x": x}, kept=kept)
     assert moves == [0, 8, 16, 16, 24, 32, 40]
     np.testing.assert_allclose(result["sum"], x[:, 0])
+
+
+def test_what_is_computed_together_is_one_call(monkeypatch):
+    moves = []
+    monkeypatch.setattr(module.Bar, "move", lambda bar, done: moves.append(done))
+    items = {"x": np.arange(64, dtype=np.float32)[:, None]}
+    over_items(function, jnp.float32(0), items, together=4)
+    assert moves == [0, 32, 64]
