@@ -14,7 +14,7 @@ def grad_cam(
 
     The map of a stage is ReLU(Σ_c α_c A_c): A_c are the channels that it puts out, and α_c is the mean
     over the pixels of the gradient of the logit of the class. Behind global average pooling and a
-    linear layer α_c is the weight of the channel (CAM, Zhou et al. 2016) by the number of pixels.
+    linear layer α_c is the weight of the channel (CAM, Zhou et al. 2016) over the number of pixels.
 
     Args:
         model: in eval mode.
