@@ -17,9 +17,15 @@ def random_net(dtype=jnp.float32, **options):
     """
 
     def build():
-        fixed = {"num_classes": 5, "stem": "cifar", "dtype": dtype}
-        usual = {"stage_sizes": (3, 3), "widths": (4, 8), "shortcut": "A", "scan_blocks": False}
-        return models.ResNet(**fixed, **{**usual, **options}, rngs=nnx.Rngs(0))
+        usual = {
+            "num_classes": 5,
+            "stem": "cifar",
+            "stage_sizes": (3, 3),
+            "widths": (4, 8),
+            "shortcut": "A",
+            "scan_blocks": False,
+        }
+        return models.ResNet(**(usual | options), dtype=dtype, rngs=nnx.Rngs(0))
 
     rng = np.random.default_rng(0)
 

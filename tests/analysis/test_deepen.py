@@ -142,7 +142,7 @@ def test_fewer_or_other_blocks_are_refused():
             deepen(make_net((2,)), other, [])
 
 
-def test_the_written_config_trains_on_from_where_the_run_ended(small_run, tmp_path, capsys):
+def test_command(small_run, tmp_path, capsys):
     words = ["analyze", "deepen", f"--workdir={small_run}", f"--out={tmp_path}", "--examples=20"]
     assert main([*words, "--depth=8"]) == 2
     assert not list(tmp_path.iterdir())
@@ -152,6 +152,11 @@ def test_the_written_config_trains_on_from_where_the_run_ended(small_run, tmp_pa
     assert found["largest_logit_difference"] < 1e-5
     assert found["error"] == found["deeper_error"]
 
+
+@pytest.mark.slow
+def test_the_written_config_trains_on_from_where_the_run_ended(small_run, tmp_path):
+    words = ["analyze", "deepen", f"--workdir={small_run}", f"--out={tmp_path}", "--examples=20"]
+    assert main([*words, "--depth=20"]) == 0
     # One step at hardly any rate: what is evaluated behind it is the start.
     fields = {
         "train.duration": "1 step",

@@ -85,7 +85,7 @@ TEN_CROPS = {"crops": 10, "image_size": 8, "crop_fraction": 0.8}
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"scales": "8,12"}, pytest.param(TEN_CROPS, marks=pytest.mark.slow)],
+    [{}, *(pytest.param(o, marks=pytest.mark.slow) for o in ({"scales": "8,12"}, TEN_CROPS))],
     ids=["plain", "scales", "ten crops"],
 )
 def test_one_network_is_what_evaluate_says(fields, small_run, tmp_path, capsys):

@@ -165,6 +165,7 @@ def test_whole_batches_take_every_example_once():
     assert facts == {"examples": 9, "batch_size": 3}
 
 
+@pytest.mark.slow
 def test_gradients_shatter_in_plain_nets():
     """Balduzzi et al. 2017: at initialisation neighbours' gradients are alike with shortcuts only."""
     images, labels = tiny_data(batch=16)
