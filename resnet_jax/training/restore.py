@@ -19,12 +19,15 @@ from resnet_jax.training.state import Network, initial_state, make_network, stat
 
 
 @contextmanager
-def open_checkpoint(run: RunDirectory, which: str) -> Iterator[tuple[Checkpoints, int]]:
+def open_checkpoint(
+    run: RunDirectory, which: str, allowed: str = "latest, best, or a number"
+) -> Iterator[tuple[Checkpoints, int]]:
     """The checkpoints of a run, for reading, and the step of the one that is meant.
 
     Args:
         run: its directory.
         which: `latest`, `best` (by accuracy), or the number of a step.
+        allowed: what to say where `which` is something else.
 
     Raises:
         UserError: nothing was saved, or `which` is none of these.
@@ -34,9 +37,7 @@ def open_checkpoint(run: RunDirectory, which: str) -> Iterator[tuple[Checkpoints
     results = evaluations(run.read_metrics()) if which == "best" else {}
     with Checkpoints(run.checkpoints, results, read_only=True) as checkpoints:
         if which not in ("latest", "best") and not which.isdigit():
-            raise UserError(
-                "--step", which, "allowed: latest, best, a number, or init but in evaluate"
-            )
+            raise UserError("--step", which, f"allowed: {allowed}")
         named = {"latest": checkpoints.latest, "best": checkpoints.best}
         step = named[which]() if which in named else int(which)
         if step is None:
@@ -68,7 +69,8 @@ def restore_model(
     # The state of an optimiser has the same shapes whatever its rate.
     optimizer = make_optimizer(config, optax.constant_schedule(0.0))
     shapes = state_shapes(network, optimizer, config.train.ema_decay is not None)
-    with open_checkpoint(run, which) as (checkpoints, step):
+    allowed = "latest, best, init, or a number"
+    with open_checkpoint(run, which, allowed) as (checkpoints, step):
         state, _ = checkpoints.restore(step, shapes)
     weights = state.evaluated()
     return nnx.merge(network.eval_graph, weights["params"], weights["batch_stats"]), step

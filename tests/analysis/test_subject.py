@@ -64,7 +64,10 @@ def test_names_tell_runs_apart(small_run, tmp_path):
         (["lesion", "--workdir=RUN", "--seed=-1"], "--seed = -1: allowed: from 0"),
         (["lesion", "--workdir=RUN", "--out=RUN/config.json/new"], "new': cannot be written"),
         (["lesion", "--config=configs/digits.py", "--step=5"], "a config has no checkpoints"),
-        (["lesion", "--workdir=RUN", "--step=newest"], "--step = 'newest': allowed: latest, best"),
+        (
+            ["lesion", "--workdir=RUN", "--step=newest"],
+            "--step = 'newest': allowed: latest, best, init, or a number",
+        ),
         (["lesion", "--workdir=RUN", "--step=7"], "7"),
         (["lesion", "--workdir=RUN", "--split=dev"], "digits has train, test"),
         (["lesion", "--workdir=RUN", "--out=RUN/config.json"], "is no directory"),
