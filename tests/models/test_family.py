@@ -387,6 +387,7 @@ def test_fixup_scales_by_depth():
         assert ratio == pytest.approx(27**-power, rel=0.03)
 
 
+@pytest.mark.slow
 def test_fixup_110_trains_without_any_norm():
     model = models.create(
         "resnet110", branch_init="fixup", norm="none", scan_blocks=True, rngs=nnx.Rngs(0),

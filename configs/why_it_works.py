@@ -1,6 +1,6 @@
 """Plain and residual nets of 20 and 56 layers for the analyses of docs/why_it_works.md.
 
-    python launch.py sweep   --config=configs/sweeps/why_it_works.py --workdir=runs/why
+    python launch.py sweep   --config=configs/why_it_works.py --workdir=runs/why
     python launch.py analyze lesion --workdir runs/why/runs/* --out=runs/why/analysis
 
 CIFAR-10 at 16×16 pixels, where two CPU cores train 20 layers at about 1,000 and 56 at about 330 images
