@@ -20,7 +20,7 @@ from resnet_jax.analysis.request import Answer, Named, Request
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.config import default_config, flatten
 from resnet_jax.config_file import override
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, told_of
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.arrays import read_arrays, write_arrays
 from resnet_jax.interop.files import write_atomically
@@ -156,7 +156,8 @@ def _deepened(
 ) -> tuple[ResNet, dict[str, Any], np.ndarray]:
     """The deeper network, numbers that compare the two, and `logit_difference`."""
     seeded = override(config, {"seed": seed})
-    deeper = network_at_start(seeded, network_of(seeded, subject.data))
+    with told_of("--depth", instead_of="model.depth"):
+        deeper = network_at_start(seeded, network_of(seeded, subject.data))
     old, moments = run_network(subject.model, examples.images, f"{subject.name}: shallow")
     same_in_training = deepen(subject.model, deeper, moments)
     new, _ = run_network(deeper, examples.images, f"{subject.name}: deeper")

@@ -56,9 +56,9 @@ def against_depth(
     items = {"images": images, "labels": labels}
     each = run(partial(_measure, chain, num_layers), weights, items)
     found = {name: array.mean(0) for name, array in each.items()}
-    norm, gradient = found["weight_norm"], found["weight_gradient_norm"]
-    nothing = np.full_like(norm, np.nan)
-    found["relative_weight_gradient"] = np.divide(gradient, norm, out=nothing, where=norm > 0)
+    size, gradient = found["weight_norm"], found["weight_gradient_norm"]
+    nothing = np.full_like(size, np.nan)
+    found["relative_weight_gradient"] = np.divide(gradient, size, out=nothing, where=size > 0)
     return found
 
 
@@ -210,7 +210,6 @@ def _named(subject: Subject, model: models.ResNet, found: Mapping[str, Any]) -> 
     num_layers = len(found["weight_norm"]) // chain.num_blocks
     layers = [f"{block}/conv{i + 1}" for block in chain.names for i in range(num_layers)]
     axes = {chain.num_blocks + 1: ("stem and blocks",), len(layers): ("layer",)}
-    units = {"distance": "of the distance of the two examples"}
     two = ("image, stem and blocks", "distance")
     named = {
         "blocks": Named(np.array(["stem", *chain.names]), ("stem and blocks",)),
@@ -220,7 +219,7 @@ def _named(subject: Subject, model: models.ResNet, found: Mapping[str, Any]) -> 
         if name == "gradient_correlation":
             named[name] = Named(array, two, "cosine")
         elif name == "distance":
-            named[name] = Named(array, ("distance",), units[name])
+            named[name] = Named(array, ("distance",), "of the distance of the two examples")
         else:
             named[name] = Named(array, axes[len(array)] if array.ndim else ())
     return {f"{subject.name}/{name}": array for name, array in named.items()}

@@ -148,7 +148,7 @@ def open_config(path: str, overrides: Mapping[str, Any]) -> Subject:
     config = override(load_config(path), overrides)
     data = make_experiment(config).facts
     model = network_at_start(config, network_of(config, data))
-    return Subject(Path(path).stem.partition(".py")[0], config, data, None, model, 0)
+    return Subject(Path(path).stem, config, data, None, model, 0)
 
 
 def _names(workdirs: Sequence[str]) -> list[str]:
