@@ -1,6 +1,7 @@
 """Checkpoints by Orbax: asynchronous saves, restore onto any devices, retention."""
 
 import contextlib
+import copy
 import functools
 import heapq
 import inspect
@@ -121,7 +122,9 @@ class Checkpoints:
         """
         tree = _tree(state)
         self._check_room(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
-        content = {"meta": dict(meta), "shapes": shapes(tree), "checksums": checksums(tree)}
+        # The file is written in the background, while the caller goes on counting in its dicts.
+        meta = copy.deepcopy(dict(meta))
+        content = {"meta": meta, "shapes": shapes(tree), "checksums": checksums(tree)}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(sealed(content))
         )

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,26 @@ def test_a_saved_state_comes_back_bit_by_bit(small_config, tmp_path, optimizer):
         restored, meta = checkpoints.restore(3, experiment.state_shapes())
     assert_equal(restored, state)
     assert meta == {"totals": {"loss": 0.1}}
+
+
+def test_what_is_counted_during_a_save_is_not_saved(small_config, tmp_path):
+    counted = threading.Event()
+
+    class WrittenLate(dict):
+        def items(self):
+            if threading.current_thread() is not threading.main_thread():
+                counted.wait(60)
+            return super().items()
+
+    experiment = experiment_of(small_config)
+    totals = WrittenLate(count=16)
+    with Checkpoints(tmp_path, {}) as checkpoints:
+        checkpoints.save(1, fresh(experiment), {"totals": totals})
+        totals["count"] += 16
+        counted.set()
+        checkpoints.wait()
+        _, meta = checkpoints.restore(1, experiment.state_shapes())
+    assert meta == {"totals": {"count": 16}}
 
 
 @pytest.mark.parametrize("saved_as", ["jit", "pmap"])
