@@ -1,17 +1,16 @@
-"""Images per second of our compiled step, and of the same network in eager PyTorch if installed.
+"""Images per second of our compiled step, and of the same network in eager PyTorch and plain Flax.
 
     python benchmarks/train_step.py --model=resnet20 --batch_size=128 --image_size=32
 
-The two take turns in one process, so that both meet the same machine. Prints one JSON object.
+They take turns in one process, so that all meet the same machine. Prints one JSON object.
 """
 
 import argparse
 import json
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from flax import nnx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import plain_flax
+from benchmarks.measuring import machine, summary
 from resnet_jax import models
 from resnet_jax.training.state import Network, TrainState, initial_state, make_network
 from resnet_jax.training.steps import StepOptions, eval_step, train_step
@@ -35,6 +36,7 @@ except ImportError:
     torch = None
 
 RATE, MOMENTUM, DECAY = 0.01, 0.9, 1e-4
+OTHERS = ("torch", "flax")
 Arguments = argparse.Namespace
 Batch = dict[str, np.ndarray]
 Run = Callable[[int], float]  # Does so many steps; returns the mean loss of the last one.
@@ -52,7 +54,9 @@ def parse_arguments() -> Arguments:
     add("--dtype", default="float32", choices=("float32", "bfloat16"), help="in torch: autocast")
     add("--steps_per_call", type=int, default=1, help="of ours; more than 1: a lax.scan")
     add("--steps", type=int, default=10, help="timed steps a round")
-    add("--repeats", type=int, default=5, help="rounds, ours and torch in turn")
+    add("--warm_up", type=int, default=1, help="calls before those timed")
+    add("--repeats", type=int, default=5, help="rounds, the networks in turn")
+    add("--against", nargs="+", default=OTHERS, choices=OTHERS, help="besides ours, if possible")
     arguments = parser.parse_args()
     per_call = arguments.steps_per_call
     if arguments.steps % per_call or (per_call > 1 and arguments.mode == "eval"):
@@ -132,24 +136,40 @@ def prepare_torch(arguments: Arguments, model: models.ResNet, batch: Batch) -> R
     return run
 
 
+def prepare_flax(arguments: Arguments, model: models.ResNet, batch: Batch) -> Run | None:
+    """The same network, weights and batch in plain Flax; None if it has no such network."""
+    fields = models.ZOO[arguments.model].fields
+    family, depth = fields["family"], fields["depth"]
+    with_defaults = {"family": family, "depth": depth, "shortcut": "A"}
+    if fields not in (with_defaults, {"family": "imagenet", "depth": depth}):
+        return None
+    num_classes, dtype = model.head.out_features, arguments.dtype
+    build = partial(plain_flax.ResNet, family, depth, num_classes, dtype=dtype)
+    net = models.initialise(lambda rngs: build(rngs=rngs))
+    plain_flax.copy_weights(model, net)
+    images, labels = jax.device_put((batch["image"], batch["label"]))
+    training = arguments.mode == "train"
+    net.train() if training else net.eval()
+    transform = optax.chain(optax.add_decayed_weights(DECAY), optax.sgd(RATE, MOMENTUM))
+    optimizer = nnx.Optimizer(net, transform, wrt=nnx.Param)
+
+    def run(steps: int) -> float:
+        for _ in range(steps):
+            if training:
+                loss = plain_flax.train_step(net, optimizer, images, labels)
+            else:
+                loss = plain_flax.eval_step(net, images, labels)
+        return float(loss)
+
+    return run
+
+
 def images_per_second(run: Run, arguments: Arguments) -> float:
-    run(arguments.steps_per_call)  # The other had the machine before.
+    if arguments.warm_up:  # Another had the machine before.
+        run(arguments.warm_up * arguments.steps_per_call)
     start = time.perf_counter()
     run(arguments.steps)
     return arguments.batch_size * arguments.steps / (time.perf_counter() - start)
-
-
-def summary(values: Sequence[float]) -> dict[str, float]:
-    numbers = {"median": np.median(values), "min": min(values), "max": max(values)}
-    return {name: float(f"{number:.4g}") for name, number in numbers.items()}
-
-
-def machine() -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    cpu = re.search("model name\\s*: (.*)", info.read_text()) if info.exists() else None
-    versions = {"jax": jax.__version__, "torch": torch and torch.__version__}
-    device = {"backend": jax.default_backend(), "device": jax.devices()[0].device_kind}
-    return {"cpu": cpu and cpu[1], "cores": os.cpu_count(), **device, "versions": versions}
 
 
 def main() -> None:
@@ -161,21 +181,27 @@ def main() -> None:
     state = initial_state(network, optimizer, seed=0, with_ema=False)
     model = nnx.merge(network.train_graph, state.params, state.batch_stats)
     batch = make_batch(arguments, model.head.out_features)
-    torchs = prepare_torch(arguments, model, batch)
+    prepare = {"torch": prepare_torch, "flax": prepare_flax}
+    others = {name: prepare[name](arguments, model, batch) for name in arguments.against}
     ours, seconds = prepare_ours(arguments, network, optimizer, state, batch)
 
-    runs = [run for run in (ours, torchs) if run]
-    losses = [run(arguments.steps_per_call) for run in runs]  # Equal: both compute the same.
-    rounds = [[images_per_second(run, arguments) for run in runs] for _ in range(arguments.repeats)]
-    speeds = [summary(speeds) for speeds in zip(*rounds, strict=True)]
+    runs = {"ours": ours} | {name: run for name, run in others.items() if run}
+    # Equal: all compute the same.
+    losses = {name: run(arguments.steps_per_call) for name, run in runs.items()}
+    speeds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(arguments.repeats):
+        for name, run in runs.items():
+            speeds[name].append(images_per_second(run, arguments))
     result = {
         **vars(arguments),
         "machine": machine(),
         "seconds": {name: round(number, 2) for name, number in seconds.items()},
-        "first_loss": {"ours": losses[0], "torch": losses[1] if torchs else None},
-        "images_per_second": {"ours": speeds[0], "torch": speeds[1] if torchs else None},
-        "ours_over_torch": summary([a / b for a, b in rounds]) if torchs else None,
+        "first_loss": losses,
+        "images_per_second": {name: summary(values) for name, values in speeds.items()},
     }
+    for name in OTHERS:
+        pairs = zip(speeds["ours"], speeds[name], strict=True) if name in speeds else ()
+        result[f"ours_over_{name}"] = summary([a / b for a, b in pairs]) if pairs else None
     print(json.dumps(result, indent=2))
 
 
