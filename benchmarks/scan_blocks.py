@@ -14,10 +14,15 @@ import subprocess
 import sys
 import time
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+# The value of `scan_blocks`; `auto`: what a config takes by default, for the depth.
+LAYOUTS = {"unrolled": False, "scanned": True, "auto": None}
+REMAT = ("none", "block", "stage")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -26,10 +31,15 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--depths", type=int, nargs="+", default=[20, 56, 110, 1202], help="6n+2")
-    add("--layouts", nargs="+", default=["unrolled", "scanned"], help="unrolled, scanned")
-    add("--remat", default="none", choices=("none", "block", "stage"), help="computed again")
+    add("--layouts", nargs="+", default=["unrolled", "scanned"], choices=LAYOUTS, help="of blocks")
+    add("--remat", nargs="+", default=["none"], choices=REMAT, help="what is computed again")
     add("--batch_size", type=int, default=32, help="images a step")
-    add("--steps", type=int, default=5, help="timed steps, after one more; the median counts")
+    add(
+        "--steps",
+        type=int,
+        default=5,
+        help="timed steps, after one more; the median counts; 0: none",
+    )
     add("--limit", type=int, default=500, help="seconds for a process")
     add("--one", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -37,7 +47,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def measure(
     depth: int, layout: str, remat: str, batch_size: int, steps: int
-) -> dict[str, float | str]:
+) -> dict[str, float | None]:
     """One row: seconds, milliseconds and MiB."""
     import jax
     import numpy as np
@@ -52,7 +62,7 @@ def measure(
     build = partial(
         models.create,
         f"resnet{depth}",
-        scan_blocks=layout == "scanned",
+        scan_blocks=LAYOUTS[layout],
         remat=remat,
         convolution=implementation,
     )
@@ -75,26 +85,28 @@ def measure(
     compiled = lowered.compile()
     done = time.perf_counter()
     times = []
-    for _ in range(steps + 1):
+    for _ in range(steps + 1 if steps else 0):
         before = time.perf_counter()
         state, _ = jax.block_until_ready(compiled(state, batch))
         times.append(1e3 * (time.perf_counter() - before))
     return {
-        "initialise_s": round(initialised - start, 1),
-        "trace_s": round(traced - began, 1),
-        "compile_s": round(done - traced, 1),
-        "step_ms": round(statistics.median(times[1:]), 1),
+        "initialise_s": round(initialised - start, 2),
+        "trace_s": round(traced - began, 2),
+        "compile_s": round(done - traced, 2),
+        "step_ms": round(statistics.median(times[1:]), 1) if steps else None,
         "temporary_mib": round(compiled.memory_analysis().temp_size_in_bytes / 2**20),
     }
 
 
-def measure_apart(arguments: argparse.Namespace, depth: int, layout: str) -> dict[str, Any]:
+def measure_apart(
+    arguments: argparse.Namespace, depth: int, layout: str, remat: str
+) -> dict[str, Any]:
     """`measure` in a process of its own; `None`s if it takes longer than the limit."""
     command = [
         sys.executable, __file__, "--one", "--depths", str(depth), "--layouts", layout,
-        f"--remat={arguments.remat}", f"--batch_size={arguments.batch_size}", f"--steps={arguments.steps}",
+        f"--remat={remat}", f"--batch_size={arguments.batch_size}", f"--steps={arguments.steps}",
     ]  # fmt: skip
-    row = {"depth": depth, "layout": layout, "remat": arguments.remat}
+    row = {"depth": depth, "layout": layout, "remat": remat}
     try:
         done = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, text=True, timeout=arguments.limit
@@ -107,18 +119,17 @@ def measure_apart(arguments: argparse.Namespace, depth: int, layout: str) -> dic
 def main() -> None:
     arguments = parse_arguments()
     if arguments.one:
-        (depth,), (layout,) = arguments.depths, arguments.layouts
-        options = (arguments.remat, arguments.batch_size, arguments.steps)
-        print(json.dumps(measure(depth, layout, *options)))
+        (depth,), (layout,), (remat,) = arguments.depths, arguments.layouts, arguments.remat
+        print(json.dumps(measure(depth, layout, remat, arguments.batch_size, arguments.steps)))
         return
     rows = []
-    for depth in arguments.depths:
-        for layout in arguments.layouts:
-            rows.append(measure_apart(arguments, depth, layout))
-            print(json.dumps(rows[-1]), flush=True)
+    for choice in product(arguments.depths, arguments.layouts, arguments.remat):
+        rows.append(measure_apart(arguments, *choice))
+        print(json.dumps(rows[-1]), flush=True)
     columns = (
         "depth",
         "layout",
+        "remat",
         "initialise_s",
         "trace_s",
         "compile_s",

@@ -3,8 +3,9 @@
     python benchmarks/sweep.py --config=configs/digits.py --runs=8
 
 Step times of all strategies are measured in turn in one process; the whole sweeps are processes of
-their own, each with an empty compilation cache and once more with a full one. `off` without a cache
-is what separate `train` commands cost where programs hold their seed. Prints one JSON object.
+their own, each with an empty compilation cache and once more with a full one. `off` trains each run in
+a process of its own; without a cache, that is what it costs where programs hold their seed. Prints
+one JSON object.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from resnet_jax.training.experiment import Experiment, make_experiment
 from resnet_jax.training.programs import Programs
 
 ROOT = Path(__file__).parents[1]
+CACHES = ("none", "cold", "warm")
 STUDY = """
 from resnet_jax.config_file import load_config, override
 
@@ -51,8 +53,9 @@ def parse_arguments() -> argparse.Namespace:
     add("--duration", default="5 epochs", help="of each run of the whole sweeps")
     add("--runs", type=int, default=8, help="seeds")
     add("--steps", type=int, default=10, help="timed steps of each run a round")
-    add("--repeats", type=int, default=5, help="rounds of step times, strategies in turn")
+    add("--repeats", type=int, default=5, help="rounds of step times, strategies in turn; 0: none")
     add("--whole", nargs="*", default=["off", "turns", "map", "vmap", "shard"], help="whole sweeps")
+    add("--caches", nargs="+", default=CACHES, choices=CACHES, help="theirs; none: for `off` alone")
     return parser.parse_args()
 
 
@@ -129,20 +132,20 @@ def main() -> None:
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     result: dict[str, Any] = {"config": arguments.config, "runs": arguments.runs}
     result["devices"] = [str(device) for device in jax.devices()]
-    result["step"] = step_times(arguments)
+    result["step"] = step_times(arguments) if arguments.repeats else None
     fields = {"train.duration": arguments.duration}
     with tempfile.TemporaryDirectory() as directory:
         study = Path(directory) / "seeds.py"
         config = str(Path(arguments.config).absolute())
         study.write_text(STUDY.format(config=config, fields=fields, runs=arguments.runs))
         whole: dict[str, Any] = {}
-        if "off" in arguments.whole:
+        if "off" in arguments.whole and "none" in arguments.caches:
             none = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
             seconds = whole_sweep(study, Path(directory) / "none", "off", **none)
             whole["off, no cache"] = {"seconds": round(seconds, 1)}
         for strategy in arguments.whole:
             cache = str(Path(directory) / f"cache_{strategy}")
-            for state in ("cold", "warm"):
+            for state in [state for state in ("cold", "warm") if state in arguments.caches]:
                 workdir = Path(directory) / f"{strategy}_{state}"
                 variables = {"JAX_COMPILATION_CACHE_DIR": cache}
                 seconds = whole_sweep(study, workdir, strategy, **variables)
