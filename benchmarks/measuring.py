@@ -17,6 +17,12 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {name: float(f"{number:.4g}") for name, number in numbers.items()} | {"n": len(values)}
 
 
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table; what stands in a cell has no `|`."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, device, and the versions that decide on speed; None: not known."""
     info = Path("/proc/cpuinfo")

@@ -24,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["JAX_PLATFORMS"] = "cpu"  # Of the processes too.
 
-from benchmarks.measuring import machine, summary
+from benchmarks.measuring import machine, markdown, summary
 
 ROOT = Path(__file__).parents[1]
 HOLDS = {"≥": operator.ge, "≤": operator.le}
@@ -192,11 +192,6 @@ def spread(row: dict[str, Any]) -> str:
     if row["median"] is None:
         return row["error"] or "not measured"
     return "{median:.4g} ({min:.4g}–{max:.4g})".format(**row)
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines)
 
 
 def table(result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Images per second of our compiled step, and of the same network in eager PyTorch and plain Flax.
+"""Images per second of our compiled step, and of the same network in PyTorch and plain Flax.
 
     python benchmarks/train_step.py --model=resnet20 --batch_size=128 --image_size=32
 
@@ -56,7 +56,8 @@ def parse_arguments() -> Arguments:
     add("--steps", type=int, default=10, help="timed steps a round")
     add("--warm_up", type=int, default=1, help="calls before those timed")
     add("--repeats", type=int, default=5, help="rounds, the networks in turn")
-    add("--against", nargs="+", default=OTHERS, choices=OTHERS, help="besides ours, if possible")
+    add("--against", nargs="*", default=OTHERS, choices=OTHERS, help="besides ours, if possible")
+    add("--compile", action="store_true", help="torch by torch.compile instead of eager")
     arguments = parser.parse_args()
     per_call = arguments.steps_per_call
     if arguments.steps % per_call or (per_call > 1 and arguments.mode == "eval"):
@@ -106,7 +107,7 @@ def prepare_ours(
 
 
 def prepare_torch(arguments: Arguments, model: models.ResNet, batch: Batch) -> Run | None:
-    """The same network, weights and batch in eager torch; None without a torch for our device or network."""
+    """The same network, weights and batch in torch; None without a torch for our device or network."""
     device = {"cpu": "cpu", "gpu": "cuda"}.get(jax.default_backend())
     if torch is None or device is None or (device == "cuda" and not torch.cuda.is_available()):
         return None
@@ -118,6 +119,8 @@ def prepare_torch(arguments: Arguments, model: models.ResNet, batch: Batch) -> R
     copy_weights(model, net)
     training = arguments.mode == "train"
     net = net.train(training).to(device, memory_format=torch.channels_last)
+    if arguments.compile:
+        net.compile()
     images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2).to(device)  # channels_last
     labels = torch.from_numpy(batch["label"]).long().to(device)
     optimizer = torch.optim.SGD(net.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
@@ -181,6 +184,7 @@ def main() -> None:
     state = initial_state(network, optimizer, seed=0, with_ema=False)
     model = nnx.merge(network.train_graph, state.params, state.batch_stats)
     batch = make_batch(arguments, model.head.out_features)
+    macs = models.count_macs(model, batch["image"].shape[1:])
     prepare = {"torch": prepare_torch, "flax": prepare_flax}
     others = {name: prepare[name](arguments, model, batch) for name in arguments.against}
     ours, seconds = prepare_ours(arguments, network, optimizer, state, batch)
@@ -195,6 +199,7 @@ def main() -> None:
     result = {
         **vars(arguments),
         "machine": machine(),
+        "macs": macs,
         "seconds": {name: round(number, 2) for name, number in seconds.items()},
         "first_loss": losses,
         "images_per_second": {name: summary(values) for name, values in speeds.items()},

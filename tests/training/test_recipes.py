@@ -103,3 +103,18 @@ def test_drop_path_falls_linearly_and_scales_in_training():
     assert set(np.unique(kept)) == {np.float32(0), np.float32(1 / np.float32(0.95))}
     assert np.all(kept[:, 0] == kept[:, 1])
     assert abs((kept == 0).mean() - 0.05) < 5 * np.sqrt(0.05 * 0.95 / len(kept))
+
+
+def test_the_fast_recipe_is_whole_calls_from_the_device():
+    """Seconds count there: no step of its own beside the compiled loop, one evaluation."""
+    config = load_config(str(FOLDER.parent / "cifar10_fast.py"))
+    experiment = make_experiment(override(config, {"data.name": "synthetic"}))
+    length = config.train.steps_per_call
+    every = experiment.log_every, experiment.evaluate_every, experiment.checkpoint_every
+    assert not any(steps % length for steps in (experiment.total_steps, *every))
+    assert experiment.evaluate_every == experiment.checkpoint_every == experiment.total_steps
+    assert experiment.facts["on_device"]
+    rates = experiment.numbers["learning_rates"]
+    assert rates[0] == 0
+    assert np.argmax(rates) == experiment.total_steps // 5
+    np.testing.assert_allclose([rates.max(), rates[-1]], [0.4, 0], atol=1e-5)

@@ -1,0 +1,95 @@
+"""Seconds and test accuracy of whole runs, compilation left out.
+
+    python benchmarks/seconds_to_accuracy.py --config=configs/cifar10_fast.py --runs=10
+
+All runs share their compiled programs and differ in their seeds. The first compiles and is told apart.
+The others are timed from their initialisation to the end of their last checkpoint, with the steps, the
+evaluations and what is written in between. Prints one JSON object.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from resnet_jax.config_file import load_config, override
+from resnet_jax.errors import UserError
+from resnet_jax.training.experiment import Experiment, make_experiment
+from resnet_jax.training.loop import train
+from resnet_jax.training.programs import Programs
+from resnet_jax.training.progress import Reporter
+from resnet_jax.training.run_directory import RunDirectory
+
+
+def parse_arguments() -> tuple[argparse.Namespace, dict[str, str]]:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config", default="configs/cifar10_fast.py", help="what to train")
+    add("--runs", type=int, default=10, help="seeds, after the one that compiles")
+    add("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="config fields to change")
+    arguments = parser.parse_args()
+    if wrong := [text for text in arguments.set if "=" not in text]:
+        parser.error(f"--set {wrong[0]}: write FIELD=VALUE")
+    if arguments.runs < 1:
+        parser.error("--runs must be 1 or more")
+    return arguments, dict(text.split("=", 1) for text in arguments.set)
+
+
+def whole_run(experiment: Experiment, programs: Programs, directory: Path) -> tuple[float, Any]:
+    """Seconds and accuracy (0 to 1) of a run; None where it diverged before an evaluation."""
+    run, reporter = RunDirectory(directory), Reporter(Console(file=io.StringIO()))
+    run.create(experiment.config.to_dict())
+    start = time.perf_counter()
+    train([experiment], [run], reporter, programs)
+    seconds = time.perf_counter() - start
+    return seconds, run.read_status().get("result", {}).get("accuracy")
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    deviation = {"std": statistics.stdev(values)} if len(values) > 1 else {}
+    numbers = {"mean": statistics.mean(values), "median": statistics.median(values), **deviation}
+    return {**numbers, "min": min(values), "max": max(values)}
+
+
+def main() -> None:
+    arguments, fields = parse_arguments()
+    try:
+        first = make_experiment(override(load_config(arguments.config), fields))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    programs, results = Programs(first), []
+    with tempfile.TemporaryDirectory() as directory:
+        for seed in range(arguments.runs + 1):
+            experiment = first.of(override(first.config, {"seed": seed}))
+            results.append(whole_run(experiment, programs, Path(directory) / str(seed)))
+    (first_seconds, _), *others = results
+    seconds, accuracies = zip(*others, strict=True)
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    result = {
+        **vars(arguments),
+        "data": first.source.name,
+        "device": jax.devices()[0].device_kind,
+        "steps": first.total_steps,
+        "seconds_of_the_first": round(first_seconds, 2),
+        "seconds": summary(list(seconds)),
+        "accuracy": summary(known) if known else None,
+        "accuracies": accuracies,
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
