@@ -39,9 +39,8 @@ def gradient_noise(
     groups = len(labels) // size
     rows = np.random.default_rng(seed).permutation(len(labels))[: groups * size]
     loss, vector, rest = loss_of_vector(model)
-    mean = jax.jit(partial(mean_gradient, loss))(
-        (vector, rest, in_batches(images[rows], labels[rows]))
-    )
+    over_batches = jax.jit(partial(mean_gradient, loss), compiler_options=models.compiler_options())
+    mean = over_batches((vector, rest, in_batches(images[rows], labels[rows])))
 
     def products(shared: Any, item: dict[str, jax.Array]) -> dict[str, jax.Array]:
         vector, rest, mean = shared

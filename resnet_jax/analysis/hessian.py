@@ -109,7 +109,8 @@ def eigenvalues(
             return result
 
         lanczos = tridiag_sym(steps, reortho="full", custom_vjp=False)
-        _, matrix, remainder, _ = jax.jit(partial(lanczos, product))(start, (vector, rest, batches))
+        run = jax.jit(partial(lanczos, product), compiler_options=models.compiler_options())
+        _, matrix, remainder, _ = run(start, (vector, rest, batches))
         return _ritz(np.asarray(matrix), float(jnp.linalg.norm(remainder)))
 
 

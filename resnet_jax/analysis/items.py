@@ -15,6 +15,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from resnet_jax.models import compiler_options
+
 SAVE_SECONDS = 15.0
 LINE_SECONDS = 30.0
 Arrays = dict[str, Any]
@@ -56,7 +58,7 @@ def over_items(
     # Arrays of a checkpoint are bound to one device.
     shared = jax.device_put(shared, NamedSharding(mesh, everywhere))
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=compiler_options())
     @partial(
         jax.shard_map, mesh=mesh, in_specs=(everywhere, split), out_specs=split, check_vma=False
     )

@@ -3,6 +3,7 @@
 from resnet_jax.models.blocks import BLOCKS, BasicBlock, BottleneckBlock
 from resnet_jax.models.branch import BRANCH_INITS, ORDERS, BranchInit
 from resnet_jax.models.choices import IllegalChoiceError
+from resnet_jax.models.compilation import compile_for_initialisation, compiler_options
 from resnet_jax.models.convolution import (
     IMPLEMENTATIONS,
     automatic_implementation,
@@ -10,7 +11,7 @@ from resnet_jax.models.convolution import (
 )
 from resnet_jax.models.cost import count_macs, count_parameters
 from resnet_jax.models.freeze import freeze
-from resnet_jax.models.initialise import compile_for_initialisation, initialise
+from resnet_jax.models.initialise import initialise
 from resnet_jax.models.modes import evaluation_view, training_view
 from resnet_jax.models.normalization import NORMS, BatchNorm
 from resnet_jax.models.residual import BranchScale, Residual
@@ -46,6 +47,7 @@ __all__ = [
     "StochasticDepth",
     "automatic_implementation",
     "compile_for_initialisation",
+    "compiler_options",
     "count_macs",
     "count_parameters",
     "create",

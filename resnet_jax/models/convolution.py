@@ -2,8 +2,9 @@
 
 `lax.conv_general_dilated` is the native one. XLA's CPU backend runs its two gradients 8 to 20
 times slower inside a loop body (`lax.scan`, `lax.map`; jax issue 12868), because it takes the fast
-path only for convolutions in the layout `b01f,01io->b01f`. `loop_safe_convolution` therefore states
-both gradients as forward convolutions in that layout, and theirs too. It has no forward-mode
+path only for convolutions in the layout `b01f,01io->b01f`; and it multiplies with all the zeros of a
+dilated gradient. `loop_safe_convolution` therefore states both gradients as dense forward
+convolutions in that layout, or as matrix products, and theirs too. It has no forward-mode
 derivative: Hessian-vector products are the gradient of a product with the gradient.
 """
 
@@ -37,29 +38,50 @@ def _convolve(images, kernel, strides, padding: Pairs, groups):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
 def _image_gradient(gradient, kernel, image_size, strides, padding: Pairs, groups):
-    # An image pixel receives from every window that covered it: a full correlation of the spread
-    # gradient with the kernel turned by 180 degrees and its channels exchanged.
-    kernel_size = kernel.shape[:2]
-    image_padding = [
-        (k - 1 - low, size + low - spread)
-        for k, (low, _), size, spread in zip(
-            kernel_size, padding, image_size, _spread(gradient, strides), strict=True
-        )
-    ]
-    per_group = jnp.flip(kernel, (0, 1)).reshape(*kernel.shape[:3], groups, -1)
-    turned = per_group.transpose(0, 1, 4, 3, 2).reshape(*kernel_size, -1, groups * kernel.shape[2])
-    return _forward(
+    # Pixels whose places differ by a multiple of the stride, a phase, meet the same entries of the
+    # kernel, `stride` apart. So each phase is a dense convolution of the gradient with a part of the
+    # kernel; one convolution computes all of them as channels, which are then put in their places
+    # (a sub-pixel convolution: Shi et al. 2016, §3.1). With stride 1 there is one phase.
+    *kernel_size, in_group, out_channels = kernel.shape
+    phases = [min(k, s) for k, s in zip(kernel_size, strides, strict=True)]
+    taps = [-(-k // s) for k, s in zip(kernel_size, strides, strict=True)]
+    # Of the padded image, the part from the last whole window step before the image to its end.
+    skipped = [low // s for (low, _), s in zip(padding, strides, strict=True)]
+    margin = [low % s for (low, _), s in zip(padding, strides, strict=True)]
+    extents = [-(-(m + n) // s) for m, n, s in zip(margin, image_size, strides, strict=True)]
+
+    filled = [(0, n * t - k) for n, t, k in zip(phases, taps, kernel_size, strict=True)]
+    parts = jnp.pad(kernel, [*filled, (0, 0), (0, 0)]).reshape(
+        taps[0], phases[0], taps[1], phases[1], in_group, groups, out_channels // groups
+    )
+    turned = jnp.flip(parts, (0, 2)).transpose(0, 2, 6, 5, 1, 3, 4)
+    phase_images = _forward(
         gradient,
-        turned,
+        turned.reshape(*taps, out_channels // groups, -1),
         (1, 1),
-        image_padding,
-        lhs_dilation=strides,
+        [
+            (t - 1 - skip, extent + skip - n)
+            for t, skip, extent, n in zip(taps, skipped, extents, gradient.shape[1:3], strict=True)
+        ],
         feature_group_count=groups,
     )
+    if tuple(strides) == (1, 1):
+        return phase_images
+    in_place = phase_images.reshape(-1, *extents, groups, *phases, in_group)
+    in_place = in_place.transpose(0, 1, 4, 2, 5, 3, 6)
+    unseen = [(0, s - n) for s, n in zip(strides, phases, strict=True)]
+    in_place = jnp.pad(in_place, [(0, 0), (0, 0), unseen[0], (0, 0), unseen[1], (0, 0), (0, 0)])
+    height, width = (extent * s for extent, s in zip(extents, strides, strict=True))
+    images = in_place.reshape(-1, height, width, groups * in_group)
+    rows, columns = (slice(m, m + n) for m, n in zip(margin, image_size, strict=True))
+    return images[:, rows, columns]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
 def _kernel_gradient(images, gradient, kernel_size, strides, padding: Pairs, groups):
+    if kernel_size == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1:
+        seen = images[:, :: strides[0], :: strides[1]]
+        return jnp.einsum("bhwi,bhwo->io", seen, gradient)[None, None]
     # A kernel entry is the correlation of the images with the gradient, summed over the batch: the
     # batch takes the place of the input channels and the channels that of the batch.
     kernel_padding = [
@@ -132,27 +154,30 @@ def loop_safe_convolution(
     feature_group_count: int = 1,
     **options: Any,
 ) -> jax.Array:
-    """A 2-D convolution, equal to `lax.conv_general_dilated`, whose gradients are fast in loops.
+    """A 2-D convolution, equal to `lax.conv_general_dilated`, whose gradients are fast on CPUs.
 
     Args:
         lhs: float[batch, height, width, in_channels].
-        rhs: float[kernel_height, kernel_width, in_channels, out_channels].
+        rhs: float[kernel_height, kernel_width, in_channels / groups, out_channels].
         window_strides: two strides.
         padding: explicit (low, high) zeros for height and width.
-        lhs_dilation, rhs_dilation: must be 1.
+        lhs_dilation, rhs_dilation: steps between pixels, and between entries of the kernel. Zeros
+            are put between them, which costs what a dense convolution of that size costs.
         feature_group_count: groups of channels that do not see each other.
         **options: what `nnx.Conv` also passes (precision, dimension numbers, …); the layout is
             fixed and the rest has no effect on the result in float32.
-
-    Raises:
-        IllegalChoiceError: dilated; use the native convolution for that.
     """
     del options
-    if any(d != 1 for d in (*lhs_dilation, *rhs_dilation)):
-        raise IllegalChoiceError("convolution", "loop_safe", "native, for dilated kernels")
     (top, bottom), (left, right) = padding
     pairs = ((top, bottom), (left, right))
+    lhs, rhs = _dilated(lhs, (0, *lhs_dilation, 0)), _dilated(rhs, (*rhs_dilation, 0, 0))
     return _convolve(lhs, rhs, tuple(window_strides), pairs, feature_group_count)
+
+
+def _dilated(array: jax.Array, dilation: Sequence[int]) -> jax.Array:
+    if max(dilation) == 1:
+        return array
+    return lax.pad(array, jnp.zeros((), array.dtype), [(0, 0, max(d - 1, 0)) for d in dilation])
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
@@ -164,7 +189,7 @@ IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
 def automatic_implementation(backend: str) -> str:
     """The implementation to use on a backend of JAX.
 
-    On CPU `loop_safe` is as fast as the native one outside of loops and far faster inside them
+    On CPU `loop_safe` is faster than the native one outside of loops and far faster inside them
     (docs/performance.md).
     """
     return "loop_safe" if backend == "cpu" else "native"

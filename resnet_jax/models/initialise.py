@@ -1,22 +1,14 @@
 """Fresh weights, fast."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 from flax import nnx
 
+from resnet_jax.models.compilation import compile_for_initialisation
+
 M = TypeVar("M", bound=nnx.Module)
-
-
-def compile_for_initialisation(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit` for a function that draws weights.
-
-    On a CPU nearly all of the time goes into compiling the random generator, once a layer; without
-    optimisation that is several times faster, and the numbers are the same.
-    """
-    fast = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(function, compiler_options=fast)
 
 
 def initialise(build: Callable[[nnx.Rngs], M], key: jax.Array | int = 0) -> M:

@@ -78,7 +78,8 @@ class BatchNorm(nnx.Module):
         else:
             mean, var = self._batch_statistics(x)
         factor = self.scale.get_value() * lax.rsqrt(var + self.epsilon)
-        return ((x - mean) * factor + self.bias.get_value()).astype(out_dtype)
+        # Not (x - mean) * factor: the backward pass would keep x - mean as one more array.
+        return (x * factor + (self.bias.get_value() - mean * factor)).astype(out_dtype)
 
     def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         axes = tuple(range(x.ndim - 1))

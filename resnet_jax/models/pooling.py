@@ -1,5 +1,7 @@
 """Pooling that shortcuts, branches and stems share. All: float[batch, height, width, channels]."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,11 +9,44 @@ from jax import lax
 
 
 def max_pool(x: jax.Array, stride: int = 2, zero_padding: bool = False) -> jax.Array:
-    """3×3 maximum; beyond the edges there is nothing, or zeros as in the networks of BiT."""
-    window, strides = (3, 3), (stride, stride)
-    if not zero_padding:
-        return nnx.max_pool(x, window, strides, ((1, 1), (1, 1)))
-    return nnx.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), window, strides)
+    """3×3 maximum; beyond the edges there is nothing, or zeros as in the networks of BiT.
+
+    Of several largest pixels in a window the first one has the derivative.
+    """
+    if zero_padding:
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    pool = _max_pool if jax.default_backend() == "cpu" else _native_max_pool
+    return pool(x, stride, 0 if zero_padding else 1)
+
+
+def _native_max_pool(x: jax.Array, stride: int, padding: int) -> jax.Array:
+    return nnx.max_pool(x, (3, 3), (stride, stride), ((padding, padding), (padding, padding)))
+
+
+# For the derivative XLA's CPU backend finds each maximum again by a reduction that carries indices,
+# and scatters; to compare slices takes a third of the time.
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _max_pool(x, stride, padding):
+    return _native_max_pool(x, stride, padding)
+
+
+@_max_pool.defjvp
+def _max_pool_derivative(stride, padding, primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    maxima = _max_pool(x, stride, padding)
+    sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    x, tangent = jnp.pad(x, sides, constant_values=-jnp.inf), jnp.pad(tangent, sides)
+    # Columns before rows, so that of equal pixels the first one in reading order wins.
+    for axis in (2, 1):
+        stop = x.shape[axis] - 2
+        taps = [
+            [lax.slice_in_dim(a, i, i + stop, stride, axis) for a in (x, tangent)] for i in range(3)
+        ]
+        x, tangent = taps[0]
+        for other, other_tangent in taps[1:]:
+            tangent = jnp.where(other > x, other_tangent, tangent)
+            x = jnp.maximum(x, other)
+    return maxima, tangent
 
 
 def average_pool(x: jax.Array, stride: int) -> jax.Array:

@@ -19,6 +19,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from resnet_jax.models import compiler_options
+
 AXIS = "run"
 RUNS, SHARED = PartitionSpec(AXIS), PartitionSpec()
 
@@ -105,7 +107,8 @@ class RunsTogether:
             out_specs=RUNS,
             check_vma=False,
         )
-        return jax.jit(several, donate_argnums=(0,) if returns_state else ())
+        donated = (0,) if returns_state else ()
+        return jax.jit(several, donate_argnums=donated, compiler_options=compiler_options())
 
     def take(self, tree: Any, run: int = 0) -> Any:
         """What a compiled function returned for a run, on the first device."""

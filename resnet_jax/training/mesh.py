@@ -10,6 +10,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from resnet_jax.models import compiler_options
+
 AXIS = "data"
 SHARD_AXIS = "fsdp"
 # Smaller arrays are whole on every device: gathering them costs more than they take.
@@ -100,6 +102,7 @@ class JitMesh:
             in_shardings=(None, everywhere, own, everywhere),
             out_shardings=(None, everywhere) if returns_state else everywhere,
             donate_argnums=(0,) if returns_state else (),
+            compiler_options=compiler_options(),
         )
 
     def take(self, tree: Any, run: int = 0) -> Any:

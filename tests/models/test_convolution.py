@@ -8,16 +8,22 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from resnet_jax import models
 from resnet_jax.models.convolution import convolution, loop_safe_convolution
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 
-def native(images, kernel, strides, padding, groups=1):
+def native(images, kernel, strides, padding, dilations=((1, 1), (1, 1)), groups=1):
     return lax.conv_general_dilated(
-        images, kernel, strides, padding, dimension_numbers=NHWC, feature_group_count=groups
+        images, kernel, strides, padding, *dilations, NHWC, feature_group_count=groups
+    )
+
+
+def loop_safe(images, kernel, strides, padding, dilations=((1, 1), (1, 1)), groups=1):
+    return loop_safe_convolution(
+        images, kernel, strides, padding, *dilations, feature_group_count=groups
     )
 
 
@@ -28,27 +34,26 @@ def problems(draw):
     strides = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     pads = st.tuples(st.integers(0, 3), st.integers(0, 3))
     padding = draw(st.tuples(pads, pads))
-    image = tuple(max(draw(size), k - sum(p)) for k, p in zip(kernel, padding, strict=True))
+    steps = st.sampled_from([1, 1, 2, 3])
+    dilations = draw(st.tuples(*[st.tuples(steps, steps)] * 2))
+    least = [
+        (k - 1) * d + 1 - sum(p) for k, d, p in zip(kernel, dilations[1], padding, strict=True)
+    ]
+    image = tuple(max(draw(size), n) for n in least)
     batch, inputs, outputs = draw(st.tuples(*[st.integers(1, 4)] * 3))
     groups = draw(st.integers(1, 3))
     shapes = (batch, *image, groups * inputs), (*kernel, inputs, groups * outputs)
-    return *shapes, strides, padding, groups
+    return *shapes, strides, padding, dilations, groups
 
 
 @given(problems())
 def test_loop_safe_equals_native_with_both_gradients(problem):
-    image_shape, kernel_shape, strides, padding, groups = problem
+    image_shape, kernel_shape, *how = problem
     keys = jax.random.split(jax.random.key(0), 3)
     images = jax.random.normal(keys[0], image_shape)
     kernel = jax.random.normal(keys[1], kernel_shape)
-    expected, native_vjp = jax.vjp(
-        lambda x, w: native(x, w, strides, padding, groups), images, kernel
-    )
-    actual, vjp = jax.vjp(
-        lambda x, w: loop_safe_convolution(x, w, strides, padding, feature_group_count=groups),
-        images,
-        kernel,
-    )
+    expected, native_vjp = jax.vjp(lambda x, w: native(x, w, *how), images, kernel)
+    actual, vjp = jax.vjp(lambda x, w: loop_safe(x, w, *how), images, kernel)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     cotangent = jax.random.normal(keys[2], expected.shape)
     for ours, theirs in zip(vjp(cotangent), native_vjp(cotangent), strict=True):
@@ -58,11 +63,11 @@ def test_loop_safe_equals_native_with_both_gradients(problem):
 @settings(max_examples=8)
 @given(problems())
 def test_gradients_of_the_gradients_equal_native_ones(problem):
-    image_shape, kernel_shape, strides, padding, groups = problem
+    image_shape, kernel_shape, *how = problem
     keys = jax.random.split(jax.random.key(0), 5)
     images = jax.random.normal(keys[0], image_shape)
     kernel = jax.random.normal(keys[1], kernel_shape)
-    shape = jax.eval_shape(lambda: native(images, kernel, strides, padding, groups)).shape
+    shape = jax.eval_shape(lambda: native(images, kernel, *how)).shape
     cotangent = jax.random.normal(keys[2], shape)
     directions = jax.random.normal(keys[3], image_shape), jax.random.normal(keys[4], kernel_shape)
 
@@ -73,10 +78,8 @@ def test_gradients_of_the_gradients_equal_native_ones(problem):
 
         return jax.grad(along, (0, 1, 2))(images, kernel, cotangent)
 
-    ours = second_order(
-        lambda x, w: loop_safe_convolution(x, w, strides, padding, feature_group_count=groups)
-    )
-    theirs = second_order(lambda x, w: native(x, w, strides, padding, groups))
+    ours = second_order(lambda x, w: loop_safe(x, w, *how))
+    theirs = second_order(lambda x, w: native(x, w, *how))
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-4)
 
@@ -104,12 +107,61 @@ def test_bfloat16_gradients_have_the_type_of_their_arguments():
     assert gradient["kernel"].get_value().dtype == jnp.float32
 
 
-def test_dilated_convolution_is_refused():
-    with pytest.raises(models.IllegalChoiceError, match="native"):
-        loop_safe_convolution(
-            jnp.ones((1, 4, 4, 4)), jnp.ones((3, 3, 4, 4)), (1, 1), ((1, 1), (1, 1)),
-            rhs_dilation=(2, 2),
-        )  # fmt: skip
+# Sizes of the networks: 3×3 and 7×7 with their strides, the 1×1 of a bottleneck and of a shortcut.
+LAYERS = [(3, 1, 1), (3, 2, 1), (7, 2, 3), (1, 1, 0), (1, 2, 0)]
+
+
+def gradients(convolve, layer, dtype):
+    """Result and gradients of a layer: (size, stride, padding), 8 images of odd size."""
+    size, stride, pad = layer
+    keys = jax.random.split(jax.random.key(0), 3)
+    images = jax.random.normal(keys[0], (8, 11, 9, 6), dtype)
+    kernel = jax.random.normal(keys[1], (size, size, 6, 4), dtype)
+    run = lambda x, w: convolve(x, w, (stride, stride), ((pad, pad), (pad, pad)))  # noqa: E731
+    result, vjp = jax.vjp(run, images, kernel)
+    return result, *vjp(jax.random.normal(keys[2], result.shape, dtype))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layers_in_double_precision(x64, layer):
+    for ours, theirs in zip(
+        gradients(loop_safe, layer, float), gradients(native, layer, float), strict=True
+    ):
+        assert ours.dtype == jnp.float64
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layers_in_bfloat16(layer):
+    """As near to the result in float32 as the native one, within a factor."""
+    exact = gradients(native, layer, jnp.float32)
+    ours = gradients(loop_safe, layer, jnp.bfloat16)
+    theirs = gradients(native, layer, jnp.bfloat16)
+    for a, b, c in zip(ours, theirs, exact, strict=True):
+        assert a.dtype == jnp.bfloat16
+        error, native_error = (np.abs(np.asarray(x, np.float32) - c).max() for x in (a, b))
+        assert error <= 2 * native_error + 1e-3
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layers_under_vmap_of_both_remat_and_a_mesh(layer):
+    size, stride, pad = layer
+    images = jax.random.normal(jax.random.key(0), (3, 8, 9, 9, 4))
+    kernels = jax.random.normal(jax.random.key(1), (3, size, size, 4, 4))
+
+    def squares(convolve):
+        def one(x, w):
+            y = convolve(x, w, (stride, stride), ((pad, pad), (pad, pad)))
+            return jnp.sum(jnp.square(y)) / y.size
+
+        return jax.vmap(jax.grad(jax.checkpoint(one), (0, 1)))
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    split = NamedSharding(mesh, PartitionSpec(None, "data"))
+    expected = squares(native)(images, kernels)
+    for x in (images, jax.device_put(images, split)):
+        for ours, theirs in zip(jax.jit(squares(loop_safe))(x, kernels), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_standardised_filters_have_mean_0_and_deviation_1():
