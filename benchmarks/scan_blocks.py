@@ -82,7 +82,7 @@ def measure(
     began = time.perf_counter()
     lowered = jax.jit(step, donate_argnums=0).trace(state, batch).lower()
     traced = time.perf_counter()
-    compiled = lowered.compile()
+    compiled = lowered.compile(compiler_options=models.compiler_options())
     done = time.perf_counter()
     times = []
     for _ in range(steps + 1 if steps else 0):

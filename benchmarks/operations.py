@@ -1,0 +1,66 @@
+"""Where the time of a step goes: the operations of a trace that `train --profile` wrote.
+
+    python launch.py train --config=CONFIG --workdir=RUN --profile=10:15
+    python benchmarks/operations.py RUN/profile --hlo=DUMP
+
+Prints milliseconds a step, number and name of each compiled operation, the longest first. With
+--hlo also the instruction: a folder that `XLA_FLAGS="--xla_dump_to=DUMP --xla_dump_hlo_as_text"` filled
+in the same run.
+"""
+
+import argparse
+import gzip
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.*)$", re.MULTILINE)
+
+
+def newest_trace(folder: Path) -> list[dict]:
+    """Events of the last trace in a folder."""
+    files = sorted(folder.rglob("*.trace.json.gz"), key=lambda path: path.stat().st_mtime)
+    files = [path for path in files if not path.name.startswith("perfetto")]
+    if not files:
+        raise SystemExit(f"error: {folder} has no *.trace.json.gz; train with --profile writes one")
+    return json.loads(gzip.decompress(files[-1].read_bytes()))["traceEvents"]
+
+
+def operations(events: list[dict]) -> list[tuple[str, str, float, float]]:
+    """(program, operation, milliseconds a step, times a step), the longest first."""
+    complete = [event for event in events if event.get("ph") == "X"]
+    steps = sum(event["name"] == "train" for event in complete) or 1
+    milliseconds, times = Counter(), Counter()
+    for event in complete:
+        known = event.get("args", {})
+        if "hlo_op" in known:
+            key = known.get("hlo_module", ""), known["hlo_op"]
+            milliseconds[key] += event["dur"] / 1e3 / steps
+            times[key] += 1 / steps
+    return [(*key, spent, times[key]) for key, spent in milliseconds.most_common()]
+
+
+def instructions(folder: Path, program: str) -> dict[str, str]:
+    """Operation → its instruction, in the largest optimised program of that name."""
+    files = folder.glob(f"*.{program}.*after_optimizations.txt")
+    texts = sorted((path.read_text() for path in files), key=len)
+    return dict(INSTRUCTION.findall(texts[-1])) if texts else {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("trace", type=Path, help="WORKDIR/profile, or another folder with a trace")
+    parser.add_argument("--hlo", type=Path, help="folder with dumped programs")
+    parser.add_argument("--most", type=int, default=30, help="operations to print")
+    parser.add_argument("--width", type=int, default=150, help="characters of an instruction")
+    arguments = parser.parse_args()
+    found = operations(newest_trace(arguments.trace))
+    print(f"{sum(spent for *_, spent, _ in found):10.2f} ms a step in all operations of the trace")
+    for program, operation, spent, times in found[: arguments.most]:
+        text = instructions(arguments.hlo, program).get(operation, "") if arguments.hlo else ""
+        print(f"{spent:10.2f} ms {times:6.1f} ×  {operation}  {text[: arguments.width]}".rstrip())
+
+
+if __name__ == "__main__":
+    main()
