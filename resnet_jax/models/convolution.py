@@ -81,29 +81,30 @@ def _image_gradient(gradient, kernel, image_size, strides, padding: Pairs, group
 def _kernel_gradient(images, gradient, kernel_size, strides, padding: Pairs, groups):
     if kernel_size == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1:
         seen = images[:, :: strides[0], :: strides[1]]
-        return jnp.einsum("bhwi,bhwo->io", seen, gradient)[None, None]
+        pixels = [array.reshape(-1, array.shape[-1]) for array in (seen, gradient)]
+        return jnp.matmul(pixels[0].T, pixels[1])[None, None]
     # A kernel entry is the correlation of the images with the gradient, summed over the batch: the
-    # batch takes the place of the input channels and the channels that of the batch.
-    kernel_padding = [
-        (low, k - 1 + spread - size - low)
-        for k, (low, _), size, spread in zip(
-            kernel_size, padding, images.shape[1:3], _spread(gradient, strides), strict=True
+    # batch takes the place of the input channels. The channels stay beside the columns, and a step
+    # to the next column is one over all of them: so the images are transposed as a matrix, which is
+    # the cheapest way.
+    batch, height, width, channels = images.shape
+    in_group = channels // groups
+    (top, bottom), (left, right) = (
+        (low, k - 1 + (n - 1) * s + 1 - size - low)
+        for k, (low, _), s, n, size in zip(
+            kernel_size, padding, strides, gradient.shape[1:3], (height, width), strict=True
         )
-    ]
+    )
+    rows = images.reshape(batch, height, width, groups, in_group).transpose(3, 1, 2, 4, 0)
     kernel_gradient = _forward(
-        images.transpose(3, 1, 2, 0),
+        rows.reshape(groups, height, width * in_group, batch),
         gradient.transpose(1, 2, 0, 3),
         (1, 1),
-        kernel_padding,
-        rhs_dilation=strides,
+        ((top, bottom), (left * in_group, right * in_group)),
+        rhs_dilation=(strides[0], strides[1] * in_group),
         batch_group_count=groups,
     )
-    return kernel_gradient.transpose(1, 2, 0, 3)
-
-
-def _spread(gradient, strides) -> list[int]:
-    """Extent of an output gradient once `stride - 1` zeros stand between its pixels."""
-    return [(n - 1) * s + 1 for n, s in zip(gradient.shape[1:3], strides, strict=True)]
+    return kernel_gradient.reshape(*kernel_size, in_group, -1)
 
 
 def _convolve_backward(strides, padding: Pairs, groups, arguments, gradient):
