@@ -8,8 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend import core
 
-from resnet_jax.models.activation import relu
-
 
 def replay(program: core.ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
     """Run a traced program with what jax2onnx cannot convert, or converts wrongly, put differently.
@@ -35,17 +33,19 @@ def _replay_equation(equation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
     if name == "scan":
         return _unroll(inputs, **parameters)
     inner = parameters.get("call_jaxpr", parameters.get("jaxpr"))
-    if name == "custom_jvp_call" and inner.jaxpr.debug_info.func_name == relu.__name__:
-        # Ours chooses from an array of zeros, whose size is not known before the batch is.
-        return [jnp.maximum(inputs[0], 0)]
+    if name == "custom_jvp_call":
+        name = inner.jaxpr.debug_info.func_name
+    depends_on_images = any(isinstance(value, jax.core.Tracer) for value in inputs)
+    if depends_on_images and name in SUBSTITUTES:
+        return [SUBSTITUTES[name](*inputs, **parameters)]
     if inner is not None:
         closed = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
         return replay(closed, inputs)
-    if not any(isinstance(value, jax.core.Tracer) for value in inputs):
+    if depends_on_images:
+        result = equation.primitive.bind(*inputs, **parameters)
+    else:
         with jax.ensure_compile_time_eval():
             result = equation.primitive.bind(*inputs, **parameters)
-    else:
-        result = SUBSTITUTES.get(name, equation.primitive.bind)(*inputs, **parameters)
     return result if equation.primitive.multiple_results else [result]
 
 
@@ -79,4 +79,13 @@ def _max_pool(x: jax.Array, *, window_dimensions, window_strides, padding, **_: 
     return nnx.max_pool(padded, window_shape=window, strides=strides)
 
 
-SUBSTITUTES: dict[str, Callable[..., jax.Array]] = {"pad": _pad, "reduce_window_max": _max_pool}
+def _relu(x: jax.Array, **_: Any) -> jax.Array:
+    # Ours chooses from an array of zeros, whose size is not known before the batch is.
+    return jnp.maximum(x, jnp.zeros((), x.dtype))
+
+
+SUBSTITUTES: dict[str, Callable[..., jax.Array]] = {
+    "pad": _pad,
+    "reduce_window_max": _max_pool,
+    "relu": _relu,
+}

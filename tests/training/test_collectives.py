@@ -20,6 +20,7 @@ COLLECTIVE = re.compile(
 CHANNELS = [16, 16, 16, 32, 32, 64, 64]
 STEM = 9 * 1 * 16
 LARGE = [9 * i * o for i, o in [(16, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64)]]
+BY_FILTERS = [9 * 16 * 32, 9 * 32 * 64]
 CLASSIFIER = 64 * 10 + 10
 GRADIENT = 4 * (STEM + sum(LARGE) + CLASSIFIER + 2 * sum(CHANNELS))
 # Two numbers a channel: sum and sum of squares, or what the backward pass needs of each norm.
@@ -74,7 +75,8 @@ def test_sharded_weights_are_gathered_once_and_images_never(small_config):
     # A CPU has no reduce-scatter: there it is an all-reduce, of which a device keeps its part.
     assert set(found) == {"all-reduce", "all-gather"}
     assert sorted(found["all-gather"]) == sorted(4 * size for size in LARGE)
-    # The gradient over the devices of the shards, then a quarter of it over the others.
-    expected = GRADIENT + sum(LARGE) + STATISTICS + 8
+    # The gradient of a kernel that is sharded by its filters is reduced over the devices of the
+    # shards, then a quarter of it over the others; all else over all devices at once.
+    expected = GRADIENT + sum(BY_FILTERS) + STATISTICS + 8
     assert sum(found["all-reduce"]) == expected
     assert len(found["all-reduce"]) <= 2 * len(CHANNELS) + 5
