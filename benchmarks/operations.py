@@ -3,8 +3,8 @@
     python launch.py train --config=CONFIG --workdir=RUN --profile=10:15
     python benchmarks/operations.py RUN/profile --hlo=DUMP
 
-Prints milliseconds a step, number and name of each compiled operation, the longest first. With
---hlo also the instruction: a folder that `XLA_FLAGS="--xla_dump_to=DUMP --xla_dump_hlo_as_text"` filled
+Prints milliseconds and times in a call of the loop, and the name, of each compiled operation, the longest
+first. A call does `train.steps_per_call` steps where so many fit before what is due, else one. With --hlo also the instruction: a folder that `XLA_FLAGS="--xla_dump_to=DUMP --xla_dump_hlo_as_text"` filled
 in the same run.
 """
 
@@ -28,16 +28,16 @@ def newest_trace(folder: Path) -> list[dict]:
 
 
 def operations(events: list[dict]) -> list[tuple[str, str, float, float]]:
-    """(program, operation, milliseconds a step, times a step), the longest first."""
+    """(program, operation, milliseconds, times), both in a call of the loop; the longest first."""
     complete = [event for event in events if event.get("ph") == "X"]
-    steps = sum(event["name"] == "train" for event in complete) or 1
+    calls = sum(event["name"] == "train" for event in complete) or 1
     milliseconds, times = Counter(), Counter()
     for event in complete:
         known = event.get("args", {})
         if "hlo_op" in known:
             key = known.get("hlo_module", ""), known["hlo_op"]
-            milliseconds[key] += event["dur"] / 1e3 / steps
-            times[key] += 1 / steps
+            milliseconds[key] += event["dur"] / 1e3 / calls
+            times[key] += 1 / calls
     return [(*key, spent, times[key]) for key, spent in milliseconds.most_common()]
 
 
@@ -56,9 +56,12 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=150, help="characters of an instruction")
     arguments = parser.parse_args()
     found = operations(newest_trace(arguments.trace))
-    print(f"{sum(spent for *_, spent, _ in found):10.2f} ms a step in all operations of the trace")
-    for program, operation, spent, times in found[: arguments.most]:
-        text = instructions(arguments.hlo, program).get(operation, "") if arguments.hlo else ""
+    total, shown = sum(spent for *_, spent, _ in found), found[: arguments.most]
+    print(f"{total:10.2f} ms in a call of the loop in all operations of the trace")
+    programs = {program for program, *_ in shown} if arguments.hlo else ()
+    texts = {program: instructions(arguments.hlo, program) for program in programs}
+    for program, operation, spent, times in shown:
+        text = texts.get(program, {}).get(operation, "")
         print(f"{spent:10.2f} ms {times:6.1f} ×  {operation}  {text[: arguments.width]}".rstrip())
 
 

@@ -5,7 +5,9 @@
 
 Every row is a number of one of the other benchmarks, run as a process of its own; rows of one command
 share its run. The JSON file has the rows, the machine and all that the commands printed; the table
-is printed and written beside it as Markdown. --compare prints new over old of the same rows.
+is printed and written beside it as Markdown. Both are written again after each row. --compare prints new
+over old of the rows that both measured by the same command. The row `sweep` compares with separate
+processes that share a compilation cache.
 """
 
 import argparse
@@ -130,7 +132,7 @@ ROWS = (
         REMAT, memory_ratio),
     Row("initialise", "weights of resnet110 in a fresh process, after its imports", "s", "≤ 2",
         INITIALISE, at("initialise_seconds")),
-    Row("sweep", "8 runs of 5 epochs of digits in turns, over a process each; one cache, empty at first", "ratio", "≤ 0.65",
+    Row("sweep", "8 runs of 5 epochs of digits in turns, over separate processes that share a compilation cache, empty at first", "ratio", "≤ 0.65",
         SWEEP, sweep_ratio),
 )
 # fmt: on
@@ -155,43 +157,55 @@ def run_command(command: str) -> tuple[Printed, str | None]:
         return [json.loads(line) for line in lines if line.startswith("{")], None
 
 
-def measure(rows: Sequence[Row], tell: Callable[[str], None]) -> dict[str, Any]:
-    """Run the commands of some rows; `tell` is called with a line for each.
+def why_not_read(printed: Printed) -> str:
+    """Why a row's number is not in what its command printed."""
+    limits = [found["given_up_after_s"] for found in printed if "given_up_after_s" in found]
+    return f"given up after {limits[0]:g} s" if limits else "not in what the command printed"
+
+
+def measure(rows: Sequence[Row], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Run the commands of some rows; `tell` is called after each, with what there is by then.
 
     Returns:
         What the JSON file has: `machine`, `seconds`, `rows`, and `printed` by command.
     """
     outputs: dict[str, tuple[Printed, str | None]] = {}
-    results, begun = [], time.perf_counter()
+    result = {"machine": machine(), "seconds": 0, "rows": [], "printed": {}}
+    begun = time.perf_counter()
     for row in rows:
         if row.command not in outputs:
             outputs[row.command] = run_command(row.command)
-        (printed, error), value = outputs[row.command], None
+        printed, error = outputs[row.command]
+        parts = dict.fromkeys(("median", "min", "max", "n"))
         try:
-            value = None if error else row.read(printed)
-        except (KeyError, ValueError):
-            error = "not in what the command printed"
-        result = {
-            "name": row.name,
-            "what": row.what,
-            **{part: value and value[part] for part in ("median", "min", "max", "n")},
-            "unit": row.unit,
-            "target": row.target,
-            "holds": row.holds(value and value["median"]),
-            "command": f"python benchmarks/{row.command}",
-            "error": error,
-        }
-        results.append(result)
-        tell(f"{time.perf_counter() - begun:4.0f} s  {row.name}: {spread(result)}")
-    seconds = round(time.perf_counter() - begun)
-    printed = {command: objects for command, (objects, _) in outputs.items()}
-    return {"machine": machine(), "seconds": seconds, "rows": results, "printed": printed}
+            if not error and (value := row.read(printed)) is not None:
+                parts = {part: value[part] for part in parts}
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            error = why_not_read(printed)
+        result["rows"].append(
+            {
+                "name": row.name,
+                "what": row.what,
+                **parts,
+                "unit": row.unit,
+                "target": row.target,
+                "holds": row.holds(parts["median"]),
+                "command": f"python benchmarks/{row.command}",
+                "error": error,
+            }
+        )
+        result["printed"][row.command] = printed
+        result["seconds"] = round(time.perf_counter() - begun)
+        tell(result)
+    return result
 
 
 def spread(row: dict[str, Any]) -> str:
-    """Median, smallest and largest in brackets, or what went wrong."""
+    """Median, smallest and largest in brackets where they differ, or what went wrong."""
     if row["median"] is None:
         return row["error"] or "not measured"
+    if row["min"] == row["max"]:
+        return f"{row['median']:.4g}"
     return "{median:.4g} ({min:.4g}–{max:.4g})".format(**row)
 
 
@@ -217,7 +231,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def comparison(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """New over old of the rows that both measured, in Markdown."""
+    """New over old of the rows that both measured by the same command, in Markdown."""
     before = {row["name"]: row for row in old["rows"] if row["median"] is not None}
     lines = []
     for row in new["rows"]:
@@ -227,6 +241,8 @@ def comparison(old: dict[str, Any], new: dict[str, Any]) -> str:
         apart = row["min"] > earlier["max"] or row["max"] < earlier["min"]
         ratio = f"{row['median'] / earlier['median']:.3g}" if earlier["median"] else ""
         ranges = "apart" if apart else "overlap"
+        if row["command"] != earlier["command"]:
+            ratio, ranges = "other command", ""
         lines.append((row["name"], row["unit"], spread(earlier), spread(row), ratio, ranges))
     return markdown(("row", "unit", "old", "new", "new / old", "ranges"), lines)
 
@@ -256,11 +272,17 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, Any] | None]:
 def main() -> int:
     arguments, old = parse_arguments()
     rows = [row for row in ROWS if not arguments.only or row.name in arguments.only]
-    result = measure(rows, lambda line: print(line, file=sys.stderr, flush=True))
+
+    def tell(result: dict[str, Any]) -> None:
+        row = result["rows"][-1]
+        line = f"{result['seconds']:4} s  {row['name']}: {spread(row)}"
+        print(line, file=sys.stderr, flush=True)
+        if arguments.out:
+            arguments.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+            arguments.out.with_suffix(".md").write_text(table(result))
+
+    result = measure(rows, tell)
     print(table(result))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        arguments.out.with_suffix(".md").write_text(table(result))
     if old:
         differing = [k for k, v in result["machine"].items() if v != old["machine"].get(k)]
         if differing:

@@ -4,7 +4,8 @@
 
 All runs share their compiled programs and differ in their seeds. The first compiles and is told apart.
 The others are timed from their initialisation to the end of their last checkpoint, with the steps, the
-evaluations and what is written in between. Prints one JSON object.
+evaluations and what is written in between. Prints one JSON object; `accuracy` is that of the runs which
+did not diverge, and `accuracies` has null for the others.
 """
 
 import argparse
@@ -22,10 +23,11 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.measuring import summary
 from resnet_jax.config_file import load_config, override
 from resnet_jax.errors import UserError
 from resnet_jax.training.experiment import Experiment, make_experiment
-from resnet_jax.training.loop import train
+from resnet_jax.training.loop import DIVERGED, train
 from resnet_jax.training.programs import Programs
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.run_directory import RunDirectory
@@ -48,19 +50,19 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def whole_run(experiment: Experiment, programs: Programs, directory: Path) -> tuple[float, Any]:
-    """Seconds and accuracy (0 to 1) of a run; None where it diverged before an evaluation."""
+    """Seconds and accuracy (0 to 1) of a run; None where it diverged."""
     run, reporter = RunDirectory(directory), Reporter(Console(file=io.StringIO()))
     run.create(experiment.config.to_dict())
     start = time.perf_counter()
-    train([experiment], [run], reporter, programs)
+    diverged = train([experiment], [run], reporter, programs) == DIVERGED
     seconds = time.perf_counter() - start
-    return seconds, run.read_status().get("result", {}).get("accuracy")
+    return seconds, None if diverged else run.read_status()["result"]["accuracy"]
 
 
-def summary(values: list[float]) -> dict[str, float]:
-    deviation = {"std": statistics.stdev(values)} if len(values) > 1 else {}
-    numbers = {"mean": statistics.mean(values), "median": statistics.median(values), **deviation}
-    return {**numbers, "min": min(values), "max": max(values)}
+def summary_with_mean(values: list[float]) -> dict[str, float | None]:
+    """`summary`, the mean and the standard deviation; that of one value is None."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.mean(values), "std": deviation, **summary(values)}
 
 
 def main() -> None:
@@ -84,8 +86,8 @@ def main() -> None:
         "device": jax.devices()[0].device_kind,
         "steps": first.total_steps,
         "seconds_of_the_first": round(first_seconds, 2),
-        "seconds": summary(list(seconds)),
-        "accuracy": summary(known) if known else None,
+        "seconds": summary_with_mean(list(seconds)),
+        "accuracy": summary_with_mean(known) if known else None,
         "accuracies": accuracies,
     }
     print(json.dumps(result, indent=2))

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import gpu  # noqa: E402
+from benchmarks.seconds_to_accuracy import summary_with_mean  # noqa: E402
 
 
 def make_runner(tmp_path, **fields):
@@ -76,6 +77,33 @@ def test_a_row_that_fails_says_why(tmp_path, minutes, limit, code, reason):
     assert gpu.table([row]).splitlines()[-1] == f"| a row | – | not measured | – | {reason} |"
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "met", "said", "note"),
+    [
+        ([0.94, 0.95], True, "94.50 ± 0.71% (94.00–95.00)", None),
+        ([0.95, None], False, "95.00% (95.00–95.00)", "1 of 2 diverged"),
+        ([None, None], False, "", "2 of 2 diverged"),
+        ([0.93, 0.94], False, "93.50 ± 0.71% (93.00–94.00)", None),
+    ],
+)
+def test_accuracy_is_not_met_where_a_run_diverged(
+    tmp_path, monkeypatch, accuracies, met, said, note
+):
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    result = {
+        "seconds": summary_with_mean([8.0, 9.0]),
+        "accuracy": summary_with_mean(known) if known else None,
+        "accuracies": accuracies,
+        "seconds_of_the_first": 60.0,
+    }
+    monkeypatch.setattr(gpu.Runner, "run", lambda *_, **__: json.dumps(result))
+    monkeypatch.setattr(gpu, "data_of", lambda *_: "cifar10")
+    row = gpu.measured(make_runner(tmp_path, runs=2), gpu.accuracy)
+    assert row.met is met
+    assert said in row.measured.replace("**", "")
+    assert [text for text in row.notes if "diverged" in text] == ([note] if note else [])
+
+
 def test_iterations_that_were_not_run_are_reckoned_and_said_so(tmp_path, monkeypatch):
     """63,000 iterations of 128 images at 12,800 images/s take 630 s."""
     lines = [
@@ -85,7 +113,7 @@ def test_iterations_that_were_not_run_are_reckoned_and_said_so(tmp_path, monkeyp
     ]
 
     def run(self, row, words, limit=0, **variables):
-        assert "--config.train.duration=1000" in words
+        assert {"--config.train.duration=1000", "--config.log.every=200"} <= set(words)
         (tmp_path / "resnet20").mkdir()
         text = "\n".join(json.dumps(line) for line in lines)
         (tmp_path / "resnet20" / "metrics.jsonl").write_text(text)
@@ -95,6 +123,12 @@ def test_iterations_that_were_not_run_are_reckoned_and_said_so(tmp_path, monkeyp
     row = gpu.measured(make_runner(tmp_path, iterations=1000), gpu.paper_iterations)
     assert (row.measured, row.met) == ("**630 s, extrapolated**", False)
     assert row.notes[0].startswith("only 1,000 iterations were run")
+    for line in lines:
+        line.pop("images_per_second", None)
+    (tmp_path / "resnet20" / "metrics.jsonl").unlink()
+    (tmp_path / "resnet20").rmdir()
+    row = gpu.measured(make_runner(tmp_path, iterations=1000), gpu.paper_iterations)
+    assert (row.measured, row.met) == ("not measured", None)
 
 
 def test_without_a_gpu_it_ends_with_one_line(tmp_path, monkeypatch, capsys):
