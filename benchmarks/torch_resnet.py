@@ -15,14 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-# He et al. 2015, Table 1: whether blocks are bottlenecks, and blocks per stage.
-IMAGENET = {
-    18: (False, (2, 2, 2, 2)),
-    34: (False, (3, 4, 6, 3)),
-    50: (True, (3, 4, 6, 3)),
-    101: (True, (3, 4, 23, 3)),
-    152: (True, (3, 8, 36, 3)),
-}
+from benchmarks.plain_flax import IMAGENET
 
 
 class ZeroPad(nn.Module):

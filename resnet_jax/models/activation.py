@@ -1,11 +1,11 @@
-"""The activation of the networks."""
+"""The ReLU at the ends of residual blocks."""
 
 import jax
 import jax.numpy as jnp
 
 
 @jax.custom_jvp
-def relu(x: jax.Array) -> jax.Array:
+def choosing_relu(x: jax.Array) -> jax.Array:
     """max(x, 0), as `jax.nn.relu` in values and derivatives: that at 0 is 0.
 
     Stated as a choice between two arrays, because XLA's CPU backend computes the maximum of an array and
@@ -15,10 +15,10 @@ def relu(x: jax.Array) -> jax.Array:
     Args:
         x: float[...].
     """
-    return jnp.where(x < 0, jnp.zeros((), x.dtype), x)
+    return jnp.where(x <= 0, jnp.zeros((), x.dtype), x)
 
 
-@relu.defjvp
-def _relu_derivative(primals, tangents):
+@choosing_relu.defjvp
+def _derivative(primals, tangents):
     (x,), (tangent,) = primals, tangents
-    return relu(x), jnp.where(x > 0, tangent, jnp.zeros((), tangent.dtype))
+    return choosing_relu(x), jnp.where(x > 0, tangent, jnp.zeros((), tangent.dtype))

@@ -8,28 +8,28 @@ import jax
 
 # YNNPACK, which XLA's CPU backend calls by default from jaxlib 0.10 on, sums batch statistics 10 to
 # 30 times faster than XLA's own loops, and convolves and multiplies up to four times slower.
-_ON_CPU: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+_CPU_OPTIONS: dict[str, Any] = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
+}
 
 
-def compiler_options(backend: str | None = None) -> dict[str, Any] | None:
-    """XLA options with which these networks run fastest, for `jax.jit(…, compiler_options=…)`.
+def compiler_options() -> dict[str, Any] | None:
+    """XLA options with which these networks run fastest on the default backend.
 
-    Args:
-        backend: of JAX; None: the default one.
+    For `jax.jit(…, compiler_options=…)`, which JAX allows at the outermost `jit` alone, and not for
+    `jax.pmap`. None where there are none to give.
 
     Example:
         >>> step = jax.jit(train_step, donate_argnums=0, compiler_options=compiler_options())
     """
-    backend = backend or jax.default_backend()
-    return _ON_CPU if backend == "cpu" and _known(backend) else None
+    return dict(_CPU_OPTIONS) if jax.default_backend() == "cpu" and _known() else None
 
 
 @cache
-def _known(backend: str) -> bool:
+def _known() -> bool:
     """Whether this jaxlib has these options; debug options of XLA come and go."""
-    lowered = jax.jit(lambda: 0, backend=backend).lower()
     try:
-        lowered.compile(compiler_options=_ON_CPU)
+        jax.jit(lambda: 0).lower().compile(compiler_options=_CPU_OPTIONS)
     except jax.errors.JaxRuntimeError:
         return False
     return True

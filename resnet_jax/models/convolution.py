@@ -157,6 +157,8 @@ def loop_safe_convolution(
 ) -> jax.Array:
     """A 2-D convolution, equal to `lax.conv_general_dilated`, whose gradients are fast on CPUs.
 
+    The result must have at least one pixel.
+
     Args:
         lhs: float[batch, height, width, in_channels].
         rhs: float[kernel_height, kernel_width, in_channels / groups, out_channels].

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from resnet_jax.models.activation import relu
+from resnet_jax.models.activation import choosing_relu
 from resnet_jax.models.choices import member
 from resnet_jax.models.stochastic import StochasticDepth, example_keys, fold
 
@@ -92,7 +92,7 @@ class Residual(nnx.Module):
     def _at(self, position: str, x: jax.Array) -> jax.Array:
         if self.norm is not None and self.norm_position == position:
             x = self.norm(x)
-        return relu(x) if self.activation_position == position else x
+        return choosing_relu(x) if self.activation_position == position else x
 
     def __call__(
         self,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from resnet_jax.models import BatchNorm, compilation, compiler_options
-from resnet_jax.models.activation import relu
+from resnet_jax.models.activation import choosing_relu
 from resnet_jax.models.pooling import max_pool
 
 # Few different values, so that many are equal.
@@ -45,19 +45,25 @@ def test_max_pool_and_its_derivatives(x, stride, zero_padding):
 
 @given(hnp.arrays(np.float32, 20, elements=st.floats(-3, 3, width=32) | st.just(np.nan)))
 def test_relu_and_its_derivatives(x):
-    np.testing.assert_array_equal(relu(x), jax.nn.relu(x))
-    np.testing.assert_array_equal(jax.vmap(jax.grad(relu))(x), jax.vmap(jax.grad(jax.nn.relu))(x))
-    _, tangent = jax.jvp(relu, (x,), (x,))
+    np.testing.assert_array_equal(choosing_relu(x), jax.nn.relu(x))
+    np.testing.assert_array_equal(np.signbit(choosing_relu(x)), np.signbit(jax.nn.relu(x)))
+    slopes = [jax.vmap(jax.grad(function))(x) for function in (choosing_relu, jax.nn.relu)]
+    np.testing.assert_array_equal(*slopes)
+    _, tangent = jax.jvp(choosing_relu, (x,), (x,))
     np.testing.assert_array_equal(tangent, jax.jvp(jax.nn.relu, (x,), (x,))[1])
 
 
 def test_options_that_this_jaxlib_does_not_have_are_left_out(monkeypatch):
-    assert set(compiler_options("cpu")) == set(compilation._ON_CPU)
-    assert compiler_options("gpu") is None
+    assert compiler_options() == compilation._CPU_OPTIONS
     compilation._known.cache_clear()
-    monkeypatch.setattr(compilation, "_ON_CPU", {"xla_cpu_no_such_option": True})
-    assert compiler_options("cpu") is None
+    monkeypatch.setattr(compilation, "_CPU_OPTIONS", {"xla_cpu_no_such_option": True})
+    assert compiler_options() is None
     compilation._known.cache_clear()
+
+
+def test_other_backends_have_no_options(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert compiler_options() is None
 
 
 @pytest.mark.parametrize("mean", [0.0, 30.0])
