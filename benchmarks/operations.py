@@ -13,6 +13,7 @@ import argparse
 import gzip
 import json
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -24,7 +25,10 @@ def newest_trace(folder: Path) -> list[dict]:
     files = sorted(folder.rglob("*.trace.json.gz"), key=lambda path: path.stat().st_mtime)
     files = [path for path in files if not path.name.startswith("perfetto")]
     if not files:
-        raise SystemExit(f"error: {folder} has no *.trace.json.gz; train with --profile writes one")
+        sys.stderr.write(
+            f"error: {folder} has no *.trace.json.gz; train with --profile writes one\n"
+        )
+        sys.exit(2)
     return json.loads(gzip.decompress(files[-1].read_bytes()))["traceEvents"]
 
 
