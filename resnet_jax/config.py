@@ -26,7 +26,8 @@ class Field(NamedTuple):
     """One config field.
 
     Attributes:
-        kind: `int`, `float`, `bool`, `str` or `duration`; `ints`, `strs` and `durations` are lists.
+        kind: `int`, `float`, `bool`, `str` or `duration`; `ints`, `floats`, `strs` and `durations` are
+            lists.
         default: its value where a config sets none.
         meaning: what it does, with its unit.
         rule: what values are legal, in words and as a predicate.
@@ -178,6 +179,21 @@ SCHEMA: dict[str, Any] = {
             1.0,
             "share of the shorter side that the centre crop to image_size keeps",
             ("greater than 0, at most 1", lambda v: 0 < v <= 1),
+        ),
+        "mean": Field(
+            "floats",
+            None,
+            "of each channel, subtracted from pixels of 0 to 1; None: that of the weights in "
+            "model.init_from, else of the training images",
+            PROBABILITY,
+            optional=True,
+        ),
+        "std": Field(
+            "floats",
+            None,
+            "of each channel, which pixels are divided by; None: as of data.mean",
+            POSITIVE,
+            optional=True,
         ),
         "random_resized_crop": Field(
             "bool", False, "train on random crops of 8-100% of the area (placement stream only)"
@@ -334,15 +350,14 @@ SCHEMA: dict[str, Any] = {
             (),
             "shorter sides in pixels that each image is resized to; logits are averaged; (): as is",
             POSITIVE,
-            place=True,
         ),
         "image_size": Field(
             "int",
             None,
-            "height and width in pixels; None: data.image_size, or the largest scale of a stream",
+            "height and width in pixels; None: data.image_size, or where that is set the largest of "
+            "evaluate.scales",
             POSITIVE,
             optional=True,
-            place=True,
         ),
         "crop_fraction": Field(
             "float",
@@ -350,14 +365,12 @@ SCHEMA: dict[str, Any] = {
             "share of the shorter side that crops keep; None: data.crop_fraction",
             ("greater than 0, at most 1", lambda v: 0 < v <= 1),
             optional=True,
-            place=True,
         ),
         "crops": Field(
             "int",
             1,
             "1, or 10: corners and centre, also mirrored; logits are averaged",
             ("1 or 10", lambda v: v in (1, 10)),
-            place=True,
         ),
     },
     "checkpoint": {
@@ -470,6 +483,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 }
 _LISTS = {
     "ints": "a list of whole numbers: '224, 256'",
+    "floats": "a list of numbers: '0.485, 0.456, 0.406'",
     "strs": "a list of names: 'stem, stage1'",
     "durations": "a list of durations: '30 epochs, 60 epochs'",
 }

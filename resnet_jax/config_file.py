@@ -135,15 +135,21 @@ def _parse(name: str, field: Field, text: str) -> Any:
         return None
     if field.kind in ("str", "duration"):
         return int(text) if field.kind == "duration" and re.fullmatch(r"-?\d+", text) else text
-    if field.kind in ("ints", "strs", "durations"):
+    if field.kind in ("ints", "floats", "strs", "durations"):
         parts = [part.strip(" '\"") for part in text.strip("()[] ").split(",")]
+        if field.kind == "floats":
+            return tuple(_literal(part) for part in parts if part)
         number = field.kind != "strs"
         return tuple(int(p) if number and p.isdigit() else p for p in parts if p)
+    return _literal(text.capitalize() if text.lower() in ("true", "false") else text)
+
+
+def _literal(text: str) -> Any:
+    """The Python literal that a text is, or the text itself."""
     try:
-        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        value = text
-    return value
+        return text
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -15,13 +15,21 @@ from resnet_jax.models.initialise import initialise
 from resnet_jax.models.modes import evaluation_view, training_view
 from resnet_jax.models.normalization import NORMS, BatchNorm
 from resnet_jax.models.residual import BranchScale, Residual
-from resnet_jax.models.resnet import ResNet, multi_scale_logits
+from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.shortcuts import SHORTCUTS
 from resnet_jax.models.stage import stack_blocks, unstack_blocks
 from resnet_jax.models.stem import STEMS
 from resnet_jax.models.stochastic import Dropout, StochasticDepth
 from resnet_jax.models.summary import Part, summarize
-from resnet_jax.models.ten_crop import ten_crop_logits, ten_crops
+from resnet_jax.models.views import (
+    Views,
+    mean_logits,
+    multi_scale_logits,
+    one_view,
+    rescaled,
+    ten_crop_logits,
+    ten_crops,
+)
 from resnet_jax.models.zoo import FAMILIES, ZOO, create, resnet
 
 __all__ = [
@@ -45,6 +53,7 @@ __all__ = [
     "ResNet",
     "Residual",
     "StochasticDepth",
+    "Views",
     "automatic_implementation",
     "compile_for_initialisation",
     "compiler_options",
@@ -55,7 +64,10 @@ __all__ = [
     "freeze",
     "initialise",
     "loop_safe_convolution",
+    "mean_logits",
     "multi_scale_logits",
+    "one_view",
+    "rescaled",
     "resnet",
     "stack_blocks",
     "summarize",

@@ -279,32 +279,3 @@ def _linear_decay(stage_sizes: Sequence[int], last: Any) -> list[tuple[Any, ...]
         tuple(1 - (start + block + 1) / num_blocks * (1 - last) for block in range(size))
         for start, size in zip(starts, stage_sizes, strict=True)
     ]
-
-
-def multi_scale_logits(
-    model: ResNet,
-    images: jax.Array,
-    sizes: Sequence[int],
-    method: str = "bilinear",
-    survival_probability: jax.Array | None = None,
-) -> jax.Array:
-    """Logits averaged over the positions and over several sizes of each image (He 2015, §3.4).
-
-    Args:
-        model: in eval mode.
-        images: float[batch, height, width, channels], normalised.
-        sizes: shorter sides to resize to, in pixels; the paper's are 224, 256, 384, 480 and 640.
-        method: of `jax.image.resize`.
-        survival_probability: as of `ResNet.features`.
-
-    Returns:
-        float32[batch, num_classes].
-    """
-    height, width = images.shape[1:3]
-    total = jnp.zeros(())
-    for size in sizes:
-        scale = size / min(height, width)
-        shape = (len(images), round(height * scale), round(width * scale), images.shape[3])
-        resized = jax.image.resize(images, shape, method)
-        total += model.dense_logits(resized, None, survival_probability).mean((1, 2))
-    return total / len(sizes)

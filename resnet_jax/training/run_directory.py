@@ -39,6 +39,12 @@ from resnet_jax.training.lock import Lock
 
 # After so long a network file system shows what another machine wrote.
 SEEN_SECONDS = 60
+# What an evaluated image is; a log has one protocol, and a command that reads a run may take another.
+PROTOCOL = [
+    name
+    for name, field in FIELDS.items()
+    if name.startswith("evaluate.") and not field.place and name != "evaluate.every"
+]
 STATES = ("running", "done", "interrupted", "preempted", "stopped", "diverged", "failed")
 
 
@@ -172,15 +178,15 @@ class RunDirectory:
         return self._read_json("config.json")
 
     def load_config(self, overrides: Mapping[str, Any]) -> ConfigDict:
-        """The config of the run, with fields changed that only say where it runs.
+        """The config of the run, with fields changed that say where it runs or how it is evaluated.
 
         Raises:
             UserError: as `read_config`; or an override that changes what was trained.
         """
+        changeable = [name for name, field in FIELDS.items() if field.place or name in PROTOCOL]
         for name in overrides:
-            if name in FIELDS and not FIELDS[name].place:
-                places = ", ".join(name for name, field in FIELDS.items() if field.place)
-                problem = f"belongs to the run; only these may change: {places}"
+            if name in FIELDS and name not in changeable:
+                problem = f"belongs to the run; only these may change: {', '.join(changeable)}"
                 raise UserError(f"--config.{name}", overrides[name], problem)
         return override(ConfigDict(_complete(self.read_config()), type_safe=False), overrides)
 
@@ -209,18 +215,24 @@ class RunDirectory:
         """The status, written by `write_status`."""
         return self._read_json("status.json")
 
+    def stored_data(self) -> dict[str, Any] | None:
+        """Facts about the data with which a run resumes; None where it starts."""
+        resumes = self.has_checkpoint() and (self.path / "data.json").exists()
+        return self.read_data() if resumes else None
+
     def write_data(self, facts: Mapping[str, Any]) -> None:
-        """Write data.json.
+        """Write data.json, or check it where the run resumes.
 
         Raises:
-            UserError: the run goes on, and began with other data.
+            UserError: the run resumes, and began with other data.
         """
-        if self.writes and self.has_checkpoint() and (self.path / "data.json").exists():
-            changes = data_changes(self.read_data(), facts)
-            if changes:
-                problem = f"began with other data: {'; '.join(changes)}"
-                raise self._refused(problem, "put them back as they were, or use another directory")
-        self._write_json("data.json", facts)
+        stored = self.stored_data() if self.writes else None
+        if stored is None:
+            self._write_json("data.json", facts)
+            return
+        if changes := data_changes(stored, facts):
+            problem = f"began with other data: {'; '.join(changes)}"
+            raise self._refused(problem, "put them back as they were, or use another directory")
 
     def write_status(self, state: str, step: int, total_steps: int, **facts: Any) -> None:
         """Write status.json.

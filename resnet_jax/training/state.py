@@ -1,6 +1,6 @@
 """What training moves: a plain pytree of arrays, and the network's graph apart from it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,10 +12,11 @@ from flax import nnx
 
 from resnet_jax import random_streams
 from resnet_jax.models import (
+    Views,
     compile_for_initialisation,
     evaluation_view,
-    multi_scale_logits,
-    ten_crop_logits,
+    mean_logits,
+    one_view,
     training_view,
 )
 
@@ -59,15 +60,13 @@ class Network:
     Attributes:
         build: makes the module from its `nnx.Rngs`.
         train_graph, eval_graph: graph definitions.
-        scales: shorter sides in pixels that evaluation resizes each image to; empty: as it is.
-        ten_crops: size in pixels of the ten crops that evaluation cuts; None: it takes the image.
+        views: of the images, over which evaluation averages the logits.
     """
 
     build: Callable[[nnx.Rngs], Any]
     train_graph: Any
     eval_graph: Any
-    scales: tuple[int, ...] = ()
-    ten_crops: int | None = None
+    views: Views = one_view
 
     def initialise(self, key: jax.Array) -> Arrays:
         """Fresh `{"params", "batch_stats"}`; pure, so it can be compiled."""
@@ -98,23 +97,15 @@ class Network:
     ) -> jax.Array:
         """Logits float32[batch, classes] by running statistics."""
         model = nnx.merge(self.eval_graph, params, batch_stats)
-        if self.ten_crops is not None:
-            return ten_crop_logits(model, images, self.ten_crops, survival_probability)
-        if not self.scales:
-            return model(images, survival_probability=survival_probability)
-        return multi_scale_logits(
-            model, images, self.scales, survival_probability=survival_probability
-        )
+        return mean_logits(model, self.views(images), survival_probability)
 
 
-def make_network(
-    build: Callable[[nnx.Rngs], Any], scales: Sequence[int] = (), ten_crops: int | None = None
-) -> Network:
+def make_network(build: Callable[[nnx.Rngs], Any], views: Views = one_view) -> Network:
     """Split off the graph of the module that `build` makes, without computing its arrays."""
     model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     train_graph = nnx.graphdef(training_view(model))
     eval_graph = nnx.graphdef(evaluation_view(model))
-    return Network(build, train_graph, eval_graph, tuple(scales), ten_crops)
+    return Network(build, train_graph, eval_graph, views)
 
 
 def initial_state(

@@ -1,0 +1,79 @@
+"""Several views of one image, crops or sizes, over which logits are averaged."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+
+Views = Callable[[jax.Array], list[jax.Array]]
+
+
+def one_view(images: jax.Array) -> list[jax.Array]:
+    """The images as they are."""
+    return [images]
+
+
+def ten_crops(images: jax.Array, size: int) -> list[jax.Array]:
+    """The corners, the centre, and their mirror images (Krizhevsky et al. 2012, §4.1).
+
+    Args:
+        images: float[batch, height, width, channels], at least `size` pixels a side.
+        size: height and width of a crop, pixels.
+    """
+    bottom, right = (side - size for side in images.shape[1:3])
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    crops = [images[:, top : top + size, left : left + size] for top, left in corners]
+    return crops + [crop[:, :, ::-1] for crop in crops]
+
+
+def rescaled(images: jax.Array, sizes: Sequence[int], method: str = "bilinear") -> list[jax.Array]:
+    """The images at several sizes (He 2015, §3.4).
+
+    Args:
+        images: float[batch, height, width, channels].
+        sizes: shorter sides in pixels; the paper's are 224, 256, 384, 480 and 640.
+        method: of `jax.image.resize`.
+    """
+    batch, height, width, channels = images.shape
+    views = []
+    for size in sizes:
+        scale = size / min(height, width)
+        shape = (batch, round(height * scale), round(width * scale), channels)
+        views.append(jax.image.resize(images, shape, method))
+    return views
+
+
+def mean_logits(
+    model: Callable[..., jax.Array],
+    views: Sequence[jax.Array],
+    survival_probability: jax.Array | None = None,
+) -> jax.Array:
+    """Logits averaged over views of the same images, float32[batch, num_classes].
+
+    Args:
+        model: in eval mode.
+        views: float[batch, height, width, channels] each, normalised.
+        survival_probability: as of `ResNet.features`.
+    """
+    logits = [model(view, survival_probability=survival_probability) for view in views]
+    return sum(logits[1:], logits[0]) / len(logits)
+
+
+def ten_crop_logits(
+    model: Callable[..., jax.Array],
+    images: jax.Array,
+    size: int,
+    survival_probability: jax.Array | None = None,
+) -> jax.Array:
+    """`mean_logits` of `ten_crops`; the paper averages probabilities."""
+    return mean_logits(model, ten_crops(images, size), survival_probability)
+
+
+def multi_scale_logits(
+    model: Callable[..., jax.Array],
+    images: jax.Array,
+    sizes: Sequence[int],
+    method: str = "bilinear",
+    survival_probability: jax.Array | None = None,
+) -> jax.Array:
+    """`mean_logits` of `rescaled`: averaged over the positions and over several sizes."""
+    return mean_logits(model, rescaled(images, sizes, method), survival_probability)
