@@ -93,12 +93,13 @@ def arrayrecord(arguments: argparse.Namespace, files: list[bytes]) -> Iterator:
 
 
 def _stream(arguments: argparse.Namespace, examples, threads: int = 1, processes: int = 0):
+    from resnet_jax.data.images import Geometry
     from resnet_jax.data.stream import StreamData
 
     return StreamData(
         examples,
+        Geometry(arguments.image_size),
         batch_size=arguments.batch_size,
-        image_size=arguments.image_size,
         random_crop=True,
         num_threads=threads,
         num_processes=processes,

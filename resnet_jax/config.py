@@ -195,6 +195,13 @@ SCHEMA: dict[str, Any] = {
             POSITIVE,
             optional=True,
         ),
+        "interpolation": Field(
+            "str",
+            None,
+            "filter that resizes images: bilinear, bicubic, lanczos or nearest; None: that of the "
+            "weights in model.init_from, else bilinear",
+            optional=True,
+        ),
         "random_resized_crop": Field(
             "bool", False, "train on random crops of 8-100% of the area (placement stream only)"
         ),

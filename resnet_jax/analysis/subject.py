@@ -18,6 +18,7 @@ from resnet_jax.data.preprocessing import make_preprocessing
 from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
 from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.inputs import train_geometry
 from resnet_jax.training.restore import network_at_start, network_of, restore_model
 from resnet_jax.training.run_directory import RunDirectory
 
@@ -92,10 +93,10 @@ class Subject:
         rows = np.arange(len(examples))
         if count is not None:
             rows = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
-        fraction = None if data.image_size is None else data.crop_fraction
+        geometry = train_geometry(self.config)
         shape = cache.image_shape(source, data.image_size)
         images, labels, problems = cache.read_images(
-            examples, rows.tolist(), shape, fraction, data.num_threads
+            examples, rows.tolist(), shape, geometry, data.num_threads
         )
         damaged = DamagedImages(data.max_bad_examples)
         for problem in problems:

@@ -14,7 +14,7 @@ import numpy as np
 from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.decoding import DamagedImageError, pixels
 from resnet_jax.data.examples import ArrayExamples, Examples, Source
-from resnet_jax.data.images import centre_crop
+from resnet_jax.data.images import Geometry, sized
 from resnet_jax.errors import UserError
 
 STATISTICS_SAMPLE = 10_000
@@ -48,9 +48,8 @@ def image_shape(source: Source, image_size: int | None) -> tuple[int, int, int]:
 def decoded(
     source: Source,
     split: str,
+    geometry: Geometry,
     *,
-    image_size: int | None,
-    crop_fraction: float,
     directory: Path,
     num_threads: int,
     damaged: DamagedImages | None = None,
@@ -59,8 +58,7 @@ def decoded(
 
     Args:
         source, split: what to read.
-        image_size: height and width of the result in pixels; None keeps the source's own.
-        crop_fraction: share of the shorter side that the centre crop keeps.
+        geometry: of the images.
         directory: of the cache.
         num_threads: threads that decode.
         damaged: where damaged images are counted, which are left out; None: none may be.
@@ -72,10 +70,12 @@ def decoded(
         UserError: the cache directory cannot be written, or too many images are damaged.
     """
     damaged = damaged or DamagedImages(0)
-    shape = image_shape(source, image_size)
-    resize = image_size is not None
-    geometry = f"{shape[0]}x{shape[1]}" + (f"-{crop_fraction!r}" if resize else "")
-    path = directory / f"{_stem(source, split)}-{geometry}.npz"
+    shape = image_shape(source, geometry.size)
+    form = f"{shape[0]}x{shape[1]}"
+    if geometry.size is not None:
+        form += f"-{geometry.crop_fraction!r}"
+        form += "" if geometry.interpolation == "bilinear" else f"-{geometry.interpolation}"
+    path = directory / f"{_stem(source, split)}-{form}.npz"
     if path.is_file():
         with np.load(path) as arrays:
             # Written since damaged images are left out.
@@ -84,9 +84,8 @@ def decoded(
             return ArrayExamples(arrays["images"], arrays["labels"])
 
     examples = source.open(split)
-    fraction = crop_fraction if resize else None
     images, labels, problems = read_images(
-        examples, range(len(examples)), shape, fraction, num_threads
+        examples, range(len(examples)), shape, geometry, num_threads
     )
     found = [problem for problem in problems if problem is not None]
     for problem in found:
@@ -103,7 +102,7 @@ def read_images(
     examples: Examples,
     indices: Sequence[int],
     shape: tuple[int, int, int],
-    crop_fraction: float | None,
+    geometry: Geometry,
     num_threads: int,
 ) -> tuple[np.ndarray, np.ndarray, list[DamagedImageError | None]]:
     """Some examples of a split as arrays.
@@ -111,9 +110,8 @@ def read_images(
     Args:
         examples: the split.
         indices: which.
-        shape: of one image.
-        crop_fraction: share of the shorter side that the centre crop to `shape` keeps; None: images
-            are as they are.
+        shape: of one image, once it has this geometry.
+        geometry: of the images.
         num_threads: threads that decode.
 
     Returns:
@@ -125,10 +123,7 @@ def read_images(
     def read(row: int) -> DamagedImageError | None:
         try:
             image, labels[row] = examples[indices[row]]
-            if crop_fraction is None:
-                images[row] = pixels(image)
-            else:
-                images[row] = centre_crop(image, shape[0], crop_fraction)
+            images[row] = sized(image, geometry)
         except DamagedImageError as error:
             return error
         return None
@@ -139,16 +134,23 @@ def read_images(
 
 
 def statistics(
-    source: Source, split: str, directory: Path, examples: Examples, num_threads: int = 1
+    source: Source,
+    split: str,
+    geometry: Geometry,
+    examples: Examples,
+    *,
+    directory: Path,
+    num_threads: int = 1,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of a split, computed once and kept.
 
     Args:
-        source, split: what the statistics are of; they name the file in `directory`, together with
-            the content of decoded examples, which depends on their size and crop.
+        source, split: what the statistics are of.
+        geometry: of the images as the network sees them.
+        examples: of this split. Every image of decoded ones, which have the geometry already, counts;
+            of others, which are slow to read, 10,000 evenly spaced ones do, without those that are
+            damaged.
         directory: of the cache.
-        examples: of this split. Every image of decoded ones counts; of others, which are slow to
-            read, 10,000 evenly spaced ones do, without those that are damaged.
         num_threads: threads that decode.
 
     Returns:

@@ -3,27 +3,67 @@
 Both crops choose a box from the size of the image alone.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from PIL import Image
 
 from resnet_jax.data.decoding import EncodedImage, Pixels, pixels
+from resnet_jax.errors import choose
 
 # The pipeline has threads of its own, an image each.
 cv2.setNumThreads(1)
 # Longer side of the images that are resized as a whole before a crop, as a multiple of the shorter.
 LONGEST = 8
 
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
 
-def centre_crop(image: Pixels, size: int, fraction: float = 1.0) -> np.ndarray:
-    """Resize the shorter side to `size / fraction`, then cut the centre.
 
-    The filter is Pillow's bilinear one, whose support grows with the reduction.
+@dataclass(frozen=True)
+class Geometry:
+    """How images become squares of one size.
+
+    Attributes:
+        size: height and width in pixels; None leaves images as they are.
+        crop_fraction: share of the shorter side that a centre crop keeps (0.875 is usual for
+            ImageNet).
+        interpolation: a key of `INTERPOLATIONS`.
+
+    Raises:
+        UserError: no such interpolation.
+    """
+
+    size: int | None
+    crop_fraction: float = 1.0
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        choose("data.interpolation", self.interpolation, INTERPOLATIONS)
+
+
+def sized(image: Pixels, geometry: Geometry) -> np.ndarray:
+    """The centre crop, or the whole image where the geometry has no size: uint8[height, width, channels].
+
+    Raises:
+        DamagedImageError: it cannot be decoded.
+    """
+    return pixels(image) if geometry.size is None else centre_crop(image, geometry)
+
+
+def centre_crop(image: Pixels, geometry: Geometry) -> np.ndarray:
+    """Resize the shorter side to `size / crop_fraction`, then cut the centre.
+
+    The filters are Pillow's, whose support grows with the reduction (but for `nearest`).
 
     Args:
         image: uint8[height, width, channels] with 1 or 3 channels, or encoded.
-        size: height and width of the result, pixels.
-        fraction: share of the shorter side that is kept (0.875 is usual for ImageNet).
+        geometry: with a size.
 
     Returns:
         uint8[size, size, channels].
@@ -32,7 +72,8 @@ def centre_crop(image: Pixels, size: int, fraction: float = 1.0) -> np.ndarray:
         DamagedImageError: it cannot be decoded.
     """
     height, width, _ = image.shape
-    shorter = round(size / fraction)
+    size = _size(geometry)
+    shorter = round(size / geometry.crop_fraction)
     scale = shorter / min(height, width)
     # Sides of the whole image, were it resized.
     rows, columns = max(size, round(height * scale)), max(size, round(width * scale))
@@ -43,13 +84,13 @@ def centre_crop(image: Pixels, size: int, fraction: float = 1.0) -> np.ndarray:
         # A ribbon as a whole might not fit into memory; rounding differs, by up to two levels.
         y, x = height / rows, width / columns
         box = left * x, top * y, min((left + size) * x, width), min((top + size) * y, height)
-        return _by_pillow(array, size, size, box)
+        return _by_pillow(array, size, size, geometry.interpolation, box)
     if resizes:
-        array = _by_pillow(array, rows, columns)
+        array = _by_pillow(array, rows, columns, geometry.interpolation)
     return array[top : top + size, left : left + size]
 
 
-def random_resized_crop(image: Pixels, size: int, rng: np.random.Generator) -> np.ndarray:
+def random_resized_crop(image: Pixels, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:
     """Resize a random part of the image (Szegedy et al. 2015, "Going Deeper with Convolutions", §6).
 
     The part has 8% to 100% of the area and an aspect ratio from 3/4 to 4/3; where ten draws do not
@@ -57,7 +98,7 @@ def random_resized_crop(image: Pixels, size: int, rng: np.random.Generator) -> n
 
     Args:
         image: uint8[height, width, channels] with 1 or 3 channels, or encoded.
-        size: height and width of the result, pixels.
+        geometry: with a size; its crop fraction does not count.
         rng: source of the crop.
 
     Returns:
@@ -67,18 +108,28 @@ def random_resized_crop(image: Pixels, size: int, rng: np.random.Generator) -> n
         DamagedImageError: it cannot be decoded.
     """
     height, width, channels = image.shape
+    size, interpolation = _size(geometry), geometry.interpolation
     box = _draw_box(height, width, rng)
     if box is None:
-        return centre_crop(image, size)
+        return centre_crop(image, Geometry(size, 1.0, interpolation))
     left, top, right, bottom = box
-    if isinstance(image, EncodedImage):
+    # The mean of squares, which a reduced JPEG file shows, is close to the bilinear filter only.
+    if isinstance(image, EncodedImage) and interpolation == "bilinear":
         factor = min(right - left, bottom - top) / size
         array, reduction = image.pixels(2 ** max(0, int(np.log2(factor))))
     else:
-        array, reduction = image, 1
+        array, reduction = pixels(image), 1
     rows = slice(top // reduction, -(-bottom // reduction))
     columns = slice(left // reduction, -(-right // reduction))
-    return _resized(array[rows, columns], size).reshape(size, size, channels)
+    if interpolation == "bilinear":
+        return _bilinear(array[rows, columns], size).reshape(size, size, channels)
+    return _by_pillow(array[rows, columns], size, size, interpolation)
+
+
+def _size(geometry: Geometry) -> int:
+    if geometry.size is None:
+        raise ValueError("a crop needs a size")
+    return geometry.size
 
 
 def _draw_box(
@@ -95,7 +146,7 @@ def _draw_box(
     return None
 
 
-def _resized(image: np.ndarray, size: int) -> np.ndarray:
+def _bilinear(image: np.ndarray, size: int) -> np.ndarray:
     """Bilinear and antialiased.
 
     Pillow's filter is a triangle that reaches `ratio` pixels to each side where the image shrinks by
@@ -104,7 +155,7 @@ def _resized(image: np.ndarray, size: int) -> np.ndarray:
     """
     ratios = image.shape[0] / size, image.shape[1] / size
     if min(ratios) >= 2:
-        return _by_pillow(image, size, size)
+        return _by_pillow(image, size, size, "bilinear")
     if max(ratios) > 1:
         down, across = (_smoothing(ratio) for ratio in ratios)
         image = cv2.sepFilter2D(image, -1, across, down, borderType=cv2.BORDER_REPLICATE)
@@ -115,12 +166,13 @@ def _by_pillow(
     image: np.ndarray,
     height: int,
     width: int,
+    interpolation: str,
     box: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
     """`box` (left, top, right, bottom) of the image, or all of it: uint8[height, width, channels]."""
     channels = image.shape[-1]
     whole = Image.fromarray(image[..., 0] if channels == 1 else image)
-    resized = whole.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    resized = whole.resize((width, height), INTERPOLATIONS[interpolation], box=box)
     return np.asarray(resized, np.uint8).reshape(height, width, channels)
 
 

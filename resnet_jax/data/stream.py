@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.data.decoding import DamagedImageError, Pixels, pixels
+from resnet_jax.data.decoding import DamagedImageError, Pixels
 from resnet_jax.data.examples import Examples
-from resnet_jax.data.images import centre_crop, random_resized_crop
+from resnet_jax.data.images import Geometry, random_resized_crop, sized
 
 HostBatch = dict[str, np.ndarray]
 
@@ -24,9 +24,8 @@ class StreamData:
     Args:
         examples: random access to the split.
         batch_size: of the whole batch.
-        image_size: height and width in pixels; None leaves images as they are.
-        crop_fraction: share of the shorter side kept, where crops are not random.
-        random_crop: random resized crops.
+        geometry: of the images.
+        random_crop: random resized crops instead of the centre; they need a size.
         num_threads: threads that decode, in each process.
         num_processes: processes that decode; 0: this one.
         repeats: positions in a row that an example of the order takes, with crops of their own.
@@ -37,10 +36,9 @@ class StreamData:
     def __init__(
         self,
         examples: Examples,
+        geometry: Geometry,
         *,
         batch_size: int,
-        image_size: int | None,
-        crop_fraction: float = 1.0,
         random_crop: bool = False,
         num_threads: int = 4,
         num_processes: int = 0,
@@ -53,7 +51,7 @@ class StreamData:
         self.num_threads, self.num_processes = num_threads, num_processes
         self.repeats = repeats
         self._attempts = min(max_damaged + 1, self.num_examples)
-        self._geometry = image_size, crop_fraction, random_crop
+        self.geometry, self._random_crop = geometry, random_crop
 
     def host_batch(self, step: int, seed: int) -> HostBatch:
         """(This process's share of) the batch of a step, on the host.
@@ -102,10 +100,9 @@ class StreamData:
         return _element(np.zeros((0, 0, 0), np.uint8), 0, index, self._attempts)
 
     def _crop(self, image: Pixels, rng: np.random.Generator) -> np.ndarray:
-        size, fraction, random_crop = self._geometry
-        if random_crop and size is not None:
-            return random_resized_crop(image, size, rng)
-        return _sized(image, size, fraction)
+        if self._random_crop:
+            return random_resized_crop(image, self.geometry, rng)
+        return sized(image, self.geometry)
 
 
 def _element(image: np.ndarray, label: int, index: int, damaged: int) -> dict[str, Any]:
@@ -158,9 +155,8 @@ def _stacked(elements: Iterable[dict[str, Any]], count: int) -> HostBatch:
 
 def host_eval_batches(
     examples: Examples,
+    geometry: Geometry,
     batch_size: int,
-    image_size: int | None,
-    crop_fraction: float,
     num_threads: int,
     positions: range | None = None,
 ) -> Iterator[HostBatch]:
@@ -168,9 +164,8 @@ def host_eval_batches(
 
     Args:
         examples: random access to the split.
+        geometry: of the images.
         batch_size: of the whole batch.
-        image_size: height and width in pixels; None leaves images as they are.
-        crop_fraction: share of the shorter side kept.
         num_threads: threads that decode.
         positions: of the batch, that are made here; None: all.
 
@@ -182,14 +177,14 @@ def host_eval_batches(
 
     positions = positions or range(batch_size)
     share = len(positions)
-    blank = _blank(examples, image_size)
+    blank = _blank(examples, geometry.size)
 
     def load(place: int) -> dict[str, Any]:
         index = place // share * batch_size + positions[place % share]
         if index < len(examples):
             with contextlib.suppress(DamagedImageError):
                 image, label = examples[index]
-                array = _sized(image, image_size, crop_fraction)
+                array = sized(image, geometry)
                 return {"image": array, "label": np.int32(label), "mask": np.True_}
         return {"image": blank, "label": np.int32(0), "mask": np.False_}
 
@@ -197,10 +192,6 @@ def host_eval_batches(
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * share)
     dataset = grain.MapDataset.range(places).map(load).to_iter_dataset(options)
     yield from dataset.batch(share)
-
-
-def _sized(image: Pixels, size: int | None, fraction: float) -> np.ndarray:
-    return pixels(image) if size is None else centre_crop(image, size, fraction)
 
 
 def _blank(examples: Examples, size: int | None) -> np.ndarray:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from resnet_jax.data import cache
 from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.examples import ArrayExamples, Examples, Source
+from resnet_jax.data.images import Geometry
 from resnet_jax.data.pipeline import DeviceData
 from resnet_jax.data.preprocessing import make_preprocessing
 from resnet_jax.data.stream import StreamData
@@ -61,12 +62,19 @@ def _stream_inputs(
     data, batch_size = config.data, config.train.batch_size
     train = source.open(data.train_split)
     directory = cache.cache_directory(data.cache_dir)
-    mean, std = cache.statistics(source, data.train_split, directory, train, data.num_threads)
+    geometry = train_geometry(config)
+    mean, std = cache.statistics(
+        source,
+        data.train_split,
+        geometry,
+        train,
+        directory=directory,
+        num_threads=data.num_threads,
+    )
     stream = StreamData(
         train,
+        geometry,
         batch_size=batch_size,
-        image_size=data.image_size,
-        crop_fraction=data.crop_fraction,
         random_crop=data.random_resized_crop,
         num_threads=data.num_threads,
         num_processes=data.num_processes,
@@ -74,10 +82,8 @@ def _stream_inputs(
         positions=range(batch_size)[parallel.share(batch_size)],
         max_damaged=data.max_bad_examples,
     )
-    image_size, crop_fraction = eval_geometry(config, streams=True)
     reading = {
-        "image_size": image_size,
-        "crop_fraction": crop_fraction,
+        "geometry": eval_geometry(config, streams=True),
         "num_threads": data.num_threads,
     }
     preprocessing = make_preprocessing(config, mean, std)
@@ -94,12 +100,11 @@ def _device_inputs(
     directory = cache.cache_directory(data.cache_dir)
     damaged = DamagedImages(data.max_bad_examples)
 
-    def decoded(split: str, image_size: int | None, crop_fraction: float) -> ArrayExamples:
+    def decoded(split: str, geometry: Geometry) -> ArrayExamples:
         examples = cache.decoded(
             source,
             split,
-            image_size=image_size,
-            crop_fraction=crop_fraction,
+            geometry,
             directory=directory,
             num_threads=data.num_threads,
             damaged=damaged,
@@ -107,9 +112,10 @@ def _device_inputs(
         _check_not_empty(source, split, examples)
         return examples
 
-    train = decoded(data.train_split, data.image_size, data.crop_fraction)
-    evaluation = decoded(eval_split, *eval_geometry(config, streams=False))
-    mean, std = cache.statistics(source, data.train_split, directory, train)
+    geometry = train_geometry(config)
+    train = decoded(data.train_split, geometry)
+    evaluation = decoded(eval_split, eval_geometry(config, streams=False))
+    mean, std = cache.statistics(source, data.train_split, geometry, train, directory=directory)
     split = DeviceData(
         train,
         batch_size=config.train.batch_size,
@@ -129,7 +135,7 @@ def _check_evaluation(config: ConfigDict) -> None:
     if size is None:
         problem = "evaluate.crops needs it"
         raise UserError("evaluate.image_size", None, problem, "set the size of a crop in pixels")
-    if eval_geometry(config, streams=False)[0] == size:
+    if eval_geometry(config, streams=False).size == size:
         problem = "leaves evaluate.crops one place to cut from"
         fraction = evaluate.crop_fraction or config.data.crop_fraction
         raise UserError("evaluate.crop_fraction", fraction, problem, "set it to 0.875, say")
@@ -141,8 +147,14 @@ def ten_crop_size(config: ConfigDict) -> int | None:
     return size if config.evaluate.crops > 1 else None
 
 
-def eval_geometry(config: ConfigDict, streams: bool) -> tuple[int | None, float]:
-    """(size, crop fraction) of the images that evaluation reads.
+def train_geometry(config: ConfigDict) -> Geometry:
+    """Geometry of training images, where crops are not random."""
+    data = config.data
+    return Geometry(data.image_size, data.crop_fraction, data.interpolation or "bilinear")
+
+
+def eval_geometry(config: ConfigDict, streams: bool) -> Geometry:
+    """Geometry of the images that evaluation reads.
 
     For ten crops that is the square which they are cut from, the whole resized image.
     """
@@ -152,14 +164,14 @@ def eval_geometry(config: ConfigDict, streams: bool) -> tuple[int | None, float]
         size = max(evaluate.scales)
     fraction = evaluate.crop_fraction or data.crop_fraction
     if evaluate.crops > 1:
-        return round(size / fraction), 1.0
-    return size, fraction
+        size, fraction = round(size / fraction), 1.0
+    return Geometry(size, fraction, train_geometry(config).interpolation)
 
 
 def _on_device(config: ConfigDict, source: Source, num_train: int, num_eval: int) -> bool:
     data = config.data
     of_train = cache.image_shape(source, data.image_size)
-    of_eval = cache.image_shape(source, eval_geometry(config, streams=False)[0])
+    of_eval = cache.image_shape(source, eval_geometry(config, streams=False).size)
     num_bytes = num_train * math.prod(of_train) + num_eval * math.prod(of_eval)
     placements = {
         "auto": num_bytes <= data.max_device_bytes and not data.random_resized_crop,

@@ -117,7 +117,7 @@ class StreamInputs:
         size = self.eval_batch_size
         positions = range(size)[self.parallel.share(size)]
         batches = host_eval_batches(
-            self.eval_examples, size, positions=positions, **self._eval_reading
+            self.eval_examples, batch_size=size, positions=positions, **self._eval_reading
         )
         for number, batch in enumerate(batches):
             indices = number * size + np.asarray(positions)

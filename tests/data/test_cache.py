@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from resnet_jax.data import cache
 from resnet_jax.data.decoding import pixels
 from resnet_jax.data.examples import ArrayExamples
-from resnet_jax.data.images import centre_crop
+from resnet_jax.data.images import Geometry, centre_crop
 from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
 
@@ -21,11 +21,15 @@ def decode(source, split, directory, image_size=None, crop_fraction=1.0, num_thr
     return cache.decoded(
         source,
         split,
-        image_size=image_size,
-        crop_fraction=crop_fraction,
+        Geometry(image_size, crop_fraction),
         directory=directory,
         num_threads=num_threads,
     )
+
+
+def statistics(source, split, directory, examples, image_size=None, crop_fraction=1.0):
+    geometry = Geometry(image_size, crop_fraction)
+    return cache.statistics(source, split, geometry, examples, directory=directory)
 
 
 def assert_same(examples, images, labels):
@@ -59,7 +63,7 @@ def test_decoded_equals_direct_reading(fashion, tmp_path, split):
 @pytest.mark.parametrize(("size", "fraction"), [(16, 1.0), (20, 0.875), (7, 0.5)])
 def test_decoded_images_of_many_sizes_are_cropped(ragged, tmp_path, size, fraction):
     images, labels = read(ragged, "validation")
-    expected = np.stack([centre_crop(image, size, fraction) for image in images])
+    expected = np.stack([centre_crop(image, Geometry(size, fraction)) for image in images])
     for num_threads in (1, 4):
         directory = tmp_path / str(num_threads)
         examples = decode(ragged, "validation", directory, size, fraction, num_threads)
@@ -132,7 +136,7 @@ def test_statistics_of_digits(tmp_path):
     examples = source.open("train")
     pixels = examples.images.astype(np.float64) / 255
     for _ in range(2):
-        mean, std = cache.statistics(source, "train", tmp_path, examples)
+        mean, std = statistics(source, "train", tmp_path, examples)
         np.testing.assert_allclose(mean, [pixels.mean()], rtol=1e-12)
         np.testing.assert_allclose(std, [pixels.std()], rtol=1e-10)
 
@@ -140,10 +144,10 @@ def test_statistics_of_digits(tmp_path):
 def test_statistics_are_kept(tmp_path):
     """The second call returns what the file says."""
     source = open_source("digits")
-    cache.statistics(source, "train", tmp_path, source.open("train"))
+    statistics(source, "train", tmp_path, source.open("train"))
     (path,) = tmp_path.iterdir()
     path.write_text(json.dumps({"mean": [0.25], "std": [0.125]}))
-    kept = cache.statistics(source, "train", tmp_path, source.open("train"))
+    kept = statistics(source, "train", tmp_path, source.open("train"))
     assert kept == ((0.25,), (0.125,))
 
 
@@ -157,7 +161,7 @@ def test_statistics_are_of_the_pixels_that_are_trained_on(ragged, fashion, tmp_p
     wanted += [(ragged, "validation", size, 1.0) for size in (8, 20)]
     for source, split, size, fraction in wanted:
         examples = decode(source, split, tmp_path, size, fraction)
-        mean, std = cache.statistics(source, split, tmp_path, examples)
+        mean, std = statistics(source, split, tmp_path, examples, size, fraction)
         pixels = examples.images.astype(np.float64) / 255
         np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-12)
         np.testing.assert_allclose(std, pixels.std((0, 1, 2)), rtol=1e-10)
@@ -169,7 +173,7 @@ def test_statistics_of_undecoded_examples(ragged, tmp_path):
     pixels = np.concatenate([image.reshape(-1, 3) for image in images]).astype(np.float64) / 255
     for _ in range(2):
         examples = ragged.open("validation")
-        mean, std = cache.statistics(ragged, "validation", tmp_path, examples)
+        mean, std = statistics(ragged, "validation", tmp_path, examples)
         np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-12)
         np.testing.assert_allclose(std, pixels.std(0), rtol=1e-10)
 
@@ -178,16 +182,16 @@ def test_sampled_statistics_are_of_evenly_spaced_images(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "STATISTICS_SAMPLE", 5)
     values = np.array([0, 200, 10, 201, 30, 202, 70, 203, 150], np.uint8)
     examples = [(np.full((1, 1, 1), value), 0) for value in values]
-    mean, std = cache.statistics(open_source("digits"), "train", tmp_path, examples)
+    mean, std = statistics(open_source("digits"), "train", tmp_path, examples)
     sample = values[::2] / 255
     np.testing.assert_allclose((mean[0], std[0]), (sample.mean(), sample.std()), rtol=1e-12)
 
 
 def test_decoded_and_sampled_statistics_do_not_mix(fashion, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "STATISTICS_SAMPLE", 2)
-    sampled = cache.statistics(fashion, "train", tmp_path, fashion.open("train"))
-    exact = cache.statistics(fashion, "train", tmp_path, decode(fashion, "train", tmp_path))
-    again = cache.statistics(fashion, "train", tmp_path, fashion.open("train"))
+    sampled = statistics(fashion, "train", tmp_path, fashion.open("train"))
+    exact = statistics(fashion, "train", tmp_path, decode(fashion, "train", tmp_path))
+    again = statistics(fashion, "train", tmp_path, fashion.open("train"))
     assert sampled == again
     assert sampled != exact
 
@@ -213,7 +217,7 @@ def test_full_disk_is_a_user_error_and_leaves_nothing_behind(tmp_path, limit):
             decode(source, "test", tmp_path)
         if limit <= 10:
             with pytest.raises(UserError, match="RESNET_JAX_CACHE"):
-                cache.statistics(source, "test", tmp_path, examples)
+                statistics(source, "test", tmp_path, examples)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert not list(tmp_path.iterdir())
@@ -233,7 +237,7 @@ def test_failing_rename_leaves_nothing_behind(tmp_path):
 
 def test_only_whole_files_are_left(tmp_path):
     source = open_source("digits")
-    cache.statistics(source, "test", tmp_path, decode(source, "test", tmp_path))
+    statistics(source, "test", tmp_path, decode(source, "test", tmp_path))
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".npz"]
 
 
@@ -245,7 +249,7 @@ def test_directory_that_cannot_be_made_is_a_user_error(tmp_path):
             decode(source, "test", directory)
         assert caught.value.value == str(directory)
         with pytest.raises(UserError, match="data.cache_dir"):
-            cache.statistics(source, "test", directory, source.open("test"))
+            statistics(source, "test", directory, source.open("test"))
 
 
 def test_cache_directory_is_the_configured_then_the_environments_then_the_default(monkeypatch):

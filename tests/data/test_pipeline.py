@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from resnet_jax.data.augment import Augmentation
 from resnet_jax.data.examples import ArrayExamples
-from resnet_jax.data.images import centre_crop
+from resnet_jax.data.images import Geometry, centre_crop
 from resnet_jax.data.pipeline import DeviceData, eval_mask
 from resnet_jax.data.preprocessing import Preprocessing
 from resnet_jax.data.sources import open_source
@@ -71,7 +71,7 @@ def host_stream(data, steps, seed=0):
 
 
 def stream_data(examples, batch_size, **options):
-    options = {"image_size": None, **options}
+    options = {"geometry": Geometry(None), **options}
     return StreamData(examples, batch_size=batch_size, **options)
 
 
@@ -225,7 +225,7 @@ def test_normalised_with_its_own_statistics_a_split_has_mean_0_and_deviation_1()
 @pytest.mark.parametrize("start", [0, 1, 5])
 def test_host_batches_go_on_exactly_where_asked(start, random_crop):
     """From a new object with another number of threads, over the end of an epoch."""
-    options = {"image_size": 8, "random_crop": random_crop}
+    options = {"geometry": Geometry(8), "random_crop": random_crop}
     one = stream_data(ragged_examples(7), 3, num_threads=1, **options)
     other = stream_data(ragged_examples(7), 3, num_threads=3, **options)
     for offset, batch in enumerate(islice(one.host_batches(start, 4), 6)):
@@ -236,10 +236,10 @@ def test_host_batches_go_on_exactly_where_asked(start, random_crop):
 
 def test_stream_without_random_crops_is_the_centre_crop():
     examples = ragged_examples(7)
-    data = stream_data(examples, 7, image_size=9, crop_fraction=0.75)
+    data = stream_data(examples, 7, geometry=Geometry(9, 0.75))
     batch = data.host_batch(0, 0)
     for image, label in zip(batch["image"], batch["label"], strict=True):
-        np.testing.assert_array_equal(image, centre_crop(examples[label][0], 9, 0.75))
+        np.testing.assert_array_equal(image, centre_crop(examples[label][0], Geometry(9, 0.75)))
 
 
 def test_random_crops_differ_between_epochs_and_seeds_but_not_between_calls():
@@ -248,7 +248,7 @@ def test_random_crops_differ_between_epochs_and_seeds_but_not_between_calls():
     examples = [(image, 0)] * 3
 
     def crops(seed):
-        data = stream_data(examples, 3, image_size=8, random_crop=True)
+        data = stream_data(examples, 3, geometry=Geometry(8), random_crop=True)
         return np.concatenate([data.host_batch(step, seed)["image"] for step in range(6)])
 
     both = [crop.tobytes() for seed in (0, 1) for crop in crops(seed)]
@@ -270,7 +270,7 @@ def test_eval_mask_covers_each_example_once(count, batch_size):
 
 @given(counts, batch_sizes)
 def test_host_eval_batches_cover_each_example_once_in_order(count, batch_size):
-    batches = list(host_eval_batches(numbered(count), batch_size, None, 1.0, 2))
+    batches = list(host_eval_batches(numbered(count), Geometry(None), batch_size, 2))
     assert len(batches) == -(-count // batch_size)
     for batch in batches:
         assert batch["image"].shape == (batch_size, 1, 1, 1)
@@ -284,8 +284,8 @@ def test_host_eval_batches_cover_each_example_once_in_order(count, batch_size):
 
 def test_host_eval_batches_are_centre_crops():
     examples = ragged_examples(7)
-    batches = list(host_eval_batches(examples, 4, 9, 0.75, 3))
+    batches = list(host_eval_batches(examples, Geometry(9, 0.75), 4, 3))
     images = np.concatenate([batch["image"] for batch in batches])
     for image, (original, _) in zip(images[:7], examples, strict=True):
-        np.testing.assert_array_equal(image, centre_crop(original, 9, 0.75))
+        np.testing.assert_array_equal(image, centre_crop(original, Geometry(9, 0.75)))
     np.testing.assert_array_equal(batches[1]["mask"], [True, True, True, False])

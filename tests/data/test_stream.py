@@ -12,6 +12,7 @@ from resnet_jax.data import cache
 from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.decoding import DamagedImageError, EncodedImage
 from resnet_jax.data.examples import ArrayExamples, Source
+from resnet_jax.data.images import Geometry
 from resnet_jax.data.pipeline import DeviceData
 from resnet_jax.data.sources import open_source
 from resnet_jax.data.stream import StreamData, host_eval_batches
@@ -55,7 +56,7 @@ def joined(batches):
 
 def test_the_order_is_that_of_runs_before_streams_were_shared():
     """Written down from the version before, so that its runs go on as they began."""
-    data = StreamData(noise(10), batch_size=4, image_size=None)
+    data = StreamData(noise(10), Geometry(None), batch_size=4)
     labels = [data.host_batch(step, 3)["label"].tolist() for step in range(6)]
     assert labels == [
         [4, 6, 9, 7],
@@ -71,7 +72,7 @@ def test_the_order_is_that_of_runs_before_streams_were_shared():
 @given(st.integers(1, 9), st.integers(0, 10**6), st.sampled_from([1, 2, 4]), st.integers(1, 3))
 def test_the_shares_of_processes_make_up_the_batch(count, step, processes, repeats):
     """Any step, over the ends of epochs; crops too depend on the place in the batch alone."""
-    options = {"batch_size": 8, "image_size": 6, "random_crop": True, "repeats": repeats}
+    options = {"batch_size": 8, "geometry": Geometry(6), "random_crop": True, "repeats": repeats}
     options["max_damaged"] = 1
     examples = [*noise(count), (EncodedImage(encoded(scene()), "jpeg"), count)]
     whole = StreamData(examples, **options).host_batch(step, 5)
@@ -86,9 +87,9 @@ def test_the_shares_of_processes_make_up_the_batch(count, step, processes, repea
 def test_the_shares_of_an_evaluation_make_up_its_batches(count, per_process, processes):
     size = 4 * per_process
     examples = Files(count, damaged=[0] if count > 2 else [])
-    whole = list(host_eval_batches(examples, size, 8, 1.0, 2))
+    whole = list(host_eval_batches(examples, Geometry(8), size, 2))
     parts = [
-        host_eval_batches(examples, size, 8, 1.0, 2, positions)
+        host_eval_batches(examples, Geometry(8), size, 2, positions)
         for positions in shares(size, processes)
     ]
     batches = [joined(batch) for batch in zip(*parts, strict=True)]
@@ -102,7 +103,7 @@ def test_the_shares_of_an_evaluation_make_up_its_batches(count, per_process, pro
 @pytest.mark.parametrize("repeats", [2, 3])
 def test_repeats_show_each_example_in_a_row_under_crops_of_its_own(repeats):
     count, batch_size, steps = 6, 4, 9
-    options = {"batch_size": batch_size, "image_size": 6, "random_crop": True}
+    options = {"batch_size": batch_size, "geometry": Geometry(6), "random_crop": True}
     batches = StreamData(noise(count), repeats=repeats, **options)
     stream = joined([batches.host_batch(step, 1) for step in range(steps)])
     groups = stream["label"].reshape(-1, repeats)
@@ -138,7 +139,7 @@ def test_repeats_of_data_on_the_device(repeats):
 def test_the_next_example_stands_in_for_a_damaged_one():
     """8 and 9 are damaged: 0 stands there, the end of the set being followed by its beginning."""
     damaged = [3, 8, 9]
-    data = StreamData(Files(10, damaged), batch_size=5, image_size=None, max_damaged=3)
+    data = StreamData(Files(10, damaged), Geometry(None), batch_size=5, max_damaged=3)
     batch = joined([data.host_batch(step, 0) for step in range(4)])
     stands = {3: 4, 8: 0, 9: 0}
     expected = [stands.get(index, index) for index in batch["index"].tolist()]
@@ -149,7 +150,7 @@ def test_the_next_example_stands_in_for_a_damaged_one():
 
 
 def test_where_no_more_is_borne_the_image_is_blank():
-    data = StreamData(Files(6, [1, 2, 3]), batch_size=6, image_size=None, max_damaged=1)
+    data = StreamData(Files(6, [1, 2, 3]), Geometry(None), batch_size=6, max_damaged=1)
     batch = data.host_batch(0, 0)
     by_index = {int(index): i for i, index in enumerate(batch["index"])}
     assert batch["damaged"][by_index[1]] == 2
@@ -158,7 +159,7 @@ def test_where_no_more_is_borne_the_image_is_blank():
 
 @pytest.mark.slow
 def test_worker_processes_change_nothing():
-    options = {"batch_size": 4, "image_size": 6, "random_crop": True, "max_damaged": 2}
+    options = {"batch_size": 4, "geometry": Geometry(6), "random_crop": True, "max_damaged": 2}
     examples = Files(10, [2])
     alone = StreamData(examples, **options)
     with_processes = StreamData(examples, num_processes=2, **options).host_batches(3, 0)
@@ -202,8 +203,7 @@ def test_damaged_images_are_left_out_of_decoded_splits(tmp_path):
     files["train/a/2.png"] = b"text"
     source = open_source(f"folder:{write_folder(tmp_path / 'set', files)}")
     arguments = {
-        "image_size": 8,
-        "crop_fraction": 1.0,
+        "geometry": Geometry(8),
         "directory": tmp_path / "cache",
         "num_threads": 2,
     }
@@ -222,7 +222,7 @@ def test_damaged_images_are_left_out_of_decoded_splits(tmp_path):
 def test_statistics_leave_damaged_images_out(tmp_path):
     source = Source("set", "set-1", ("a",), (8, 8, 3), ("train", "test"), Files)
     examples = Files(4, [0])
-    mean, _ = cache.statistics(source, "train", tmp_path, examples, 2)
+    mean, _ = cache.statistics(source, "train", Geometry(None), examples, directory=tmp_path)
     np.testing.assert_allclose(mean, [2 / 255] * 3)
     with pytest.raises(UserError, match="no image that can be read"):
-        cache.statistics(source, "test", tmp_path, Files(2, [0, 1]))
+        cache.statistics(source, "test", Geometry(None), Files(2, [0, 1]), directory=tmp_path)

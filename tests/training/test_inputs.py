@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.data.damage import DamagedImages
+from resnet_jax.data.images import Geometry
 from resnet_jax.data.preprocessing import make_preprocessing
 from resnet_jax.data.stream import StreamData
 from resnet_jax.errors import UserError
@@ -32,8 +33,8 @@ def test_geometry_of_evaluation(small_config, fields, streamed, kept):
     for name, value in fields.items():
         section, field = name.split(".")
         small_config[section][field] = value
-    assert eval_geometry(small_config, streams=True) == streamed
-    assert eval_geometry(small_config, streams=False) == kept
+    assert eval_geometry(small_config, streams=True) == Geometry(*streamed)
+    assert eval_geometry(small_config, streams=False) == Geometry(*kept)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +65,9 @@ class Slow:
 def test_the_wait_for_input_is_what_the_host_took_longer(small_config):
     """A batch takes 80 ms to read; a loop that takes 200 ms a step does not wait, an idle one does."""
     parallel = make_parallel("jit", "global", 1)
-    data = StreamData(Slow(), batch_size=4, image_size=None, num_threads=1)
+    data = StreamData(Slow(), Geometry(None), batch_size=4, num_threads=1)
     preprocessing = make_preprocessing(small_config, (0.5,), (0.5,))
-    damaged, reading = DamagedImages(0), {}
+    damaged, reading = DamagedImages(0), {"geometry": Geometry(None), "num_threads": 1}
     inputs = StreamInputs(data, Slow(), preprocessing, parallel, 4, reading, damaged)
     assert inputs.take_wait() == {}
     inputs.train(0, (3,))
