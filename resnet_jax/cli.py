@@ -74,7 +74,8 @@ def _train_until(
         from resnet_jax.training.loop import train
         from resnet_jax.training.progress import Reporter, result_rows, table
 
-        experiment = make_experiment(config, starts=not run.has_checkpoint())
+        starts, facts = not run.has_checkpoint(), run.stored_data()
+        experiment = make_experiment(config, starts=starts, facts=facts)
         profile = None
         if arguments.profile is not None:
             from resnet_jax.training.profile import Profile, steps_to_profile

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.analysis.batches import in_batches
+from resnet_jax.analysis.batches import in_batches, mean_over_views
 from resnet_jax.analysis.chain import Chain, last_of_stages, split_chain
 from resnet_jax.analysis.identity import Moments, identity_values
 from resnet_jax.analysis.items import over_items
@@ -24,7 +24,7 @@ from resnet_jax.errors import UserError, told_of
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.arrays import read_arrays, write_arrays
 from resnet_jax.interop.files import write_atomically
-from resnet_jax.models import ResNet
+from resnet_jax.models import ResNet, Views, one_view
 from resnet_jax.models.shortcuts import DropoutShortcut
 from resnet_jax.training.restore import network_at_start, network_of
 
@@ -88,7 +88,7 @@ def deepen(model: ResNet, deeper: ResNet, moments: list[Moments]) -> bool:
 
 
 def run_network(
-    model: ResNet, images: np.ndarray, label: str = ""
+    model: ResNet, images: np.ndarray, label: str = "", views: Views = one_view
 ) -> tuple[np.ndarray, list[Moments]]:
     """Logits of examples, and mean and variance of what each stage puts out.
 
@@ -96,6 +96,7 @@ def run_network(
         model: in the mode that is meant; batch statistics are those of batches of 100.
         images: float32[examples, height, width, channels].
         label: of the progress bar.
+        views: of the images, over which logits and moments are averaged.
 
     Returns:
         logits: float32[examples, classes]; and the moments of each stage, over examples and pixels.
@@ -103,7 +104,7 @@ def run_network(
     chain, weights = split_chain(model)
     batches, real = in_batches(images, np.zeros(len(images), np.int32))
     items = {"images": batches, "real": real >= 0}
-    result = over_items(partial(_run_batch, chain), weights, items, label=label)
+    result = over_items(partial(_run_batch, chain, views), weights, items, label=label)
     logits = result["logits"].reshape(-1, result["logits"].shape[-1])[: len(images)]
     moments = []
     for number in range(1, len(model.stages()) + 1):
@@ -112,7 +113,9 @@ def run_network(
     return logits, moments
 
 
-def _run_batch(chain: Chain, weights: Any, item: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def _run_batch(
+    chain: Chain, views: Views, weights: Any, item: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
     """Logits, and by stage the sums over the examples of the pixels' mean and mean square."""
 
     def step(block: Any, x: jax.Array, _: Any) -> tuple[jax.Array, jax.Array]:
@@ -121,8 +124,11 @@ def _run_batch(chain: Chain, weights: Any, item: dict[str, jax.Array]) -> dict[s
         moments = jnp.stack([precise.mean((1, 2)), jnp.square(precise).mean((1, 2))])
         return y, (moments * item["real"][:, None]).sum(1)
 
-    x, kept = chain.blocks(weights, chain.stem(weights, item["images"]), step)
-    return {"logits": chain.head(weights, x), **last_of_stages(chain, kept)}
+    def of_view(images: jax.Array) -> dict[str, jax.Array]:
+        x, kept = chain.blocks(weights, chain.stem(weights, images), step)
+        return {"logits": chain.head(weights, x), **last_of_stages(chain, kept)}
+
+    return mean_over_views(of_view, views(item["images"]))
 
 
 def analyze(request: Request) -> Answer:
@@ -133,7 +139,7 @@ def analyze(request: Request) -> Answer:
     facts: dict[str, Any] = {}
     for subject in request.subjects:
         config = _deeper_config(subject, request.options.depth)
-        examples = request.examples(subject)
+        examples = request.examples(subject, subject.evaluated_image)
         deeper, numbers, difference = _deepened(subject, config, examples, request.options.seed)
         arrays[f"{subject.name}/logit_difference"] = Named(difference, ("example",))
         results[subject.name], facts = numbers, examples.facts
@@ -158,9 +164,10 @@ def _deepened(
     seeded = override(config, {"seed": seed})
     with told_of("--depth", instead_of="model.depth"):
         deeper = network_at_start(seeded, network_of(seeded, subject.data))
-    old, moments = run_network(subject.model, examples.images, f"{subject.name}: shallow")
+    images, views = examples.images, subject.evaluated_image.views
+    old, moments = run_network(subject.model, images, f"{subject.name}: shallow", views)
     same_in_training = deepen(subject.model, deeper, moments)
-    new, _ = run_network(deeper, examples.images, f"{subject.name}: deeper")
+    new, _ = run_network(deeper, images, f"{subject.name}: deeper", views)
     difference = np.abs(new - old).max(1)
     numbers = {
         "layers": f"{subject.config.model.depth} → {config.model.depth}",

@@ -46,7 +46,9 @@ def evaluated_logits(subject: Subject, split: str | None = None) -> tuple[np.nda
         UserError: no such data or split, or fields of `evaluate` that contradict each other.
     """
     parallel = make_parallel("jit", "global", subject.config.parallel.num_devices)
-    experiment = make_experiment(subject.config, split, parallel=parallel)
+    experiment = make_experiment(
+        subject.config, split, parallel=parallel, facts=subject.data, evaluates=True
+    )
     inputs = experiment.inputs
     weights = parallel.replicate(pure_arrays(subject.model))
     predict = parallel.compile(partial(_predict, experiment), inputs.placement)

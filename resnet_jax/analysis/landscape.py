@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from resnet_jax.analysis.batches import in_batches, summed_loss
+from resnet_jax.analysis.batches import in_batches, mean_over_views, summed_loss
 from resnet_jax.analysis.chain import batch_statistics_view, split_chain
 from resnet_jax.analysis.directions import (
     Weights,
@@ -31,7 +31,7 @@ from resnet_jax.analysis.plots.landscape import (
 from resnet_jax.analysis.request import Answer, Named, Request, drawn
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.errors import UserError, told_of
-from resnet_jax.models import ResNet
+from resnet_jax.models import ResNet, Views, one_view
 from resnet_jax.training.state import pure_arrays
 
 # Room around the course of training, as a share of its extent.
@@ -47,6 +47,7 @@ def losses_at(
     statistics: str = "running",
     batch_size: int = 100,
     run: Callable = over_items,
+    views: Views = one_view,
 ) -> dict[str, np.ndarray]:
     """Loss and accuracy of a network whose weights are moved.
 
@@ -63,6 +64,7 @@ def losses_at(
             the code of Li et al.; `batch`, of each batch of examples at the place itself.
         batch_size: examples at once; for `batch`, it must divide their number.
         run: computes the items.
+        views: of the images, over which logits are averaged.
 
     Returns:
         `loss` (cross-entropy, nats) and `accuracy` (from 0 to 1): float32[places].
@@ -70,10 +72,12 @@ def losses_at(
     graph = nnx.graphdef(batch_statistics_view(model) if statistics == "batch" else model)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *directions)
     shared = pure_arrays(model), stacked, *in_batches(images, labels, batch_size)
-    return run(partial(_loss, graph), shared, {"place": np.asarray(places, np.float32)})
+    return run(partial(_loss, graph, views), shared, {"place": np.asarray(places, np.float32)})
 
 
-def _loss(graph: Any, shared: Any, item: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def _loss(
+    graph: Any, views: Views, shared: Any, item: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
     """Mean loss and accuracy at one place."""
     weights, directions, images, labels = shared
     moved = jax.tree.map(lambda w, d: w + jnp.tensordot(item["place"], d, 1), weights, directions)
@@ -82,7 +86,7 @@ def _loss(graph: Any, shared: Any, item: dict[str, jax.Array]) -> dict[str, jax.
     chain, arrays = split_chain(model)
 
     def of_batch(batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        logits = chain.logits(arrays, batch[0])
+        logits = mean_over_views(partial(chain.logits, arrays), views(batch[0]))
         # What fills the batch has a label that is no class.
         correct = logits.argmax(-1) == batch[1]
         return summed_loss(logits, batch[1]), correct.sum()
@@ -126,7 +130,8 @@ def barrier(loss: np.ndarray) -> float:
 def analyze(request: Request) -> Answer:
     """The view that `--view` names, of all networks."""
     request.one_data_set()
-    examples = request.examples(request.subjects[0])
+    first = request.subjects[0]
+    examples = request.examples(first, first.evaluated_image)
     _check(request.options, examples)
     views = {"random": _random, "trajectory": _trajectory, "interpolation": _interpolation}
     return views[request.options.view](request, examples)
@@ -156,8 +161,17 @@ def _losses(
 ) -> dict[str, np.ndarray]:
     o = request.options
     run = partial(request.over_items, subject, label)
-    data = examples.images, examples.labels
-    return losses_at(subject.model, directions, places, *data, o.statistics, o.batch_size, run)
+    return losses_at(
+        subject.model,
+        directions,
+        places,
+        examples.images,
+        examples.labels,
+        o.statistics,
+        o.batch_size,
+        run,
+        subject.evaluated_image.views,
+    )
 
 
 def _random(request: Request, examples: Examples) -> Answer:

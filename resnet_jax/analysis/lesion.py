@@ -17,14 +17,14 @@ import numpy as np
 from jax import lax
 from scipy.stats import kendalltau
 
-from resnet_jax.analysis.batches import BATCH_SIZE, in_batches
+from resnet_jax.analysis.batches import BATCH_SIZE, in_batches, mean_over_views
 from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots import lesion as plots
 from resnet_jax.analysis.request import Answer, Named, Request, drawn
 from resnet_jax.analysis.subject import Subject
 from resnet_jax.errors import UserError
-from resnet_jax.models import ResNet
+from resnet_jax.models import ResNet, Views, one_view
 
 ERROR = "share of examples"
 SEVERAL = 5
@@ -134,6 +134,7 @@ def error_after(
     labels: np.ndarray,
     lesions: Lesions,
     run: Callable = over_items,
+    views: Views = one_view,
 ) -> np.ndarray:
     """Error of a network after each of several lesions.
 
@@ -143,6 +144,7 @@ def error_after(
         labels: int32[examples].
         lesions: of `delete_one`, `delete_random` or `shuffle`, or your own.
         run: computes the items, which are batches.
+        views: of the images, over which logits are averaged.
 
     Returns:
         float64[lesions], share of wrong answers from 0 to 1.
@@ -153,22 +155,25 @@ def error_after(
     size = min(BATCH_SIZE, -(-len(labels) // jax.device_count()))
     images, labels = in_batches(images, labels, size)
     batches = {"images": images, "labels": labels}
-    wrong = run(partial(_count_wrong, chain), shared, batches)["wrong"]
+    wrong = run(partial(_count_wrong, chain, views), shared, batches)["wrong"]
     return wrong.sum(0) / (labels >= 0).sum()
 
 
-def _count_wrong(chain: Chain, shared: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def _count_wrong(
+    chain: Chain, views: Views, shared: Any, batch: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
     """Wrong answers in a batch after each lesion, int[lesions]."""
     weights, *lesions = shared
     labels = batch["labels"]
 
-    def wrong(logits: jax.Array) -> jax.Array:
-        return ((logits.argmax(-1) != labels) & (labels >= 0)).sum()
+    def logits(images: jax.Array) -> jax.Array:
+        start = chain.stem(weights, images)
+        _, outputs = chain.blocks(weights, start, lambda block, x, _: (block(x),) * 2)
+        after = partial(lesion_logits, chain, weights, start, outputs)
+        return lax.map(lambda lesion: after(*lesion), tuple(lesions))
 
-    start = chain.stem(weights, batch["images"])
-    _, outputs = chain.blocks(weights, start, lambda block, x, _: (block(x),) * 2)
-    after = partial(lesion_logits, chain, weights, start, outputs)
-    return {"wrong": lax.map(lambda lesion: wrong(after(*lesion)), tuple(lesions))}
+    answers = mean_over_views(logits, views(batch["images"])).argmax(-1)
+    return {"wrong": ((answers != labels) & (labels >= 0)).sum(-1)}
 
 
 def lesion_logits(
@@ -242,7 +247,8 @@ def analyze(request: Request) -> Answer:
         if getattr(options, name) < 1:
             raise UserError(f"--{name}", getattr(options, name), "must be 1 or more")
     request.one_data_set()
-    examples = request.examples(request.subjects[0])
+    first = request.subjects[0]
+    examples = request.examples(first, first.evaluated_image)
     chance = 1 - 1 / len(request.subjects[0].data["class_names"])
     arrays = {"chance": Named(np.array(chance), (), ERROR)}
     results = {}
@@ -268,7 +274,8 @@ def _analyze_one(
     parts = (whole, one, several, shuffles)
     lesions = Lesions(*map(np.concatenate, zip(*parts, strict=True)))
     run = partial(request.over_items, subject, "delete and shuffle")
-    error = error_after(subject.model, images, labels, lesions, run)
+    views = subject.evaluated_image.views
+    error = error_after(subject.model, images, labels, lesions, run, views)
     ends = np.cumsum([len(part.keep) for part in parts])[:-1]
     baseline, deletion, random, shuffled = np.split(error, ends)
     by_block = np.full(chain.num_blocks, np.nan)

@@ -22,6 +22,7 @@ from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.errors import UserError
 from resnet_jax.report.style import RC, Figure
+from resnet_jax.training.preparation import EvaluatedImage
 
 DOTS_PER_INCH = 200
 # Options that change no number of a result.
@@ -80,12 +81,12 @@ class Request:
         """Of the instrument."""
         return self.options.analysis
 
-    def examples(self, subject: Subject) -> Examples:
-        """Those that `--split`, `--examples` and `--seed` name."""
+    def examples(self, subject: Subject, image: EvaluatedImage | None = None) -> Examples:
+        """Those that `--split`, `--examples` and `--seed` name; `image` as of `Subject.examples`."""
         o = self.options
         if o.examples is None and o.usual_examples:
-            return subject.examples(o.split, o.usual_examples, o.seed, or_fewer=True)
-        return subject.examples(o.split, o.examples or None, o.seed)
+            return subject.examples(o.split, o.usual_examples, o.seed, True, image)
+        return subject.examples(o.split, o.examples or None, o.seed, image=image)
 
     def one_data_set(self) -> None:
         """Refuse networks of different data.
@@ -96,7 +97,8 @@ class Request:
         facts = ("name", "image_shape", "class_names", "mean", "std")
         first = self.subjects[0]
         for other in self.subjects[1:]:
-            if any(first.data[name] != other.data[name] for name in facts):
+            same = all(first.data[name] == other.data[name] for name in facts)
+            if not same or other.evaluated_image != first.evaluated_image:
                 problem = f"was trained on other data than {first.name}"
                 raise UserError("--workdir", other.name, problem, "analyse them apart")
 

@@ -17,8 +17,14 @@ from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.preprocessing import make_preprocessing
 from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
+from resnet_jax.training.data_changes import refuse_other_classes
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.inputs import train_geometry
+from resnet_jax.training.preparation import (
+    EvaluatedImage,
+    evaluated_image,
+    one_view_image,
+    stored,
+)
 from resnet_jax.training.restore import network_at_start, network_of, restore_model
 from resnet_jax.training.run_directory import RunDirectory
 
@@ -68,22 +74,36 @@ class Subject:
         model, step = restore_model(self.run, self.config, which)
         return replace(self, model=model, step=step)
 
+    @property
+    def evaluated_image(self) -> EvaluatedImage:
+        """What evaluation makes of an image."""
+        return evaluated_image(self.config, stored(self.data).interpolation)
+
     def examples(
-        self, split: str | None, count: int | None, seed: int, or_fewer: bool = False
+        self,
+        split: str | None,
+        count: int | None,
+        seed: int,
+        or_fewer: bool = False,
+        image: EvaluatedImage | None = None,
     ) -> Examples:
-        """Examples of a split, as evaluation prepares them.
+        """Examples of a split, resized, cropped and normalised as the run does.
 
         Args:
             split: None: the evaluation split of the run.
             count: how many, drawn without replacement and kept in their order; None: all.
             seed: of the draw.
             or_fewer: take all where there are fewer.
+            image: what is read of each; None: the one view that the network sees where evaluation
+                averages over none.
 
         Raises:
-            UserError: no such data or split, fewer examples, or damaged images.
+            UserError: no such data or split, other classes, fewer examples, or corrupt images.
         """
         data, split = self.config.data, split or self.data["eval_split"]
+        image = image or one_view_image(self.config, stored(self.data).interpolation)
         source = open_source(data.name, data.data_dir, data.image_size)
+        refuse_other_classes(source.name, self.data["class_names"], source.class_names)
         examples = source.open(split)
         if count is not None and or_fewer:
             count = min(count, len(examples))
@@ -93,10 +113,9 @@ class Subject:
         rows = np.arange(len(examples))
         if count is not None:
             rows = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
-        geometry = train_geometry(self.config)
-        shape = cache.image_shape(source, data.image_size)
+        shape = cache.image_shape(source, image.geometry.size)
         images, labels, problems = cache.read_images(
-            examples, rows.tolist(), shape, geometry, data.num_threads
+            examples, rows.tolist(), shape, image.geometry, data.num_threads
         )
         damaged = DamagedImages(data.max_bad_examples)
         for problem in problems:
@@ -105,9 +124,8 @@ class Subject:
         for damage in damaged.take_new():
             print(f"warning: damaged image: {damage}", file=sys.stderr)
         whole = np.array([problem is None for problem in problems], bool)
-        preprocessing = make_preprocessing(
-            self.config, tuple(self.data["mean"]), tuple(self.data["std"])
-        )
+        mean, std = tuple(self.data["mean"]), tuple(self.data["std"])
+        preprocessing = make_preprocessing(self.config, mean, std)
         normalised = np.asarray(jax.jit(preprocessing.normalise)(images[whole]))
         facts = {
             "data": source.name,
@@ -147,7 +165,7 @@ def open_config(path: str, overrides: Mapping[str, Any]) -> Subject:
         UserError: the config is illegal, or its data set is not there.
     """
     config = override(load_config(path), overrides)
-    data = make_experiment(config).facts
+    data = make_experiment(config, starts=True).facts
     model = network_at_start(config, network_of(config, data))
     return Subject(Path(path).stem, config, data, None, model, 0)
 

@@ -26,7 +26,7 @@ from jax.extend import core
 
 from resnet_jax.interop.files import write_atomically
 from resnet_jax.interop.replay import replay
-from resnet_jax.models import evaluation_view
+from resnet_jax.models import Views, evaluation_view, mean_logits, one_view
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # The oldest that has every operator in the form that jax2onnx writes.
@@ -47,6 +47,7 @@ def export_stablehlo(
     path: str | Path,
     *,
     normalize: Normalization | None = None,
+    views: Views = one_view,
     platforms: Sequence[str] = PLATFORMS,
 ) -> None:
     """Write a network as a portable StableHLO program (`jax.export`).
@@ -58,12 +59,13 @@ def export_stablehlo(
         normalize: None: the file takes normalised float32 images, as the model does. (mean, std), one
             number a channel for pixel values scaled to 0 to 1: it takes uint8 images and normalises
             them itself.
+        views: of the images, over which logits are averaged (`models.ten_crops`).
         platforms: backends of JAX that can run the file.
 
     Raises:
         OSError: the file cannot be written.
     """
-    forward, images = _forward(model, image_shape, normalize)
+    forward, images = _forward(model, image_shape, normalize, views)
     exported = jax.export.export(jax.jit(forward), platforms=platforms)(images)
     write_atomically(path, bytes(exported.serialize()))
 
@@ -74,6 +76,7 @@ def export_onnx(
     path: str | Path,
     *,
     normalize: Normalization | None = None,
+    views: Views = one_view,
 ) -> None:
     """Write a network as ONNX by jax2onnx, and check by onnxruntime that it computes the same.
 
@@ -81,7 +84,7 @@ def export_onnx(
         model: maps float32[batch, height, width, channels] to logits; in any mode, and left in it.
         image_shape: (height, width, channels).
         path: of the file; replaced atomically.
-        normalize: as of `export_stablehlo`.
+        normalize, views: as of `export_stablehlo`.
 
     Raises:
         ExportError: jax2onnx is not installed or cannot convert this network, or the network computes
@@ -90,7 +93,7 @@ def export_onnx(
     """
     if importlib.util.find_spec("jax2onnx") is None:
         raise ExportError("ONNX needs jax2onnx: pip install 'resnet-jax[onnx]'")
-    forward, images = _forward(model, image_shape, normalize)
+    forward, images = _forward(model, image_shape, normalize, views)
     traced = jax.make_jaxpr(forward)(images)
     _refuse_half_precision(traced)
     try:
@@ -107,7 +110,10 @@ def export_onnx(
 
 
 def _forward(
-    model: nnx.Module, image_shape: tuple[int, int, int], normalize: Normalization | None
+    model: nnx.Module,
+    image_shape: tuple[int, int, int],
+    normalize: Normalization | None,
+    views: Views,
 ) -> tuple[Callable[[jax.Array], jax.Array], jax.ShapeDtypeStruct]:
     """The network in evaluation as a function of images alone, and their shape with an open batch size."""
     graphdef, arrays = nnx.split(evaluation_view(model))
@@ -118,7 +124,7 @@ def _forward(
         if normalize is not None:
             mean, std = (255 * np.asarray(values, np.float32) for values in normalize)
             images = (images.astype(jnp.float32) - mean) / std
-        return nnx.merge(graphdef, weights)(images)
+        return mean_logits(nnx.merge(graphdef, weights), views(images))
 
     (batch,) = jax.export.symbolic_shape("batch")
     dtype = jnp.float32 if normalize is None else jnp.uint8

@@ -1,6 +1,7 @@
 """Several views of one image, crops or sizes, over which logits are averaged."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 
@@ -42,20 +43,15 @@ def rescaled(images: jax.Array, sizes: Sequence[int], method: str = "bilinear") 
     return views
 
 
-def mean_logits(
-    model: Callable[..., jax.Array],
-    views: Sequence[jax.Array],
-    survival_probability: jax.Array | None = None,
-) -> jax.Array:
+def mean_logits(model: Callable[[jax.Array], jax.Array], views: Sequence[jax.Array]) -> jax.Array:
     """Logits averaged over views of the same images, float32[batch, num_classes].
 
     Args:
         model: in eval mode.
         views: float[batch, height, width, channels] each, normalised.
-        survival_probability: as of `ResNet.features`.
     """
-    logits = [model(view, survival_probability=survival_probability) for view in views]
-    return sum(logits[1:], logits[0]) / len(logits)
+    first, *others = (model(view) for view in views)
+    return sum(others, first) / len(views)
 
 
 def ten_crop_logits(
@@ -64,8 +60,16 @@ def ten_crop_logits(
     size: int,
     survival_probability: jax.Array | None = None,
 ) -> jax.Array:
-    """`mean_logits` of `ten_crops`; the paper averages probabilities."""
-    return mean_logits(model, ten_crops(images, size), survival_probability)
+    """`mean_logits` of `ten_crops`; the paper averages probabilities.
+
+    Args:
+        model: in eval mode.
+        images: float[batch, height, width, channels], normalised.
+        size: of a crop, pixels.
+        survival_probability: as of `ResNet.features`.
+    """
+    answer = partial(model, survival_probability=survival_probability)
+    return mean_logits(answer, ten_crops(images, size))
 
 
 def multi_scale_logits(
@@ -75,5 +79,13 @@ def multi_scale_logits(
     method: str = "bilinear",
     survival_probability: jax.Array | None = None,
 ) -> jax.Array:
-    """`mean_logits` of `rescaled`: averaged over the positions and over several sizes."""
-    return mean_logits(model, rescaled(images, sizes, method), survival_probability)
+    """`mean_logits` of `rescaled`: averaged over the positions and over several sizes.
+
+    Args:
+        model: in eval mode.
+        images: float[batch, height, width, channels], normalised.
+        sizes, method: as of `rescaled`.
+        survival_probability: as of `ResNet.features`.
+    """
+    answer = partial(model, survival_probability=survival_probability)
+    return mean_logits(answer, rescaled(images, sizes, method))

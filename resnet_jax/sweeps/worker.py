@@ -10,7 +10,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
@@ -134,7 +134,8 @@ class Group:
         from resnet_jax.training.programs import Programs
         from resnet_jax.training.progress import Reporter
 
-        first = make_experiment(next(iter(runs.values())), starts=self._any_starts(runs))
+        starts, facts = self._any_starts(runs), self._stored_data(runs)
+        first = make_experiment(next(iter(runs.values())), starts=starts, facts=facts)
         programs = Programs(first)
         for run_id, config in runs.items():
             if self.stop.signal is not None:
@@ -168,8 +169,9 @@ class Group:
         from resnet_jax.training.loop import train
         from resnet_jax.training.progress import Reporter
 
-        starts = self._any_starts(runs)
-        first = make_experiment(next(iter(runs.values())), starts=starts, parallel=layout)
+        starts, facts = self._any_starts(runs), self._stored_data(runs)
+        config = next(iter(runs.values()))
+        first = make_experiment(config, starts=starts, parallel=layout, facts=facts)
         if isinstance(first.inputs, StreamInputs):
             self._in_turns(runs)
             return True
@@ -192,6 +194,11 @@ class Group:
             # XLA has no type for it: GPU and TPU say the first, CPU the second.
             return not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
         return True
+
+    def _stored_data(self, runs: Runs) -> dict[str, Any] | None:
+        """Facts about the data of the first run that resumes; None: all start."""
+        stored = (self.directory.run(run_id).stored_data() for run_id in runs)
+        return next((facts for facts in stored if facts is not None), None)
 
     def _any_starts(self, runs: Runs) -> bool:
         return not all(self.directory.run(run_id).has_checkpoint() for run_id in runs)

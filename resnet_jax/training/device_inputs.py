@@ -25,6 +25,8 @@ class DeviceInputs:
         parallel: where arrays go.
         eval_batch_size: a multiple of the devices.
         damaged: images that were left out.
+        measured: mean and standard deviation of each channel of the training images; None: they were
+            not needed.
     """
 
     placement = "replicated"
@@ -37,10 +39,12 @@ class DeviceInputs:
         parallel: Parallel,
         eval_batch_size: int,
         damaged: DamagedImages,
+        measured: Any = None,
     ) -> None:
         self.data, self.preprocessing, self.parallel = data, preprocessing, parallel
         self.eval_examples, self.eval_batch_size = eval_examples, eval_batch_size
         self.damaged = damaged
+        self.measured = measured
         self._windows: tuple[Any, Any] = (None, None)
 
     @cached_property

@@ -33,7 +33,8 @@ def evaluate_run(
     with contextlib.ExitStack() as stack:
         with together():
             checkpoints, step = stack.enter_context(open_checkpoint(run, which))
-            experiment = make_experiment(config, split)
+            facts = run.read_data()
+            experiment = make_experiment(config, split, facts=facts, evaluates=True)
         state, _ = checkpoints.restore(step, experiment.state_shapes())
     parallel = experiment.parallel
     placed = parallel.place([state]), parallel.stack([experiment.numbers])

@@ -2,6 +2,7 @@
 before anything is written or compiled."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +18,14 @@ from resnet_jax.data.examples import Source
 from resnet_jax.data.preprocessing import make_mixing
 from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
+from resnet_jax.training.data_changes import refuse_other_classes
 from resnet_jax.training.hyperparameters import hyperparameters, program_key
-from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs, ten_crop_size
+from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
 from resnet_jax.training.losses import make_loss
 from resnet_jax.training.model import check_model, model_builder
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.parallel import Parallel, make_parallel
+from resnet_jax.training.preparation import chosen, evaluated_image, stored
 from resnet_jax.training.pretrained import Pretrained, read_pretrained
 from resnet_jax.training.state import Network, TrainState, make_network, state_shapes
 from resnet_jax.training.tensorboard import check_installed
@@ -100,6 +103,8 @@ def make_experiment(
     eval_split: str | None = None,
     starts: bool = False,
     parallel: Parallel | None = None,
+    facts: Mapping[str, Any] | None = None,
+    evaluates: bool = False,
 ) -> Experiment:
     """Build all parts of the run that a config describes.
 
@@ -108,9 +113,12 @@ def make_experiment(
         eval_split: evaluate this split instead of the config's.
         starts: the run has no checkpoint, so `model.init_from` is read.
         parallel: instead of what the config's `parallel` section says.
+        facts: data.json of the run, which it was trained with; None: it starts.
+        evaluates: nothing is trained.
 
     Raises:
-        UserError: a choice that does not exist, or fields that contradict each other or the data.
+        UserError: a choice that does not exist, fields that contradict each other or the data, or
+            data with other classes than `facts`.
     """
     parallel = parallel or make_parallel(
         config.parallel.mode,
@@ -118,32 +126,44 @@ def make_experiment(
         config.parallel.num_devices,
         config.parallel.fsdp,
     )
-    _check_batch_size(config, parallel)
-    if config.log.tensorboard:
-        check_installed()
+    if not evaluates:
+        _check_batch_size(config, parallel)
+        if config.log.tensorboard:
+            check_installed()
     data = config.data
     source = open_source(data.name, data.data_dir, data.image_size)
     shape = cache.image_shape(source, data.image_size)
     _check_num_classes(config, source)
+    if facts is not None:
+        refuse_other_classes(source.name, facts["class_names"], source.class_names)
+        _refuse_other_shape(source.name, facts["image_shape"], shape)
     make_loss(config.train)
     global_statistics = config.parallel.batch_statistics == "global"
     axis_name = parallel.axis_name if global_statistics else None
     build = model_builder(config, source.num_classes, shape[-1], axis_name)
-    network = make_network(build, config.evaluate.scales, ten_crop_size(config))
+    network = make_network(build)
     model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
     check_model(config, model, shape)
     reads = starts and config.model.init_from is not None
     pretrained = read_pretrained(config.model.init_from, network) if reads else None
-    eval_split = eval_split or source.eval_split(data.eval_split)
-    inputs = make_inputs(config, source, parallel, eval_split)
+    if facts is not None:
+        preparation = stored(facts)
+    else:
+        of_weights = pretrained.preparation if pretrained else None
+        preparation = chosen(config, of_weights, shape[-1])
+    image = evaluated_image(config, preparation.interpolation)
+    network = replace(network, views=image.views)
+    eval_split = eval_split or (facts or {}).get("eval_split") or source.eval_split(data.eval_split)
+    inputs = make_inputs(config, source, parallel, eval_split, preparation, evaluates)
+
+    examples = facts["train_examples"] if facts is not None else inputs.data.num_examples
 
     def steps(field: str) -> float:
         section, name = field.split(".")
-        examples = inputs.data.num_examples
         return to_steps(field, config[section][name], examples, config.train.batch_size)
 
     total_steps = round(steps("train.duration"))
-    schedule = make_schedule(config, total_steps, inputs.data.num_examples)
+    schedule = make_schedule(config, total_steps, examples)
     return Experiment(
         config=config,
         source=source,
@@ -157,7 +177,7 @@ def make_experiment(
         evaluate_every=steps("evaluate.every"),
         checkpoint_every=steps("checkpoint.every"),
         log_every=steps("log.every"),
-        facts=_facts(config, source, inputs, eval_split),
+        facts=_facts(config, source, inputs, eval_split, preparation.interpolation),
         parameters=models.count_parameters(model),
         macs=models.count_macs(model, shape),
         pretrained=pretrained,
@@ -191,9 +211,18 @@ def _check_num_classes(config: ConfigDict, source: Source) -> None:
         )
 
 
-def _facts(config: ConfigDict, source: Source, inputs: Inputs, eval_split: str) -> dict[str, Any]:
+def _refuse_other_shape(name: str, before: Sequence[int], now: Sequence[int]) -> None:
+    if list(before) != list(now):
+        shapes = ["×".join(map(str, shape)) for shape in (now, before)]
+        problem = f"has images of {shapes[0]}, and the network was trained on {shapes[1]}"
+        raise UserError("data.name", name, problem, "give images like those of the training")
+
+
+def _facts(
+    config: ConfigDict, source: Source, inputs: Inputs, eval_split: str, interpolation: str
+) -> dict[str, Any]:
     preprocessing = inputs.preprocessing
-    return {
+    facts = {
         "name": source.name,
         "train_split": config.data.train_split,
         "eval_split": eval_split,
@@ -203,5 +232,9 @@ def _facts(config: ConfigDict, source: Source, inputs: Inputs, eval_split: str) 
         "image_shape": list(cache.image_shape(source, config.data.image_size)),
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
+        "interpolation": interpolation,
         "on_device": isinstance(inputs, DeviceInputs),
     }
+    if inputs.measured is not None:
+        facts["measured"] = dict(zip(("mean", "std"), map(list, inputs.measured), strict=True))
+    return facts

@@ -9,6 +9,7 @@ from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.export import ExportError, export_onnx, export_stablehlo
+from resnet_jax.training.preparation import evaluated_image, stored
 from resnet_jax.training.restore import restore_model
 from resnet_jax.training.run_directory import RunDirectory
 
@@ -48,8 +49,12 @@ def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw:
         write = partial(save_weights, model, path)
     else:
         normalize = (facts["mean"], facts["std"]) if raw else None
-        shape = tuple(facts["image_shape"])
-        write = partial(PROGRAMS[path.suffix], model, shape, path, normalize=normalize)
+        image = evaluated_image(config, stored(facts).interpolation)
+        height, width, channels = facts["image_shape"]
+        size = image.geometry.size
+        shape = (size or height, size or width, channels)
+        options = {"normalize": normalize, "views": image.views}
+        write = partial(PROGRAMS[path.suffix], model, shape, path, **options)
     try:
         write()
     except (ExportError, OSError) as error:

@@ -14,26 +14,51 @@ from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.examples import ArrayExamples, Examples, Source
 from resnet_jax.data.images import Geometry
 from resnet_jax.data.pipeline import DeviceData
-from resnet_jax.data.preprocessing import make_preprocessing
+from resnet_jax.data.preprocessing import Preprocessing, make_preprocessing
 from resnet_jax.data.stream import StreamData
 from resnet_jax.errors import UserError, choose
 from resnet_jax.training.device_inputs import DeviceInputs
 from resnet_jax.training.parallel import Parallel
+from resnet_jax.training.preparation import (
+    EvaluatedImage,
+    Preparation,
+    evaluated_image,
+    train_geometry,
+)
 from resnet_jax.training.stream_inputs import StreamInputs
 
 Inputs = DeviceInputs | StreamInputs
+# Mean and standard deviation of each channel.
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def make_inputs(config: ConfigDict, source: Source, parallel: Parallel, eval_split: str) -> Inputs:
+def make_inputs(
+    config: ConfigDict,
+    source: Source,
+    parallel: Parallel,
+    eval_split: str,
+    preparation: Preparation | None = None,
+    evaluates: bool = False,
+) -> Inputs:
     """The inputs of a config: on the device where both splits fit, else streamed.
 
+    Args:
+        config: the whole config.
+        source: its data set.
+        parallel: the devices.
+        eval_split: the split that is evaluated.
+        preparation: constants of the images; without a mean, that of the training images is taken.
+        evaluates: nothing is trained: the training split need not be there.
+
     Raises:
-        UserError: a split that does not exist or is empty, damaged images, or fields that contradict
+        UserError: a split that does not exist or is empty, corrupt images, or fields that contradict
             each other.
     """
     data = config.data
-    _check_evaluation(config)
-    train, evaluation = source.open(data.train_split), source.open(eval_split)
+    preparation = preparation or Preparation()
+    image = evaluated_image(config, preparation.interpolation)
+    evaluation = source.open(eval_split)
+    train = evaluation if evaluates else source.open(data.train_split)
     for split, examples in ((data.train_split, train), (eval_split, evaluation)):
         _check_not_empty(source, split, examples)
     height, width, _ = cache.image_shape(source, data.image_size)
@@ -42,9 +67,10 @@ def make_inputs(config: ConfigDict, source: Source, parallel: Parallel, eval_spl
         raise UserError("data.pad", data.pad, problem)
     devices = parallel.num_devices
     eval_batch_size = -(-config.evaluate.batch_size // devices) * devices
-    if _on_device(config, source, len(train), len(evaluation)):
-        return _device_inputs(config, source, parallel, eval_split, eval_batch_size)
-    return _stream_inputs(config, source, parallel, evaluation, eval_batch_size)
+    parts = (config, source, parallel, eval_split, preparation, image, eval_batch_size, evaluates)
+    if _on_device(config, source, image.geometry, len(train), len(evaluation)):
+        return _device_inputs(*parts)
+    return _stream_inputs(*parts)
 
 
 def _check_not_empty(source: Source, split: str, examples: Examples) -> None:
@@ -56,21 +82,17 @@ def _stream_inputs(
     config: ConfigDict,
     source: Source,
     parallel: Parallel,
-    evaluation: Examples,
+    eval_split: str,
+    preparation: Preparation,
+    image: EvaluatedImage,
     eval_batch_size: int,
+    evaluates: bool,
 ) -> StreamInputs:
     data, batch_size = config.data, config.train.batch_size
-    train = source.open(data.train_split)
-    directory = cache.cache_directory(data.cache_dir)
-    geometry = train_geometry(config)
-    mean, std = cache.statistics(
-        source,
-        data.train_split,
-        geometry,
-        train,
-        directory=directory,
-        num_threads=data.num_threads,
-    )
+    evaluation = source.open(eval_split)
+    train = evaluation if evaluates else source.open(data.train_split)
+    geometry = train_geometry(config, preparation.interpolation)
+    measured = None if evaluates else _measured(config, source, geometry, train)
     stream = StreamData(
         train,
         geometry,
@@ -82,22 +104,30 @@ def _stream_inputs(
         positions=range(batch_size)[parallel.share(batch_size)],
         max_damaged=data.max_bad_examples,
     )
-    reading = {
-        "geometry": eval_geometry(config, streams=True),
-        "num_threads": data.num_threads,
-    }
-    preprocessing = make_preprocessing(config, mean, std)
-    damaged = DamagedImages(data.max_bad_examples)
+    reading = {"geometry": image.geometry, "num_threads": data.num_threads}
     return StreamInputs(
-        stream, evaluation, preprocessing, parallel, eval_batch_size, reading, damaged
+        stream,
+        evaluation,
+        _preprocessing(config, preparation, measured),
+        parallel,
+        eval_batch_size,
+        reading,
+        DamagedImages(data.max_bad_examples),
+        measured,
     )
 
 
 def _device_inputs(
-    config: ConfigDict, source: Source, parallel: Parallel, eval_split: str, eval_batch_size: int
+    config: ConfigDict,
+    source: Source,
+    parallel: Parallel,
+    eval_split: str,
+    preparation: Preparation,
+    image: EvaluatedImage,
+    eval_batch_size: int,
+    evaluates: bool,
 ) -> DeviceInputs:
     data = config.data
-    directory = cache.cache_directory(data.cache_dir)
     damaged = DamagedImages(data.max_bad_examples)
 
     def decoded(split: str, geometry: Geometry) -> ArrayExamples:
@@ -105,73 +135,55 @@ def _device_inputs(
             source,
             split,
             geometry,
-            directory=directory,
+            directory=cache.cache_directory(data.cache_dir),
             num_threads=data.num_threads,
             damaged=damaged,
         )
         _check_not_empty(source, split, examples)
         return examples
 
-    geometry = train_geometry(config)
-    train = decoded(data.train_split, geometry)
-    evaluation = decoded(eval_split, eval_geometry(config, streams=False))
-    mean, std = cache.statistics(source, data.train_split, geometry, train, directory=directory)
+    geometry = train_geometry(config, preparation.interpolation)
+    evaluation = decoded(eval_split, image.geometry)
+    train = evaluation if evaluates else decoded(data.train_split, geometry)
+    measured = None if evaluates else _measured(config, source, geometry, train)
     split = DeviceData(
         train,
         batch_size=config.train.batch_size,
         steps_per_call=config.train.steps_per_call,
         repeats=data.repeats,
     )
-    preprocessing = make_preprocessing(config, mean, std)
-    return DeviceInputs(split, evaluation, preprocessing, parallel, eval_batch_size, damaged)
+    preprocessing = _preprocessing(config, preparation, measured)
+    return DeviceInputs(
+        split, evaluation, preprocessing, parallel, eval_batch_size, damaged, measured
+    )
 
 
-def _check_evaluation(config: ConfigDict) -> None:
-    evaluate, size = config.evaluate, config.evaluate.image_size or config.data.image_size
-    if evaluate.crops == 1:
-        return
-    if evaluate.scales:
-        raise UserError("evaluate.crops", evaluate.crops, "does not go with evaluate.scales")
-    if size is None:
-        problem = "evaluate.crops needs it"
-        raise UserError("evaluate.image_size", None, problem, "set the size of a crop in pixels")
-    if eval_geometry(config, streams=False).size == size:
-        problem = "leaves evaluate.crops one place to cut from"
-        fraction = evaluate.crop_fraction or config.data.crop_fraction
-        raise UserError("evaluate.crop_fraction", fraction, problem, "set it to 0.875, say")
-
-
-def ten_crop_size(config: ConfigDict) -> int | None:
-    """Size in pixels of the ten crops of an evaluation; None: it has none."""
-    size = config.evaluate.image_size or config.data.image_size
-    return size if config.evaluate.crops > 1 else None
-
-
-def train_geometry(config: ConfigDict) -> Geometry:
-    """Geometry of training images, where crops are not random."""
+def _measured(
+    config: ConfigDict, source: Source, geometry: Geometry, train: Examples
+) -> Statistics:
     data = config.data
-    return Geometry(data.image_size, data.crop_fraction, data.interpolation or "bilinear")
+    directory = cache.cache_directory(data.cache_dir)
+    threads = data.num_threads
+    return cache.statistics(
+        source, data.train_split, geometry, train, directory=directory, num_threads=threads
+    )
 
 
-def eval_geometry(config: ConfigDict, streams: bool) -> Geometry:
-    """Geometry of the images that evaluation reads.
-
-    For ten crops that is the square which they are cut from, the whole resized image.
-    """
-    evaluate, data = config.evaluate, config.data
-    size = evaluate.image_size or data.image_size
-    if streams and evaluate.scales and evaluate.image_size is None:
-        size = max(evaluate.scales)
-    fraction = evaluate.crop_fraction or data.crop_fraction
-    if evaluate.crops > 1:
-        size, fraction = round(size / fraction), 1.0
-    return Geometry(size, fraction, train_geometry(config).interpolation)
+def _preprocessing(
+    config: ConfigDict, preparation: Preparation, measured: Statistics | None
+) -> Preprocessing:
+    if preparation.mean is not None and preparation.std is not None:
+        return make_preprocessing(config, preparation.mean, preparation.std)
+    assert measured is not None, "an evaluation has the constants of its run"
+    return make_preprocessing(config, *measured)
 
 
-def _on_device(config: ConfigDict, source: Source, num_train: int, num_eval: int) -> bool:
+def _on_device(
+    config: ConfigDict, source: Source, evaluated: Geometry, num_train: int, num_eval: int
+) -> bool:
     data = config.data
     of_train = cache.image_shape(source, data.image_size)
-    of_eval = cache.image_shape(source, eval_geometry(config, streams=False).size)
+    of_eval = cache.image_shape(source, evaluated.size)
     num_bytes = num_train * math.prod(of_train) + num_eval * math.prod(of_eval)
     placements = {
         "auto": num_bytes <= data.max_device_bytes and not data.random_resized_crop,

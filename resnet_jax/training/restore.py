@@ -13,6 +13,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.model import model_builder
 from resnet_jax.training.optimizer import make_optimizer
+from resnet_jax.training.preparation import evaluated_image, stored
 from resnet_jax.training.pretrained import read_pretrained
 from resnet_jax.training.run_directory import RunDirectory, evaluations
 from resnet_jax.training.state import Network, initial_state, make_network, state_shapes
@@ -79,7 +80,8 @@ def restore_model(
 def network_of(config: ConfigDict, facts: Mapping[str, Any]) -> Network:
     """The network of a config for data with these facts (`RunDirectory.read_data`)."""
     channels = facts["image_shape"][-1]
-    return make_network(model_builder(config, len(facts["class_names"]), channels))
+    image = evaluated_image(config, stored(facts).interpolation)
+    return make_network(model_builder(config, len(facts["class_names"]), channels), image.views)
 
 
 def network_at_start(config: ConfigDict, network: Network) -> models.ResNet:

@@ -97,7 +97,8 @@ class Network:
     ) -> jax.Array:
         """Logits float32[batch, classes] by running statistics."""
         model = nnx.merge(self.eval_graph, params, batch_stats)
-        return mean_logits(model, self.views(images), survival_probability)
+        answer = partial(model, survival_probability=survival_probability)
+        return mean_logits(answer, self.views(images))
 
 
 def make_network(build: Callable[[nnx.Rngs], Any], views: Views = one_view) -> Network:

@@ -28,6 +28,8 @@ class StreamInputs:
         eval_batch_size: a multiple of the devices.
         eval_reading: further arguments of `host_eval_batches`.
         damaged: counts damaged images of both splits.
+        measured: mean and standard deviation of each channel of the training images; None: they were
+            not needed.
     """
 
     placement = "split"
@@ -41,10 +43,12 @@ class StreamInputs:
         eval_batch_size: int,
         eval_reading: Mapping[str, Any],
         damaged: DamagedImages,
+        measured: Any = None,
     ) -> None:
         self.data, self.preprocessing, self.parallel = data, preprocessing, parallel
         self.eval_examples, self.eval_batch_size = eval_examples, eval_batch_size
         self.damaged, self._eval_reading = damaged, eval_reading
+        self.measured = measured
         self._waits: list[float] = []
         self._next: tuple[Any, ...] = ()
         self._batches: Any = None

@@ -11,30 +11,35 @@ from resnet_jax.data.preprocessing import make_preprocessing
 from resnet_jax.data.stream import StreamData
 from resnet_jax.errors import UserError
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.inputs import eval_geometry
 from resnet_jax.training.parallel import make_parallel
+from resnet_jax.training.preparation import evaluated_image
 from resnet_jax.training.stream_inputs import StreamInputs
 
 
 @pytest.mark.parametrize(
-    ("fields", "streamed", "kept"),
+    ("fields", "size", "fraction", "views"),
     [
-        ({}, (64, 0.8), (64, 0.8)),
-        ({"evaluate.image_size": 80}, (80, 0.8), (80, 0.8)),
-        ({"evaluate.crop_fraction": 1.0}, (64, 1.0), (64, 1.0)),
-        ({"evaluate.scales": (48, 96)}, (96, 0.8), (64, 0.8)),
-        ({"evaluate.scales": (48, 96), "evaluate.image_size": 72}, (72, 0.8), (72, 0.8)),
-        ({"evaluate.crops": 10}, (80, 1.0), (80, 1.0)),
-        ({"evaluate.crops": 10, "evaluate.image_size": 40}, (50, 1.0), (50, 1.0)),
+        ({}, 64, 0.8, [64]),
+        ({"evaluate.image_size": 80}, 80, 0.8, [80]),
+        ({"evaluate.crop_fraction": 1.0}, 64, 1.0, [64]),
+        ({"evaluate.scales": (48, 96)}, 96, 0.8, [48, 96]),
+        ({"evaluate.scales": (48, 96), "evaluate.image_size": 72}, 72, 0.8, [48, 96]),
+        ({"evaluate.scales": (5,), "data.image_size": None}, None, 0.8, [5]),
+        ({"evaluate.crops": 10}, 80, 1.0, [64] * 10),
+        ({"evaluate.crops": 10, "evaluate.image_size": 40}, 50, 1.0, [40] * 10),
     ],
 )
-def test_geometry_of_evaluation(small_config, fields, streamed, kept):
+def test_geometry_of_evaluation(small_config, fields, size, fraction, views):
+    """What is read, and the sides of the views over which logits are averaged."""
     small_config.data.image_size, small_config.data.crop_fraction = 64, 0.8
     for name, value in fields.items():
         section, field = name.split(".")
         small_config[section][field] = value
-    assert eval_geometry(small_config, streams=True) == Geometry(*streamed)
-    assert eval_geometry(small_config, streams=False) == Geometry(*kept)
+    image = evaluated_image(small_config, "bicubic")
+    assert image.geometry == Geometry(size, fraction, "bicubic")
+    side = size or 8
+    found = image.views(np.zeros((2, side, side, 3), np.float32))
+    assert [view.shape for view in found] == [(2, view, view, 3) for view in views]
 
 
 @pytest.mark.parametrize(
