@@ -1,12 +1,8 @@
 """Examples in batches of one shape, for compiled loops."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from resnet_jax.training.losses import cross_entropy
 
@@ -44,26 +40,3 @@ def summed_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     losses = cross_entropy(logits, jnp.maximum(labels, 0))
     return jnp.where(labels >= 0, losses, 0).sum()
-
-
-def mean_over_views(function: Callable[[jax.Array], Any], views: Sequence[jax.Array]) -> Any:
-    """The mean of what a function returns for several views of the same images.
-
-    Args:
-        function: from float[batch, height, width, channels] to a pytree of float arrays.
-        views: crops or sizes, as evaluation averages over (`EvaluatedImage.views`).
-    """
-    first, *others = views
-    total = function(first)
-    if not others:
-        return total
-    if {view.shape for view in others} == {first.shape}:
-        # One loop compiles the function once for all crops.
-        def add(total: Any, view: jax.Array) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, function(view)), None
-
-        total, _ = lax.scan(add, total, jnp.stack(others))
-    else:
-        for view in others:
-            total = jax.tree.map(jnp.add, total, function(view))
-    return jax.tree.map(lambda leaf: leaf / len(views), total)

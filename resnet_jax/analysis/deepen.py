@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.analysis.batches import in_batches, mean_over_views
+from resnet_jax.analysis.batches import in_batches
 from resnet_jax.analysis.chain import Chain, last_of_stages, split_chain
 from resnet_jax.analysis.identity import Moments, identity_values
 from resnet_jax.analysis.items import over_items
@@ -24,7 +24,7 @@ from resnet_jax.errors import UserError, told_of
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.arrays import read_arrays, write_arrays
 from resnet_jax.interop.files import write_atomically
-from resnet_jax.models import ResNet, Views, one_view
+from resnet_jax.models import ResNet, Views, mean_over_views, one_view
 from resnet_jax.models.shortcuts import DropoutShortcut
 from resnet_jax.training.restore import network_at_start, network_of
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from resnet_jax.analysis.batches import in_batches, mean_over_views, summed_loss
+from resnet_jax.analysis.batches import in_batches, summed_loss
 from resnet_jax.analysis.chain import batch_statistics_view, split_chain
 from resnet_jax.analysis.directions import (
     Weights,
@@ -31,7 +31,7 @@ from resnet_jax.analysis.plots.landscape import (
 from resnet_jax.analysis.request import Answer, Named, Request, drawn
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.errors import UserError, told_of
-from resnet_jax.models import ResNet, Views, one_view
+from resnet_jax.models import ResNet, Views, mean_over_views, one_view
 from resnet_jax.training.state import pure_arrays
 
 # Room around the course of training, as a share of its extent.

@@ -17,14 +17,14 @@ import numpy as np
 from jax import lax
 from scipy.stats import kendalltau
 
-from resnet_jax.analysis.batches import BATCH_SIZE, in_batches, mean_over_views
+from resnet_jax.analysis.batches import BATCH_SIZE, in_batches
 from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots import lesion as plots
 from resnet_jax.analysis.request import Answer, Named, Request, drawn
 from resnet_jax.analysis.subject import Subject
 from resnet_jax.errors import UserError
-from resnet_jax.models import ResNet, Views, one_view
+from resnet_jax.models import ResNet, Views, mean_over_views, one_view
 
 ERROR = "share of examples"
 SEVERAL = 5

@@ -26,7 +26,7 @@ from jax.extend import core
 
 from resnet_jax.interop.files import write_atomically
 from resnet_jax.interop.replay import replay
-from resnet_jax.models import Views, evaluation_view, mean_logits, one_view
+from resnet_jax.models import Views, evaluation_view, mean_over_views, one_view
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # The oldest that has every operator in the form that jax2onnx writes.
@@ -124,7 +124,7 @@ def _forward(
         if normalize is not None:
             mean, std = (255 * np.asarray(values, np.float32) for values in normalize)
             images = (images.astype(jnp.float32) - mean) / std
-        return mean_logits(nnx.merge(graphdef, weights), views(images))
+        return mean_over_views(nnx.merge(graphdef, weights), views(images))
 
     (batch,) = jax.export.symbolic_shape("batch")
     dtype = jnp.float32 if normalize is None else jnp.uint8

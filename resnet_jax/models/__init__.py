@@ -23,7 +23,7 @@ from resnet_jax.models.stochastic import Dropout, StochasticDepth
 from resnet_jax.models.summary import Part, summarize
 from resnet_jax.models.views import (
     Views,
-    mean_logits,
+    mean_over_views,
     multi_scale_logits,
     one_view,
     rescaled,
@@ -64,7 +64,7 @@ __all__ = [
     "freeze",
     "initialise",
     "loop_safe_convolution",
-    "mean_logits",
+    "mean_over_views",
     "multi_scale_logits",
     "one_view",
     "rescaled",

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 
 Views = Callable[[jax.Array], list[jax.Array]]
 
@@ -43,15 +46,27 @@ def rescaled(images: jax.Array, sizes: Sequence[int], method: str = "bilinear") 
     return views
 
 
-def mean_logits(model: Callable[[jax.Array], jax.Array], views: Sequence[jax.Array]) -> jax.Array:
-    """Logits averaged over views of the same images, float32[batch, num_classes].
+def mean_over_views(function: Callable[[jax.Array], Any], views: Sequence[jax.Array]) -> Any:
+    """The mean of what a function returns for several views of the same images.
 
     Args:
-        model: in eval mode.
-        views: float[batch, height, width, channels] each, normalised.
+        function: from float[batch, height, width, channels] to a pytree of float arrays.
+        views: crops or sizes, as evaluation averages over.
     """
-    first, *others = (model(view) for view in views)
-    return sum(others, first) / len(views)
+    first, *others = views
+    total = function(first)
+    if not others:
+        return total
+    if {view.shape for view in others} == {first.shape}:
+        # One loop compiles the function once for all crops.
+        def add(total: Any, view: jax.Array) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, function(view)), None
+
+        total, _ = lax.scan(add, total, jnp.stack(others))
+    else:
+        for view in others:
+            total = jax.tree.map(jnp.add, total, function(view))
+    return jax.tree.map(lambda leaf: leaf / len(views), total)
 
 
 def ten_crop_logits(
@@ -60,7 +75,7 @@ def ten_crop_logits(
     size: int,
     survival_probability: jax.Array | None = None,
 ) -> jax.Array:
-    """`mean_logits` of `ten_crops`; the paper averages probabilities.
+    """`mean_over_views` of `ten_crops`; the paper averages probabilities.
 
     Args:
         model: in eval mode.
@@ -69,7 +84,7 @@ def ten_crop_logits(
         survival_probability: as of `ResNet.features`.
     """
     answer = partial(model, survival_probability=survival_probability)
-    return mean_logits(answer, ten_crops(images, size))
+    return mean_over_views(answer, ten_crops(images, size))
 
 
 def multi_scale_logits(
@@ -79,7 +94,7 @@ def multi_scale_logits(
     method: str = "bilinear",
     survival_probability: jax.Array | None = None,
 ) -> jax.Array:
-    """`mean_logits` of `rescaled`: averaged over the positions and over several sizes.
+    """`mean_over_views` of `rescaled`: averaged over the positions and over several sizes.
 
     Args:
         model: in eval mode.
@@ -88,4 +103,4 @@ def multi_scale_logits(
         survival_probability: as of `ResNet.features`.
     """
     answer = partial(model, survival_probability=survival_probability)
-    return mean_logits(answer, rescaled(images, sizes, method))
+    return mean_over_views(answer, rescaled(images, sizes, method))

@@ -53,8 +53,8 @@ def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw:
         height, width, channels = facts["image_shape"]
         size = image.geometry.size
         shape = (size or height, size or width, channels)
-        options = {"normalize": normalize, "views": image.views}
-        write = partial(PROGRAMS[path.suffix], model, shape, path, **options)
+        program = PROGRAMS[path.suffix]
+        write = partial(program, model, shape, path, normalize=normalize, views=image.views)
     try:
         write()
     except (ExportError, OSError) as error:

@@ -15,7 +15,7 @@ from resnet_jax.models import (
     Views,
     compile_for_initialisation,
     evaluation_view,
-    mean_logits,
+    mean_over_views,
     one_view,
     training_view,
 )
@@ -98,7 +98,7 @@ class Network:
         """Logits float32[batch, classes] by running statistics."""
         model = nnx.merge(self.eval_graph, params, batch_stats)
         answer = partial(model, survival_probability=survival_probability)
-        return mean_logits(answer, self.views(images))
+        return mean_over_views(answer, self.views(images))
 
 
 def make_network(build: Callable[[nnx.Rngs], Any], views: Views = one_view) -> Network:
