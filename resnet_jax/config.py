@@ -132,6 +132,13 @@ SCHEMA: dict[str, Any] = {
             "weights to start from: a .pth or .safetensors file, or hf://OWNER/NAME",
             optional=True,
         ),
+        "init_entry": Field(
+            "str",
+            None,
+            "of a checkpoint with several state dicts, the one to take: state_dict, model_ema; None: "
+            "averaged weights first",
+            optional=True,
+        ),
         "freeze": Field("strs", (), "parts that stay as they are, statistics too: 'stem, stage1'"),
         "scan_blocks": Field(
             "bool",

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from resnet_jax.interop.preprocessing import Preprocessing
+from resnet_jax.wording import first_few
+
 
 class Missing(NamedTuple):
     """An array of ours that the file lacks; `theirs` is empty if its naming has no such part."""
@@ -32,6 +35,8 @@ class Mismatch(NamedTuple):
 class WeightsError(ValueError):
     """Weights that cannot be read or that do not fit the model.
 
+    The message counts what does not fit and names the first few; the attributes have all.
+
     Attributes:
         missing: arrays of the model that the weights lack.
         unexpected: names in the weights that the model has no place for.
@@ -58,6 +63,10 @@ class LoadReport:
 
     Attributes:
         naming: the one recognised, a key of `namings.NAMINGS`.
+        entry: of a checkpoint with several state dicts, or with one in a wrapper, the one that was
+            taken: `state_dict_ema`, `model.ema`; None: the file or mapping is the state dict itself.
+        other_entries: the others, which were not taken.
+        preprocessing: of the images that the weights were trained on; None: unknown.
         loaded: our names of the arrays that were set.
         missing, unexpected, misshaped: left out, with `strict=False`.
         skipped: left out by `skip`: our names, and others in the weights.
@@ -72,14 +81,28 @@ class LoadReport:
     misshaped: tuple[Mismatch, ...] = ()
     skipped: tuple[str, ...] = ()
     other_classes: int | None = None
+    entry: str | None = None
+    other_entries: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
     def __str__(self) -> str:
         head = [f"{len(self.loaded)} arrays in {self.naming} naming"]
+        if self.entry is not None:
+            head.append(f"  entry: {describe_entry(self.entry, self.other_entries)}")
+        if self.preprocessing is not None:
+            head.append(f"  preprocessing: {self.preprocessing}")
         if self.other_classes is not None:
             head.append(f"  not loaded: the classifier, of {self.other_classes} classes")
         names = ("missing", "unexpected", "misshaped", "skipped")
         return "\n".join([*head, *_lines({name: getattr(self, name) for name in names})])
 
 
+def describe_entry(entry: str, others: Sequence[str]) -> str:
+    """Which entry of a checkpoint was taken, and which others it has."""
+    return entry + (f" (not taken: {', '.join(others)})" if others else "")
+
+
 def _lines(lists: Mapping[str, Sequence[object]]) -> list[str]:
-    return [f"  {title}: {item}" for title, items in lists.items() for item in items]
+    return [
+        f"  {len(items):,} {title}: {first_few(items)}" for title, items in lists.items() if items
+    ]

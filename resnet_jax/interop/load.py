@@ -10,9 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.interop.arrays import from_torch, shapes, torch_shape, write_arrays
-from resnet_jax.interop.errors import LoadReport, Mismatch, Missing, WeightsError
+from resnet_jax.interop.errors import (
+    LoadReport,
+    Mismatch,
+    Missing,
+    WeightsError,
+    describe_entry,
+)
 from resnet_jax.interop.namings import Names, bare_name, kinds, recognise
-from resnet_jax.interop.sources import read
+from resnet_jax.interop.preprocessing import Preprocessing, usual_preprocessing
+from resnet_jax.interop.sources import StateDict, read
 from resnet_jax.models import ResNet
 
 _HEAD = ("head.kernel", "head.bias")
@@ -25,6 +32,7 @@ def load_weights(
     *,
     strict: bool = True,
     skip: Iterable[str] = (),
+    entry: str | None = None,
 ) -> LoadReport:
     """Set parameters and batch statistics of a network from a state dict of PyTorch code.
 
@@ -37,6 +45,8 @@ def load_weights(
         source: path, hub name or mapping, see `sources.read`. Any float type becomes the model's.
         strict: everything must fit; else what fits is loaded.
         skip: globs on names of either side (`head.*`, `fc.*`), which are not loaded.
+        entry: which state dict of a checkpoint that has several: `state_dict`, `model_ema`. None: averaged
+            weights first, as in timm; the report says which was taken and which others there are.
 
     Returns:
         What was loaded, and what was not.
@@ -47,7 +57,7 @@ def load_weights(
             matches nothing.
         FileNotFoundError, ImportError: see `sources.read`.
     """
-    values, report = fit_weights(model, source, strict=strict, skip=skip)
+    values, report = fit_weights(model, source, strict=strict, skip=skip, entry=entry)
     write_arrays(model, values)
     return report
 
@@ -58,13 +68,17 @@ def fit_weights(
     *,
     strict: bool = True,
     skip: Iterable[str] = (),
+    entry: str | None = None,
 ) -> tuple[dict[str, np.ndarray], LoadReport]:
     """What `load_weights` would set; the network stays as it is and may be abstract (`nnx.eval_shape`).
 
     Returns:
         Our dotted name in the unrolled layout → array, for `arrays.write_arrays`; and the report.
     """
-    weights = {n: w for n, w in read(source).items() if not n.endswith("num_batches_tracked")}
+    state = read(source, entry)
+    entry, other_entries = state.entry, state.other_entries
+    counters = ("num_batches_tracked", "n_averaged")
+    weights = {n: w for n, w in state.weights.items() if not n.endswith(counters)}
     targets = shapes(model)
     in_file = {bare_name(name): name for name, w in weights.items() if isinstance(w, np.ndarray)}
     naming, names = recognise(targets, kinds(model), in_file)
@@ -78,19 +92,29 @@ def fit_weights(
     other_classes = _other_classes(arrays, targets)
     ignored = skipped | set(_HEAD if other_classes is not None else ())
     left_out = _left_out(targets, names, matched, weights, arrays, ignored)
+    taken = "" if entry is None else f", entry {describe_entry(entry, other_entries)},"
     values = {o: a for o, a in arrays.items() if o not in ignored and a.shape == targets[o].shape}
     if strict and any(left_out.values()):
-        raise WeightsError(f"weights in {naming} naming do not fit the model:", **left_out)
+        raise WeightsError(f"weights in {naming} naming{taken} do not fit the model:", **left_out)
     if not values:
-        raise WeightsError("no array of the weights fits the model:", **left_out)
+        raise WeightsError(f"no array of the weights{taken} fits the model:", **left_out)
     report = LoadReport(
         naming,
         tuple(values),
         skipped=tuple(sorted(skipped.difference(matched.values()))),
         other_classes=other_classes,
+        entry=entry,
+        other_entries=other_entries,
+        preprocessing=_preprocessing(state, naming, model),
         **left_out,
     )
     return values, report
+
+
+def _preprocessing(state: StateDict, naming: str, model: ResNet) -> Preprocessing | None:
+    if state.preprocessing is not None or state.is_ours:
+        return state.preprocessing
+    return usual_preprocessing(naming, model)
 
 
 def _match(names: Names, in_file: Mapping[str, str]) -> dict[str, str]:

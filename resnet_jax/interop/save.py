@@ -13,6 +13,8 @@ from resnet_jax.interop.namings import (
     kinds,
     their_names,
 )
+from resnet_jax.interop.preprocessing import Preprocessing, to_text
+from resnet_jax.interop.sources import PREPROCESSING
 from resnet_jax.models import ResNet
 
 
@@ -46,7 +48,12 @@ def torch_state(model: ResNet, naming: str | None = None) -> dict[str, np.ndarra
     return state
 
 
-def save_weights(model: ResNet, path: str | Path, naming: str | None = None) -> None:
+def save_weights(
+    model: ResNet,
+    path: str | Path,
+    naming: str | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> None:
     """Write a network to a safetensors file that PyTorch code loads; `load_weights` is the inverse.
 
     torch's `load_state_dict` accepts it with `strict=True` in the network of the same architecture.
@@ -55,6 +62,8 @@ def save_weights(model: ResNet, path: str | Path, naming: str | None = None) -> 
 
     Args:
         model, naming: see `torch_state`.
+        preprocessing: of the images that the network was trained on, for the metadata of the file;
+            `load_weights` reports it. None: unknown.
         path: ends with `.safetensors`; an existing file is replaced at once or not at all.
 
     Raises:
@@ -66,6 +75,7 @@ def save_weights(model: ResNet, path: str | Path, naming: str | None = None) -> 
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: must end with .safetensors")
     # transformers refuses files that do not say which framework they are of.
-    content = save(torch_state(model, naming), metadata={"format": "pt"})
+    metadata = {"format": "pt", PREPROCESSING: to_text(preprocessing)}
+    content = save(torch_state(model, naming), metadata=metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)

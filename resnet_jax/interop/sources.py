@@ -1,42 +1,75 @@
 """Where state dicts come from: files, the Hugging Face hub, mappings. No code in a file is ever run."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from resnet_jax.interop import hub
+from resnet_jax.interop.entries import TOP, choose_entry
 from resnet_jax.interop.errors import WeightsError
+from resnet_jax.interop.preprocessing import Preprocessing, from_text
 
 _PICKLES = (".pth", ".th", ".pt", ".bin", ".tar")
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
-_HUB_FILE = "model.safetensors"
+SAFETENSORS = ".safetensors"
+# Key in the metadata of the safetensors files that we write.
+PREPROCESSING = "preprocessing"
 
 
-def read(source: Any) -> dict[str, Any]:
+class StateDict(NamedTuple):
+    """The weights of a source.
+
+    Attributes:
+        weights: name → NumPy array of any float type; entries that are no arrays stay as they are.
+        entry, other_entries: as of `LoadReport`.
+        preprocessing: of the images they were trained on, where the source says it.
+        is_ours: `save_weights` wrote the file, so what it does not say is unknown.
+    """
+
+    weights: dict[str, Any]
+    entry: str | None
+    other_entries: tuple[str, ...]
+    preprocessing: Preprocessing | None = None
+    is_ours: bool = False
+
+
+def read(source: Any, entry: str | None = None) -> StateDict:
     """A state dict.
 
     Args:
         source: path of a `.safetensors` file or of one that `torch.save` wrote (`.pth`, `.th`, `.pt`,
             `.bin`, `.tar`); `hf://owner/name` or `hf://owner/name@revision`; or a mapping from names to
-            arrays or tensors. One under a key such as `state_dict` or `model` is found.
-
-    Returns:
-        Name → NumPy array of any float type; entries that are no arrays stay as they are.
+            arrays or tensors, or to such mappings.
+        entry: which state dict of a checkpoint, e.g. `state_dict` or `model.ema`; None: averages
+            first, then the usual names (`entries.choose_entry`).
 
     Raises:
-        WeightsError: a file of another kind, a damaged one, or one that holds code.
+        WeightsError: a file of another kind, a corrupt one, one that holds code, or no such entry.
         FileNotFoundError: there is no such file.
         ImportError: torch or huggingface_hub is needed and not installed.
     """
-    if not isinstance(source, Mapping):
-        path = _from_hub(source) if str(source).startswith("hf://") else Path(source)
-        source = _read_file(path)
-    inner = next((source[key] for key in _WRAPPERS if isinstance(source.get(key), Mapping)), None)
-    if inner is not None:
-        return read(inner)
-    return {str(name): _as_numpy(value) for name, value in source.items()}
+    if isinstance(source, Mapping):
+        return _state_dict(source, entry)
+    on_hub = str(source).startswith("hf://")
+    path = hub.download(str(source)) if on_hub else Path(source)
+    content = _read_file(path)
+    try:
+        found = _state_dict(content, entry)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from None
+    if on_hub:
+        return found._replace(preprocessing=hub.stated_preprocessing(str(source)))
+    if path.suffix == SAFETENSORS:
+        stated, is_ours = _stated_in(path)
+        return found._replace(preprocessing=stated, is_ours=is_ours)
+    return found
+
+
+def _state_dict(content: Mapping[Any, Any], entry: str | None) -> StateDict:
+    taken, others = choose_entry(content, entry)
+    weights = {str(name): _as_numpy(value) for name, value in taken.weights.items()}
+    return StateDict(weights, None if taken.name == TOP and not others else taken.name, others)
 
 
 def _as_numpy(value: Any) -> Any:
@@ -52,11 +85,11 @@ def _as_numpy(value: Any) -> Any:
 def _read_file(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no file of weights: {path}")
-    if path.suffix == ".safetensors":
+    if path.suffix == SAFETENSORS:
         return _read_safetensors(path)
     if path.suffix in _PICKLES:
         return _read_pickle(path)
-    raise WeightsError(f"{path}: must end with .safetensors, {', '.join(_PICKLES)}")
+    raise WeightsError(f"{path}: must end with {SAFETENSORS}, {', '.join(_PICKLES)}")
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
@@ -70,6 +103,18 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         raise WeightsError(f"{path}: not a readable safetensors file: {error}") from error
 
 
+def _stated_in(path: Path) -> tuple[Preprocessing | None, bool]:
+    """What the metadata of a safetensors file say, and whether we wrote them."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        text = (file.metadata() or {}).get(PREPROCESSING)
+    try:
+        return (None, False) if text is None else (from_text(text), True)
+    except (ValueError, TypeError):
+        return None, False
+
+
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
         import torch
@@ -78,26 +123,10 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
         raise ImportError(message) from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged pickle can fail in any way.
+    # A corrupt pickle can fail in any way.
     except Exception as error:
-        message = f"{path}: refused, as it holds more than tensors, or is damaged: {error}"
+        message = f"{path}: refused, as it holds more than tensors, or is corrupt: {error}"
         raise WeightsError(message) from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, not a state dict")
     return content
-
-
-def _from_hub(url: str) -> Path:
-    match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@(.+))?", str(url))
-    if not match:
-        raise WeightsError(f"{url}: must be hf://owner/name or hf://owner/name@revision")
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
-    except ImportError as error:
-        raise ImportError(f"{url}: needs pip install 'resnet-jax[hub]'") from error
-    repository, revision = match.groups()
-    try:
-        return Path(hf_hub_download(repository, _HUB_FILE, revision=revision))
-    except (EntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise WeightsError(f"{url}: {_HUB_FILE} cannot be had: {error}") from error

@@ -148,6 +148,7 @@ class ResNet(nnx.Module):
             "antialias": antialias,
         }
 
+        self.in_channels = in_channels
         self.stem = pick("stem", stem, STEMS)(
             in_channels, widths[0], order, antialias=antialias, rngs=keys, **layers
         )

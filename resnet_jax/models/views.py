@@ -62,7 +62,7 @@ def mean_over_views(function: Callable[[jax.Array], Any], views: Sequence[jax.Ar
         def add(total: Any, view: jax.Array) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, total, function(view)), None
 
-        total, _ = lax.scan(add, total, jnp.stack(others))
+        total, _ = lax.scan(add, total, jnp.concatenate([view[None] for view in others]))
     else:
         for view in others:
             total = jax.tree.map(jnp.add, total, function(view))

@@ -145,11 +145,11 @@ def make_experiment(
     model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
     check_model(config, model, shape)
     reads = starts and config.model.init_from is not None
-    pretrained = read_pretrained(config.model.init_from, network) if reads else None
+    pretrained = read_pretrained(config.model, network) if reads else None
     if facts is not None:
         preparation = stored(facts)
     else:
-        of_weights = pretrained.preparation if pretrained else None
+        of_weights = pretrained.report.preprocessing if pretrained else None
         preparation = chosen(config, of_weights, shape[-1])
     image = evaluated_image(config, preparation.interpolation)
     network = replace(network, views=image.views)

@@ -9,6 +9,7 @@ from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.export import ExportError, export_onnx, export_stablehlo
+from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.training.preparation import evaluated_image, stored
 from resnet_jax.training.restore import restore_model
 from resnet_jax.training.run_directory import RunDirectory
@@ -46,7 +47,9 @@ def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw:
     facts = run.read_data()
     model, _ = restore_model(run, override(config, fields), which)
     if path.suffix == WEIGHTS:
-        write = partial(save_weights, model, path)
+        mean, std, interpolation = stored(facts)
+        preprocessing = Preprocessing(mean, std, interpolation)
+        write = partial(save_weights, model, path, preprocessing=preprocessing)
     else:
         normalize = (facts["mean"], facts["std"]) if raw else None
         image = evaluated_image(config, stored(facts).interpolation)

@@ -16,7 +16,7 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 def check_model(
     config: ConfigDict, model: models.ResNet, image_shape: tuple[int, int, int]
 ) -> None:
-    """Refuse a network that has nothing to train, or images of which its stem leaves nothing.
+    """Refuse fields that contradict each other, and images of which the stem leaves nothing.
 
     Args:
         config: the whole config.
@@ -28,6 +28,9 @@ def check_model(
     """
     if not models.count_parameters(model):
         raise UserError("model.freeze", config.model.freeze, "leaves nothing to train")
+    if config.model.init_entry is not None and config.model.init_from is None:
+        problem = "chooses within the file of model.init_from, which is None"
+        raise UserError("model.init_entry", config.model.init_entry, problem)
     smallest = model.stem.smallest_image
     sides = [("data.image_size", config.data.image_size, min(image_shape[:2]))]
     sides += [("evaluate.scales", scale, scale) for scale in config.evaluate.scales]
@@ -56,7 +59,7 @@ def model_builder(
         UserError: here or when it builds: a choice that does not exist or contradicts another.
     """
     fields = config.model.to_dict()
-    del fields["num_classes"], fields["init_from"]
+    del fields["num_classes"], fields["init_from"], fields["init_entry"]
     frozen = fields.pop("freeze")
     dtype = choose("model.dtype", fields.pop("dtype"), {name: name for name in DTYPES})
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.images import Geometry
 from resnet_jax.errors import UserError
+from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.models import one_view, rescaled, ten_crops
 
 DEFAULT_INTERPOLATION = "bilinear"
@@ -23,8 +24,8 @@ class Preparation(NamedTuple):
     """The constants.
 
     Attributes:
-        mean, std: one number a channel, for pixel values scaled to 0 to 1; None: measure those of the
-            training images.
+        mean, std: one number a channel, for pixel values from 0 to 1; None: those of the training
+            images are measured.
         interpolation: a key of `data.images.INTERPOLATIONS`.
     """
 
@@ -39,7 +40,7 @@ def stored(facts: Mapping[str, Any]) -> Preparation:
     return Preparation(tuple(facts["mean"]), tuple(facts["std"]), interpolation)
 
 
-def chosen(config: ConfigDict, of_weights: Preparation | None, channels: int) -> Preparation:
+def chosen(config: ConfigDict, of_weights: Preprocessing | None, channels: int) -> Preparation:
     """The constants of a run that starts.
 
     Args:
@@ -50,17 +51,20 @@ def chosen(config: ConfigDict, of_weights: Preparation | None, channels: int) ->
     Raises:
         UserError: another number of constants than channels, or one of mean and std without the other.
     """
-    data, of_weights = config.data, of_weights or Preparation()
-    interpolation = data.interpolation or of_weights.interpolation
+    data = config.data
+    interpolation = data.interpolation or (of_weights and of_weights.interpolation)
+    interpolation = interpolation or DEFAULT_INTERPOLATION
     mean, std = data.mean, data.std
     for name, value in (("data.mean", mean), ("data.std", std)):
         if value is None and (mean, std) != (None, None):
             raise UserError(name, None, "data.mean and data.std go together", "set both or none")
         if value is not None and len(value) != channels:
             raise UserError(name, tuple(value), f"the images have {channels} channels", "one each")
-    if mean is None:
-        return of_weights._replace(interpolation=interpolation)
-    return Preparation(tuple(map(float, mean)), tuple(map(float, std)), interpolation)
+    if mean is not None:
+        return Preparation(tuple(map(float, mean)), tuple(map(float, std)), interpolation)
+    if of_weights is not None and len(of_weights.mean) == channels:
+        return Preparation(of_weights.mean, of_weights.std, interpolation)
+    return Preparation(interpolation=interpolation)
 
 
 def train_geometry(config: ConfigDict, interpolation: str) -> Geometry:

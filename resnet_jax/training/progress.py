@@ -12,6 +12,7 @@ from rich.table import Table
 
 from resnet_jax import models
 from resnet_jax.config import default_config
+from resnet_jax.interop.errors import describe_entry
 from resnet_jax.training.experiment import Experiment
 
 REFRESH_SECONDS = 0.2
@@ -77,14 +78,16 @@ def describe(experiment: Experiment) -> dict[str, str]:
 def _special_rows(experiment: Experiment) -> dict[str, str]:
     """Rows for what few runs have: further choices, weights to start from, frozen parts."""
     model, defaults, rows = experiment.config.model, default_config().model, {}
-    shown = ("family", "depth", "shortcut", "dtype", "init_from", "freeze")
+    shown = ("family", "depth", "shortcut", "dtype", "init_from", "init_entry", "freeze")
     others = {n: v for n, v in model.items() if v != defaults[n] and n not in shown}
     if others:
         rows["with"] = ", ".join(f"{name} {value}" for name, value in others.items())
     if experiment.pretrained is not None:
-        classes = experiment.pretrained.other_classes
+        report = experiment.pretrained.report
+        classes, entry = report.other_classes, report.entry
+        which = f", entry {describe_entry(entry, report.other_entries)}" if entry else ""
         but = "" if classes is None else f", without its classifier of {classes} classes"
-        rows["starts from"] = model.init_from + but
+        rows["starts from"] = model.init_from + which + but
     if model.freeze:
         rows["frozen"] = ", ".join(model.freeze)
     return rows

@@ -92,5 +92,5 @@ def network_at_start(config: ConfigDict, network: Network) -> models.ResNet:
     """
     state = initial_state(network, optax.identity(), config.seed, with_ema=False)
     if config.model.init_from is not None:
-        state = read_pretrained(config.model.init_from, network).into(state, network)
+        state = read_pretrained(config.model, network).into(state, network)
     return nnx.merge(network.eval_graph, state.params, state.batch_stats)
