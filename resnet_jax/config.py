@@ -129,14 +129,14 @@ SCHEMA: dict[str, Any] = {
         "init_from": Field(
             "str",
             None,
-            "weights to start from: a .pth or .safetensors file, or hf://OWNER/NAME",
+            "weights to start from: a run directory, a .pth or .safetensors file, or hf://OWNER/NAME",
             optional=True,
         ),
         "init_entry": Field(
             "str",
             None,
-            "of a checkpoint with several state dicts, the one to take: state_dict, model_ema; None: "
-            "averaged weights first",
+            "of a file with several state dicts, the one to take: state_dict, model_ema; of a run, the "
+            "checkpoint; None: averaged weights first, and the latest",
             optional=True,
         ),
         "freeze": Field("strs", (), "parts that stay as they are, statistics too: 'stem, stage1'"),

@@ -24,9 +24,10 @@ from resnet_jax.errors import UserError, told_of
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.arrays import read_arrays, write_arrays
 from resnet_jax.interop.files import write_atomically
+from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.models import ResNet, Views, mean_over_views, one_view
 from resnet_jax.models.shortcuts import DropoutShortcut
-from resnet_jax.training.restore import network_at_start, network_of
+from resnet_jax.training.run_model import model_at_start
 
 CONFIG = '''"""{title}. Written by `analyze deepen`.
 
@@ -163,7 +164,7 @@ def _deepened(
     """The deeper network, numbers that compare the two, and `logit_difference`."""
     seeded = override(config, {"seed": seed})
     with told_of("--depth", instead_of="model.depth"):
-        deeper = network_at_start(seeded, network_of(seeded, subject.data))
+        deeper = model_at_start(seeded, subject.data)
     images, views = examples.images, subject.evaluated_image.views
     old, moments = run_network(subject.model, images, f"{subject.name}: shallow", views)
     same_in_training = deepen(subject.model, deeper, moments)
@@ -183,7 +184,9 @@ def _write(model: ResNet, config: ConfigDict, subject: Subject, out: Path) -> li
     title = f"{subject.name} at step {subject.step} in {config.model.depth} layers"
     weights, path = out / "deepened.safetensors", out / "deepened.py"
     try:
-        save_weights(model, weights)
+        mean, std = tuple(subject.data["mean"]), tuple(subject.data["std"])
+        interpolation = subject.evaluated_image.geometry.interpolation
+        save_weights(model, weights, preprocessing=Preprocessing(mean, std, interpolation))
         write_atomically(path, config_text(config, title, path).encode())
     except OSError as error:
         problem = f"cannot be written ({error.strerror or error})"

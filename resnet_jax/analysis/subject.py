@@ -25,8 +25,8 @@ from resnet_jax.training.preparation import (
     one_view_image,
     stored,
 )
-from resnet_jax.training.restore import network_at_start, network_of, restore_model
 from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.run_model import model_at_start, restore_model
 
 
 class Examples(NamedTuple):
@@ -166,7 +166,7 @@ def open_config(path: str, overrides: Mapping[str, Any]) -> Subject:
     """
     config = override(load_config(path), overrides)
     data = make_experiment(config, starts=True).facts
-    model = network_at_start(config, network_of(config, data))
+    model = model_at_start(config, data)
     return Subject(Path(path).stem, config, data, None, model, 0)
 
 

@@ -145,7 +145,7 @@ def make_experiment(
     model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
     check_model(config, model, shape)
     reads = starts and config.model.init_from is not None
-    pretrained = read_pretrained(config.model, network) if reads else None
+    pretrained = read_pretrained(config.model, network, source.class_names) if reads else None
     if facts is not None:
         preparation = stored(facts)
     else:

@@ -11,8 +11,8 @@ from resnet_jax.interop import save_weights
 from resnet_jax.interop.export import ExportError, export_onnx, export_stablehlo
 from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.training.preparation import evaluated_image, stored
-from resnet_jax.training.restore import restore_model
 from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.run_model import restore_model
 
 WEIGHTS = ".safetensors"
 PROGRAMS = {".stablehlo": export_stablehlo, ".onnx": export_onnx}
@@ -47,8 +47,8 @@ def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw:
     facts = run.read_data()
     model, _ = restore_model(run, override(config, fields), which)
     if path.suffix == WEIGHTS:
-        mean, std, interpolation = stored(facts)
-        preprocessing = Preprocessing(mean, std, interpolation)
+        mean, std = tuple(facts["mean"]), tuple(facts["std"])
+        preprocessing = Preprocessing(mean, std, stored(facts).interpolation)
         write = partial(save_weights, model, path, preprocessing=preprocessing)
     else:
         normalize = (facts["mean"], facts["std"]) if raw else None

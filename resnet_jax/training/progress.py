@@ -87,7 +87,14 @@ def _special_rows(experiment: Experiment) -> dict[str, str]:
         classes, entry = report.other_classes, report.entry
         which = f", entry {describe_entry(entry, report.other_entries)}" if entry else ""
         but = "" if classes is None else f", without its classifier of {classes} classes"
+        if experiment.pretrained.other_classes:
+            but = f", without its classifier ({experiment.pretrained.other_classes})"
         rows["starts from"] = model.init_from + which + but
+    constants = experiment.inputs.preprocessing.mean, experiment.inputs.preprocessing.std
+    if experiment.inputs.measured not in (None, constants):
+        mean, std = (" ".join(f"{value:.4g}" for value in values) for values in constants)
+        whose = "data.mean, data.std" if experiment.config.data.mean else "those of the weights"
+        rows["normalised by"] = f"mean {mean}, std {std} ({whose})"
     if model.freeze:
         rows["frozen"] = ", ".join(model.freeze)
     return rows

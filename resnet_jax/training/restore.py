@@ -1,22 +1,19 @@
-"""The network of a run's checkpoint."""
+"""The weights of a run's checkpoint."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import optax
-from flax import nnx
 from ml_collections import ConfigDict
 
-from resnet_jax import models
 from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.model import model_builder
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.preparation import evaluated_image, stored
-from resnet_jax.training.pretrained import read_pretrained
 from resnet_jax.training.run_directory import RunDirectory, evaluations
-from resnet_jax.training.state import Network, initial_state, make_network, state_shapes
+from resnet_jax.training.state import Arrays, Network, make_network, state_shapes
 
 
 @contextmanager
@@ -51,30 +48,32 @@ def open_checkpoint(
         yield checkpoints, step
 
 
-def restore_model(
-    run: RunDirectory, config: ConfigDict, which: str = "latest"
-) -> tuple[models.ResNet, int]:
-    """The network that evaluation uses, in eval mode, and its step; the data set need not be there.
+def evaluated_weights(
+    run: RunDirectory,
+    config: ConfigDict,
+    which: str = "latest",
+    allowed: str = "latest, best, or a number",
+) -> tuple[Network, Arrays, int]:
+    """The weights that evaluation uses; the data set need not be there.
 
     Args:
         run: its directory.
         config: of the run (`RunDirectory.load_config`); it may compute in another type.
-        which: as of `open_checkpoint`, or `init`: the network as the run began.
+        which, allowed: as of `open_checkpoint`.
+
+    Returns:
+        The network, its `{"params", "batch_stats"}`, and the step.
 
     Raises:
-        UserError: as `open_checkpoint`, or the checkpoint is damaged.
+        UserError: as `open_checkpoint`, or the checkpoint is corrupt.
     """
     network = network_of(config, run.read_data())
-    if which == "init":
-        return network_at_start(config, network), 0
     # The state of an optimiser has the same shapes whatever its rate.
     optimizer = make_optimizer(config, optax.constant_schedule(0.0))
     shapes = state_shapes(network, optimizer, config.train.ema_decay is not None)
-    allowed = "latest, best, init, or a number"
     with open_checkpoint(run, which, allowed) as (checkpoints, step):
         state, _ = checkpoints.restore(step, shapes)
-    weights = state.evaluated()
-    return nnx.merge(network.eval_graph, weights["params"], weights["batch_stats"]), step
+    return network, state.evaluated(), step
 
 
 def network_of(config: ConfigDict, facts: Mapping[str, Any]) -> Network:
@@ -82,15 +81,3 @@ def network_of(config: ConfigDict, facts: Mapping[str, Any]) -> Network:
     channels = facts["image_shape"][-1]
     image = evaluated_image(config, stored(facts).interpolation)
     return make_network(model_builder(config, len(facts["class_names"]), channels), image.views)
-
-
-def network_at_start(config: ConfigDict, network: Network) -> models.ResNet:
-    """The network at step 0 of a run of the config, in eval mode.
-
-    Raises:
-        UserError: `model.init_from` cannot be read or does not fit.
-    """
-    state = initial_state(network, optax.identity(), config.seed, with_ema=False)
-    if config.model.init_from is not None:
-        state = read_pretrained(config.model, network).into(state, network)
-    return nnx.merge(network.eval_graph, state.params, state.batch_stats)
