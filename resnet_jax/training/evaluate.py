@@ -6,11 +6,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from resnet_jax.config import flatten
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.hosts import together
 from resnet_jax.training.programs import Programs
 from resnet_jax.training.restore import open_checkpoint
-from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.run_directory import PROTOCOL, RunDirectory
 
 
 def evaluate_run(
@@ -25,7 +26,8 @@ def evaluate_run(
         split: None: the split that training evaluated.
 
     Returns:
-        `loss`, `accuracy`, `examples`, `split`, `step`.
+        `loss`, `accuracy`, `examples`, `split`, `step`, and the fields of the config's `evaluate` section
+        (`run_directory.PROTOCOL`) in which it differs from the run's.
 
     Raises:
         UserError: nothing was saved, no such checkpoint, or a damaged one.
@@ -41,4 +43,6 @@ def evaluate_run(
     (result,) = Programs(experiment).evaluate(*placed)
     for damage in experiment.inputs.damaged.take_new():
         print(f"warning: damaged image: {damage}", file=sys.stderr)
-    return result | {"split": experiment.facts["eval_split"], "step": step}
+    own, now = flatten(run.load_config({}).to_dict()), flatten(config.to_dict())
+    protocol = {name: now[name] for name in PROTOCOL if now[name] != own[name]}
+    return result | {"split": experiment.facts["eval_split"], "step": step} | protocol
