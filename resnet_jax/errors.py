@@ -8,6 +8,21 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+def printable(text: object) -> str:
+    r"""Text on one line that every stream with an error handler for its encoding can take.
+
+    What does not print (line breaks, control and format characters, surrogates) is escaped as in a
+    Python string; the surrogate of a byte that is not UTF-8 (PEP 383) as that byte: `caf\xe9`.
+    """
+    return "".join(c if c.isprintable() else _escaped(c) for c in str(text))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
 class UserError(Exception):
     """A mistake in the input; the command line prints it as one line and exits with code 2.
 
@@ -20,8 +35,9 @@ class UserError(Exception):
 
     def __init__(self, field: str, value: Any, problem: str, fix: str = "") -> None:
         self.field, self.value, self.problem, self.fix = field, value, problem, fix
+        problem, fix = (" ".join(text.split()) for text in (problem, fix))
         message = f"{field} = {value!r}: {problem}" + (f"; {fix}" if fix else "")
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(message))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Processes hand it on to each other.
