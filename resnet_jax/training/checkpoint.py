@@ -3,29 +3,27 @@
 import contextlib
 import copy
 import functools
-import heapq
 import inspect
 import logging
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from resnet_jax.errors import UserError
 from resnet_jax.training.hosts import exchange
 from resnet_jax.training.integrity import checksums, difference, sealed, shapes, unsealed
+from resnet_jax.training.open_directory import OpenDirectory
+from resnet_jax.training.retention import Evaluations, Kept, most_accurate
 from resnet_jax.training.state import TrainState
 
 FIELDS = ("step", "params", "batch_stats", "opt_state", "ema")
 # What versions that saved no checksums wrote as meta.
 UNSEALED = {"totals", "result", "seconds"}
-Evaluations = Mapping[int, Mapping[str, Any]]
 
 
 class DamagedCheckpointError(UserError):
@@ -53,7 +51,7 @@ class Checkpoints:
         read_only: never write or delete.
 
     Raises:
-        UserError: it is no directory.
+        UserError: it cannot be made or opened.
     """
 
     def __init__(
@@ -70,26 +68,24 @@ class Checkpoints:
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
-        if directory.exists() and not directory.is_dir():
-            raise UserError("checkpoint", str(directory), "is no directory", "move it away")
+        self._open = OpenDirectory(self.directory, create=not read_only)
         self._evaluations = evaluations
+        self._kept = Kept(keep_last, keep_best, evaluations)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                [checkpoint_managers.LatestN(keep_last), _MostAccurate(keep_best, evaluations)]
-            ),
+            preservation_policy=self._kept,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
-            create=not read_only,
             # Nothing in a checkpoint is read before it is known to be good.
             lightweight_initialize=True,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._manager = ocp.CheckpointManager(self._open.path, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._manager.close()
+        self._open.close()
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint."""
@@ -97,7 +93,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Step of the checkpoint with the highest accuracy, of those evaluated."""
-        return next(iter(_most_accurate(self.steps(), 1, self._evaluations)), None)
+        return next(iter(most_accurate(self.steps(), 1, self._evaluations)), None)
 
     def steps(self) -> list[int]:
         """Steps of all checkpoints."""
@@ -112,13 +108,17 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, meta: Mapping[str, Any]) -> None:
         """Start to save; returns once the arrays are copied.
 
+        The first save of this process is waited for and read back. Until that is done, all earlier
+        checkpoints are kept.
+
         Args:
             step: number of the checkpoint.
             state: one copy of the state. Its buffers must not be donated later.
             meta: JSON-serialisable; comes back from `restore`.
 
         Raises:
-            UserError: this save or the one before it failed, for want of disk space for example.
+            UserError: this save or the one before it failed, for want of disk space for example; or
+                the first one cannot be read back.
         """
         tree = _tree(state)
         self._check_room(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
@@ -130,6 +130,28 @@ class Checkpoints:
         )
         with self._failures_told():
             self._manager.save(step, args=items)
+        if not self._kept.readable:
+            self.wait()
+            self._read_back(step, state)
+
+    def _read_back(self, step: int, state: TrainState) -> None:
+        """Restore what was saved, as a resumed run would; then delete what need not be kept.
+
+        Raises:
+            UserError: it cannot be restored.
+        """
+        try:
+            self.restore(step, state)
+        except DamagedCheckpointError as error:
+            raise UserError(
+                "checkpoint",
+                error.value,
+                f"was saved and cannot be read back ({error.reason})",
+                "earlier ones are kept; use another directory or file system",
+            ) from error
+        self._kept.readable = True
+        for superseded in sorted(set(self.steps()) - self._kept.of(self.steps())):
+            self._manager.delete(superseded)
 
     def _check_room(self, needed: int) -> None:
         free = shutil.disk_usage(self.directory).free
@@ -160,7 +182,7 @@ class Checkpoints:
         self._manager.reload()
         last = self.latest()
         kept = "there is no checkpoint yet" if last is None else f"the one of step {last} is good"
-        reason = " ".join(str(error).split())[:300]
+        reason = self._open.in_words(" ".join(str(error).split()))[:300]
         return UserError(
             "checkpoint",
             str(self.directory),
@@ -205,7 +227,7 @@ class Checkpoints:
             item = self._read_item(step, name, args)
         # Orbax and TensorStore raise many types for a damaged directory.
         except Exception as error:
-            problem = _in_short(error)
+            problem = self._in_short(error)
         self._refuse_damaged(step, problem)
         return item
 
@@ -223,12 +245,16 @@ class Checkpoints:
             raise UserError(
                 "checkpoint",
                 str(self.directory / str(step)),
-                f"is damaged or of another model ({_in_short(error)})",
+                f"is damaged or of another model ({self._in_short(error)})",
                 "remove that directory to go on from the one before it",
             ) from error
 
     def _read_item(self, step: int, name: str, args: Any) -> Any:
         return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+
+    def _in_short(self, error: Exception) -> str:
+        said = self._open.in_words(" ".join(str(error).split()))
+        return f"{type(error).__name__}: {said[:200]}"
 
     def _damaged(self, step: int, reason: str) -> DamagedCheckpointError:
         others = [other for other in self.steps() if other != step]
@@ -257,30 +283,6 @@ def _target(like: TrainState) -> dict[str, Any]:
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding or device),
         _tree(like),
     )
-
-
-def _in_short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def _most_accurate(steps: Sequence[int], number: int, evaluations: Evaluations) -> list[int]:
-    """The best of the steps that were evaluated, best first; of equal ones the later."""
-    scored = [(evaluations[step]["accuracy"], step) for step in steps if step in evaluations]
-    return [step for _, step in heapq.nlargest(number, scored)]
-
-
-@dataclass
-class _MostAccurate:
-    """Orbax's policy that keeps the checkpoints with the highest accuracy."""
-
-    number: int
-    evaluations: Evaluations
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = _most_accurate(steps, self.number, self.evaluations)
-        return [step in kept for step in steps]
 
 
 @functools.cache

@@ -62,6 +62,8 @@ def test_what_is_counted_during_a_save_is_not_saved(small_config, tmp_path):
     experiment = experiment_of(small_config)
     totals = WrittenLate(count=16)
     with Checkpoints(tmp_path, {}) as checkpoints:
+        # The first save is waited for.
+        checkpoints.save(0, fresh(experiment), {})
         checkpoints.save(1, fresh(experiment), {"totals": totals})
         totals["count"] += 16
         counted.set()
