@@ -14,7 +14,7 @@ from resnet_jax.sweeps import executors, slurm
 from resnet_jax.sweeps.jobs import ENDED, FINAL, Job, state
 from resnet_jax.sweeps.live import LiveTable, duration
 from resnet_jax.sweeps.plan import Plan, make_jobs, make_legal_plan
-from resnet_jax.sweeps.study import Study, refuse_changed_runs
+from resnet_jax.sweeps.study import Study, refuse_changed_runs, with_earlier_ids
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.sweeps.worker import STRATEGIES
 
@@ -74,6 +74,7 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
         problem = "states ranges, so it is a search"
         raise UserError("--config", study.config_file, problem, "add --search=optuna --trials=N")
     refuse_other_study(study, directory)
+    study = with_earlier_ids(study, directory)
     refuse_changed_runs(study, directory)
     plan = make_legal_plan(study.runs)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
@@ -144,6 +145,7 @@ def dry_run(study: Study, directory: SweepDirectory) -> None:
     if study.ranges:
         raise UserError("--dry_run", True, "a search has no list of runs")
     refuse_other_study(study, directory)
+    study = with_earlier_ids(study, directory)
     refuse_changed_runs(study, directory)
     plan = make_legal_plan(study.runs, timed=True)
     group_of = {run_id: n for n, group in enumerate(plan.groups, 1) for run_id in group}

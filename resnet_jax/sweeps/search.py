@@ -17,6 +17,7 @@ from resnet_jax.sweeps import executors
 from resnet_jax.sweeps.grid import Choice, Range
 from resnet_jax.sweeps.jobs import FINAL, state
 from resnet_jax.sweeps.plan import Plan, make_plan
+from resnet_jax.sweeps.run_ids import name_run
 from resnet_jax.sweeps.runner import (
     UNFINISHED,
     SweepOptions,
@@ -112,11 +113,12 @@ class Trials:
         self.runs: list[Run] = []
         self.facts: dict[str, dict[str, Any]] = {}
         for entry in directory.read()["runs"] if directory.exists() else ():
-            self._add(entry["overrides"], {k: entry[k] for k in entry if k not in OF_RUN})
+            facts = {k: entry[k] for k in entry if k not in OF_RUN}
+            self._add(entry["id"], entry["overrides"], facts)
         self.tell()
 
-    def _add(self, overrides: dict[str, Any], facts: dict[str, Any]) -> Run:
-        run = make_run(self.study.config, overrides, f"trial={facts['trial']},")
+    def _add(self, run_id: str, overrides: dict[str, Any], facts: dict[str, Any]) -> Run:
+        run = make_run(self.study.config, overrides, run_id)
         self.runs.append(run)
         self.facts[run.id] = facts
         return run
@@ -128,9 +130,10 @@ class Trials:
         while not left and (room := min(at_once, trials - len(self.suggestions.trials))) > 0:
             for _ in range(room):
                 trial = self.suggestions.ask(distributions)
+                run_id = f"trial={trial.number},{name_run(trial.params)}"
                 facts = {"trial": trial.number, "trial_id": trial._trial_id}
                 try:
-                    left.append(self._add(trial.params, facts))
+                    left.append(self._add(run_id, trial.params, facts))
                 except UserError as error:
                     self._leave_out(trial.number, error)
             # What Optuna thinks of as running has to be known here, whatever happens next.

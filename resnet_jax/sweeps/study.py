@@ -1,11 +1,8 @@
 """From a sweep file to its runs: every config checked before anything starts."""
 
-import hashlib
 import json
-import urllib.parse
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +12,8 @@ from resnet_jax.config import FIELDS, find_field, flatten
 from resnet_jax.config_file import ConfigFile, differences, open_config_file, override
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import Choice, Overrides, Range
+from resnet_jax.sweeps.run_ids import name_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-
-LONGEST_ID = 120
 
 
 @dataclass(frozen=True)
@@ -128,15 +124,15 @@ def _stated(file: ConfigFile) -> tuple[list[Overrides], dict[str, Range | Choice
     return [dict(one) for one in runs], {}
 
 
-def make_run(base: ConfigDict, overrides: Overrides, prefix: str = "") -> Run:
-    """A run of a study; `prefix` stands before its id.
+def make_run(base: ConfigDict, overrides: Overrides, run_id: str | None = None) -> Run:
+    """A run of a study; its id is made of the overrides where none is given.
 
     Raises:
         UserError: an override is illegal.
     """
     for field in overrides:
         find_field(field)
-    run_id = prefix + name_run(overrides)
+    run_id = run_id or name_run(overrides)
     try:
         return Run(run_id, overrides, override(base, overrides))
     except UserError as error:
@@ -148,26 +144,6 @@ def of_run(run_id: str, error: UserError) -> UserError:
     return UserError(f"run {run_id}: {error.field}", error.value, error.problem, error.fix)
 
 
-def name_run(overrides: Mapping[str, Any]) -> str:
-    """A name for a run that is also a directory: `depth=20,shortcut=A,seed=0`."""
-    leaves = Counter(field.rpartition(".")[2] for field in FIELDS)
-    parts = []
-    for field, value in overrides.items():
-        leaf = field.rpartition(".")[2]
-        name = leaf if leaves[leaf] == 1 else field
-        parts.append(f"{name}={_as_name(value)}")
-    full = ",".join(parts) or "base"
-    if len(full) <= LONGEST_ID:
-        return full
-    return f"{full[: LONGEST_ID - 9]}~{hashlib.sha256(full.encode()).hexdigest()[:8]}"
-
-
-def _as_name(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "+".join(map(_as_name, value))
-    return urllib.parse.quote(str(value).replace(" ", "_"), safe="+[]()")
-
-
 def _refuse_duplicates(runs: list[Run]) -> None:
     first: dict[str, str] = {}
     for run in runs:
@@ -177,6 +153,28 @@ def _refuse_duplicates(runs: list[Run]) -> None:
         if other != run.id or [r.id for r in runs].count(run.id) > 1:
             problem = f"is the same as {other}" if other != run.id else "is stated twice"
             raise UserError("sweep()", run.id, problem, "state each run once")
+
+
+def with_earlier_ids(study: Study, directory: SweepDirectory) -> Study:
+    """The study with the ids that its runs have in a sweep directory, which an earlier version may have made.
+
+    Raises:
+        UserError: there, a run has the id that another run has now.
+    """
+    if not directory.exists():
+        return study
+    earlier = {_key(run["overrides"]): run["id"] for run in directory.read()["runs"]}
+    runs = [replace(run, id=earlier.get(_key(run.overrides), run.id)) for run in study.runs]
+    ids = [run.id for run in runs]
+    for run_id in ids:
+        if ids.count(run_id) > 1:
+            problem = f"an earlier version gave the id {run_id} there to another run of this study"
+            raise UserError("--workdir", str(directory.path), problem, "use another directory")
+    return replace(study, runs=runs)
+
+
+def _key(overrides: Mapping[str, Any]) -> str:
+    return json.dumps(overrides, sort_keys=True)
 
 
 def refuse_changed_runs(study: Study, directory: SweepDirectory) -> None:

@@ -3,22 +3,23 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from resnet_jax.config import FIELDS
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.jobs import Job
 from resnet_jax.sweeps.plan import check, make_jobs, make_legal_plan
+from resnet_jax.sweeps.run_ids import LONGEST_ID, name_run
 from resnet_jax.sweeps.study import (
-    LONGEST_ID,
     make_run,
-    name_run,
     read_study,
     refuse_changed_runs,
+    with_earlier_ids,
 )
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 
@@ -99,15 +100,68 @@ scalars = st.one_of(st.integers(), st.floats(allow_nan=False), st.text(max_size=
 @given(st.dictionaries(st.sampled_from(list(FIELDS)), scalars, max_size=12))
 def test_the_name_of_a_run_is_a_directory_of_its_own(overrides):
     name = name_run(overrides)
-    assert re.fullmatch(r"[\w.,=+~%()\[\]-]+", name, re.ASCII)
+    assert re.fullmatch(r"[A-Za-z0-9_.,=+~%-]+", name)
     assert 0 < len(name) <= LONGEST_ID
-    assert name not in (".", "..")
+    assert re.match("[a-z]", name)
     assert name == name_run(dict(overrides))
+
+
+# Characters that names are made of, and those that an earlier version let two values share.
+LETTERS = st.sampled_from([*"aA1 _+,=~%[]()*?{}./\\-#$'\n", "e+", "%5B", "é", "🙂", "\udce9"])
+TEXTS = st.lists(LETTERS, max_size=8).map("".join) | st.text(max_size=150)
+VALUES = {
+    "data.train_split": TEXTS,
+    "data.name": TEXTS,
+    "train.duration": TEXTS,
+    "optimizer.learning_rate": st.floats(allow_nan=False),
+    "seed": st.integers(),
+    "model.freeze": st.lists(TEXTS, max_size=4),
+    "schedule.boundaries": st.lists(TEXTS, max_size=4),
+}
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_different_values_have_different_names(data):
+    fields = data.draw(
+        st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=3, unique=True)
+    )
+    one, other = ({field: data.draw(VALUES[field]) for field in fields} for _ in range(2))
+    assume(one != other)
+    assert name_run(one) != name_run(other)
+
+
+def test_names_are_readable():
+    names = {
+        "duration=10_epochs": {"train.duration": "10 epochs"},
+        "boundaries=30_epochs+60_epochs": {"schedule.boundaries": ("30 epochs", "60 epochs")},
+        "depth=20,shortcut=A,seed=0": {"model.depth": 20, "model.shortcut": "A", "seed": 0},
+        "train_split=train%5B%3A500%5D": {"data.train_split": "train[:500]"},
+        "learning_rate=1e16": {"optimizer.learning_rate": 1e16},
+    }
+    for name, overrides in names.items():
+        assert name_run(overrides) == name
 
 
 def test_names_that_are_cut_differ():
     one, other = ({"data.name": "x" * 300 + end} for end in "ab")
     assert name_run(one) != name_run(other)
+    assert name_run({"data.name": name_run(one).removeprefix("name=")}) != name_run(one)
+
+
+def test_runs_keep_the_ids_of_an_earlier_version(file, tmp_path):
+    study = read_study(file("[{'data.train_split': f'train[:{n}]'} for n in (500, 900)]"), {})
+    directory = SweepDirectory(tmp_path / "sweep")
+    assert with_earlier_ids(study, directory) == study
+    new = [run.id for run in study.runs]
+    old = [replace(study.runs[0], id="train_split=train[%3A500]")]
+    study.write(directory, old, {old[0].id: {}})
+    renamed = with_earlier_ids(study, directory)
+    assert [run.id for run in renamed.runs] == [old[0].id, new[1]]
+    assert [run.config for run in renamed.runs] == [run.config for run in study.runs]
+    study.write(directory, [replace(study.runs[0], id=new[1])], {new[1]: {}})
+    with pytest.raises(UserError, match="gave the id .* to another run"):
+        with_earlier_ids(study, directory)
 
 
 def test_runs_that_differ_in_numbers_share_a_group_and_contradictions_are_found(small_config):
