@@ -10,7 +10,8 @@ from typing import Any
 from resnet_jax.arguments import make_parser
 from resnet_jax.config import default_config
 from resnet_jax.config_file import load_config, override, same_everywhere
-from resnet_jax.errors import UserError
+from resnet_jax.console import escape_unencodable
+from resnet_jax.errors import UserError, printable
 from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.interruption import StopRequest
 from resnet_jax.training.launchers import find_processes
@@ -20,6 +21,7 @@ Command = Callable[[argparse.Namespace, dict[str, str]], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
+    escape_unencodable()
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     try:
@@ -98,7 +100,7 @@ def _train_until(
     status = run.read_status()
     reporter.console.print(table(f"Result of {arguments.workdir}", result_rows(status)))
     if "error" in status:
-        print(f"error: {status['error']}", file=sys.stderr)
+        print(f"error: {printable(status['error'])}", file=sys.stderr)
     return exit_code
 
 
@@ -178,7 +180,7 @@ def _export(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from resnet_jax.training.export import export_run
 
     export_run(run, config, arguments.out, arguments.step, arguments.raw)
-    print(arguments.out)
+    print(printable(arguments.out))
     return 0
 
 
@@ -205,7 +207,7 @@ def _report(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from resnet_jax.report.write import write_report
 
     for path in write_report(arguments.directories, arguments.out, arguments.latex):
-        print(path)
+        print(printable(path))
     return 0
 
 
@@ -220,7 +222,7 @@ def _analyze(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         return 0
     Reporter().console.print(results_table(arguments.analysis, answer.results))
     for path in paths:
-        print(path)
+        print(printable(path))
     return 0
 
 
@@ -229,7 +231,7 @@ def _prepare(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         raise UserError("argument", f"--config.{next(iter(overrides))}", "is unknown to prepare")
     from resnet_jax.data.prepare import prepare
 
-    print(prepare(arguments.name, arguments.data_dir, arguments.manual_dir))
+    print(printable(prepare(arguments.name, arguments.data_dir, arguments.manual_dir)))
     return 0
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from resnet_jax.analysis.request import Answer, Request, plain
 from resnet_jax.analysis.subject import Subject, open_config, open_runs
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, printable
 
 
 def analyze(options: argparse.Namespace, overrides: Mapping[str, Any]) -> tuple[Answer, list[Path]]:
@@ -75,18 +74,18 @@ def results_table(title: str, results: Mapping[str, Mapping[str, Any]]) -> Table
     table = Table(title=title, title_justify="left")
     table.add_column(style="bold")
     for network in results:
-        table.add_column(Text(network), justify="right", overflow="fold")
+        table.add_column(printable(network), justify="right", overflow="fold")
     rows = dict.fromkeys(name for numbers in results.values() for name in numbers)
     for name in rows:
         cells = [numbers.get(name, "") for numbers in results.values()]
-        table.add_row(name.replace("_", " "), *map(_format, cells))
+        table.add_row(printable(name.replace("_", " ")), *map(_format, cells))
     return table
 
 
 def _format(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_format, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(value)
 
 
 def to_json(answer: Answer) -> str:

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from resnet_jax.console import make_console
+from resnet_jax.errors import printable
 from resnet_jax.models import compiler_options
 
 SAVE_SECONDS = 15.0
@@ -122,12 +123,12 @@ class Bar:
     def __init__(self, label: str, total: int) -> None:
         self._label, self._total, self._told = label, total, time.monotonic()
         self._bar: Progress | None = None
-        console = Console(stderr=True)
+        console = make_console(stderr=True)
         if label and console.is_terminal:
             label_column = TextColumn("{task.description}", markup=False)
             columns = label_column, BarColumn(), MofNCompleteColumn()
             self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-            self._task = self._bar.add_task(label, total=total)
+            self._task = self._bar.add_task(printable(label), total=total)
 
     def __enter__(self) -> "Bar":
         if self._bar is not None:
@@ -144,4 +145,5 @@ class Bar:
             self._bar.update(self._task, completed=done)
         elif self._label and time.monotonic() - self._told > LINE_SECONDS:
             self._told = time.monotonic()
-            print(f"{self._label}: {done} of {self._total}", file=sys.stderr, flush=True)
+            text = f"{printable(self._label)}: {done} of {self._total}"
+            print(text, file=sys.stderr, flush=True)

@@ -156,7 +156,11 @@ class Request:
             self.out.mkdir(parents=True, exist_ok=True)
             paths = [self._save(f"{self.name}.npz", lambda path: _save_arrays(path, answer.arrays))]
             text = json.dumps(plain(self._facts(answer)), indent=2) + "\n"
-            paths.append(self._save(f"{self.name}.json", lambda path: path.write_text(text)))
+            paths.append(
+                self._save(
+                    f"{self.name}.json", lambda path: path.write_text(text, encoding="utf-8")
+                )
+            )
             for figure in answer.figures:
                 write = partial(_save_figure, figure)
                 paths.append(self._save(f"{self.name}_{figure.name}.png", write))

@@ -164,7 +164,7 @@ def statistics(
         content = hashlib.sha256(np.ascontiguousarray(examples.images).data).hexdigest()[:12]
     path = directory / f"{_stem(source, split)}-statistics-{content}.json"
     if path.is_file():
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_text(encoding="utf-8"))
     else:
         if isinstance(examples, ArrayExamples):
             histogram = _histogram(examples.images)

@@ -82,9 +82,14 @@ def _latex_cell(cell: Cell) -> str:
     return f"{text}$^{{{cell.note}}}$" if cell.note else text
 
 
+def write_text(path: Path, text: str) -> None:
+    """A file in UTF-8; what has no bytes in it, as in names that are not UTF-8, is escaped."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A CSV file with a header; None is an empty cell."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)

@@ -32,7 +32,7 @@ def save_pictures(figures: Sequence[Figure], page: Path, markdown: Path) -> list
 
 def _pictures_of(markdown: Path, stem: str) -> list[Path]:
     """The files that a report links and that have the names of its figures."""
-    text = markdown.read_text() if markdown.exists() else ""
+    text = markdown.read_text(encoding="utf-8", errors="replace") if markdown.exists() else ""
     linked = re.findall(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE)
     own = re.compile(rf"{re.escape(stem)}_({'|'.join(KINDS)})\w*\.png")
     return [markdown.with_name(name) for name in linked if own.fullmatch(name)]

@@ -58,7 +58,7 @@ def _write(study: Study, page: Path, latex: bool) -> list[Path]:
     files = _write_numbers(study, axes, settings, comparisons, page)
     if latex:
         files.append(_beside(page, ".tex"))
-        files[-1].write_text(formats.latex_table(results, study.title))
+        formats.write_text(files[-1], formats.latex_table(results, study.title))
     markdown = _beside(page, ".md")
     with matplotlib.rc_context(RC):
         figures = figures_of(study, settings, axes)
@@ -82,8 +82,8 @@ def _write(study: Study, page: Path, latex: bool) -> list[Path]:
             environments=facts.environments(study.runs),
             files=[path.name for path in files],
         )
-        page.write_text(html_page(content))
-    markdown.write_text(markdown_page(content, [image.name for image in images]))
+        formats.write_text(page, html_page(content))
+    formats.write_text(markdown, markdown_page(content, [image.name for image in images]))
     return [page, *files]
 
 

@@ -37,8 +37,8 @@ def hold(directory: SweepDirectory, say: Callable[[str], None] = print) -> Itera
     with contextlib.ExitStack() as stack:
         try:
             directory.path.mkdir(parents=True, exist_ok=True)
-            sweep = stack.enter_context((directory.path / ".sweep.lock").open("w"))
-            workers = stack.enter_context((directory.path / ".workers.lock").open("w"))
+            sweep = stack.enter_context((directory.path / ".sweep.lock").open("wb"))
+            workers = stack.enter_context((directory.path / ".workers.lock").open("wb"))
             if not _lock(sweep.fileno()):
                 problem = "another sweep is at work there"
                 raise UserError("--workdir", path, problem, "wait until it has ended, or stop it")
@@ -79,7 +79,9 @@ def find_devices() -> list[str]:
         return [name.strip() for name in visible.split(",") if name.strip()]
     if shutil.which("nvidia-smi") is None:
         return []
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
+    listed = subprocess.run(
+        ["nvidia-smi", "--list-gpus"], capture_output=True, encoding="utf-8", errors="replace"
+    )
     count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
     return [str(index) for index in range(count)]
 

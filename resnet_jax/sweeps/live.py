@@ -16,7 +16,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resnet_jax.errors import UserError
+from resnet_jax.console import make_console
+from resnet_jax.errors import UserError, printable
 from resnet_jax.sweeps.jobs import FINAL
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.run_directory import RunDirectory
@@ -128,10 +129,10 @@ class LiveTable:
         costs: Mapping[str, float] | None = None,
         console: Console | None = None,
     ) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=False)
+        self.console = console or make_console(soft_wrap=False)
         self.views = {run_id: RunView(directory.run(run_id)) for run_id in runs}
         self.costs = costs or dict.fromkeys(runs, 1.0)
-        self.title = str(directory.path)
+        self.title = printable(directory.path)
         self._live: Live | None = None
         self._refreshed = 0.0
         self._told: dict[str, str] = {}
@@ -186,7 +187,7 @@ class LiveTable:
             parts.append(f"accuracy {view.accuracy:.2%}")
         if view.error:
             parts.append(view.error)
-        return Text("  ".join(parts))
+        return Text(printable("  ".join(parts)))
 
     def render(self) -> Group:
         """The table and the line below it, cut to the height of the console."""
@@ -201,8 +202,8 @@ class LiveTable:
             side: Literal["left", "right"] = "left" if name in ("run", "state") else "right"
             table.add_column(name, justify=side, no_wrap=True)
         for run_id, state, *numbers in rows:
-            name = _cut(run_id, self.console.width - others - 4)
-            table.add_row(Text(name), Text(state, style=STYLES[state]), *numbers)
+            name = _cut(printable(run_id), self.console.width - others - 4)
+            table.add_row(name, Text(state, style=STYLES[state]), *numbers)
         left_out = Counter(view.state for _, view in shown[room:])
         more = [_line(f"and {_counts(left_out)}", "dim")] if left_out else []
         return Group(_line(self.title, "bold"), table, *more, _line(self.overall()))

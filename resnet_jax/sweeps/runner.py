@@ -1,5 +1,6 @@
 """The command `sweep`: from a sweep file to runs that have ended."""
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +10,8 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from resnet_jax.errors import UserError, choose
+from resnet_jax.console import make_console
+from resnet_jax.errors import UserError, choose, printable
 from resnet_jax.sweeps import executors, slurm
 from resnet_jax.sweeps.jobs import ENDED, FINAL, Job, state
 from resnet_jax.sweeps.live import LiveTable, duration
@@ -77,7 +79,7 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
     study = with_earlier_ids(study, directory)
     refuse_changed_runs(study, directory)
     plan = make_legal_plan(study.runs)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = make_console()
     with executors.hold(directory, console.print) as lock:
         study.write(directory, study.runs, plan.facts)
         exit_code = execute(directory, plan, options, lock, console)
@@ -149,7 +151,7 @@ def dry_run(study: Study, directory: SweepDirectory) -> None:
     refuse_changed_runs(study, directory)
     plan = make_legal_plan(study.runs, timed=True)
     group_of = {run_id: n for n, group in enumerate(plan.groups, 1) for run_id in group}
-    table = Table(title=study.title, title_justify="left", show_footer=True)
+    table = Table(title=printable(study.title), title_justify="left", show_footer=True)
     seconds = [plan.facts[run.id]["seconds"] for run in study.runs]
     heads = {
         "run": f"{len(study.runs)} runs",
@@ -166,7 +168,7 @@ def dry_run(study: Study, directory: SweepDirectory) -> None:
     for run in study.runs:
         facts = plan.facts[run.id]
         table.add_row(
-            run.id,
+            printable(run.id),
             state(directory.run(run.id)),
             str(group_of[run.id]),
             f"{facts['parameters']:,}",
@@ -175,7 +177,7 @@ def dry_run(study: Study, directory: SweepDirectory) -> None:
             duration(facts["seconds"]),
         )
     # A pipe has no width; ids are to stay whole there.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console = make_console(soft_wrap=False, width=None if sys.stdout.isatty() else 200)
     console.print(table)
     console.print(
         "Runs with the same program share its compilation. The time is that of the steps, by the pace of "
@@ -213,8 +215,9 @@ def print_end(directory: SweepDirectory, console: Console) -> None:
     for run_id in ids:
         if state(directory.run(run_id)) in ("failed", "diverged"):
             status = directory.run(run_id).read_status()
-            console.print(f"{run_id}: {status['state']}: {status.get('error', '')}")
+            reason = f"{run_id}: {status['state']}: {status.get('error', '')}"
+            console.print(printable(reason))
     others = {path.name for path in directory.runs.glob("*") if path.is_dir()} - {*ids}
     if others:
         console.print(f"{len(others)} runs there are no longer in the study, nor in its report")
-    console.print(f"report: python launch.py report {directory.path}")
+    console.print(f"report: python launch.py report {printable(shlex.quote(str(directory.path)))}")

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from resnet_jax.errors import UserError, choose
+from resnet_jax.console import make_console
+from resnet_jax.errors import UserError, choose, printable
 from resnet_jax.sweeps import executors
 from resnet_jax.sweeps.grid import Choice, Range
 from resnet_jax.sweeps.jobs import FINAL, state
@@ -73,7 +72,7 @@ def search(
         "name": study.name,
         "pruner": options.early_stop,
     }
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = make_console()
     with executors.hold(directory, console.print) as lock:
         runs = Trials(study, directory, facts)
         while pending := runs.ask(trials, options.max_parallel or 1):
@@ -84,7 +83,7 @@ def search(
             if exit_code or stopped:
                 return exit_code or UNFINISHED
     print_end(directory, console)
-    console.print(runs.best())
+    console.print(printable(runs.best()))
     return 0
 
 

@@ -29,14 +29,14 @@ def record(directory: SweepDirectory, cluster: str, jobs: Sequence[Submitted]) -
     """Write slurm.json."""
     text = json.dumps({"cluster": cluster, "jobs": [asdict(job) for job in jobs]}, indent=2)
     temporary = directory.path / f".slurm.json.{os.getpid()}"
-    temporary.write_text(text + "\n")
+    temporary.write_text(text + "\n", encoding="utf-8")
     os.replace(temporary, directory.path / "slurm.json")
 
 
 def recorded_jobs(directory: SweepDirectory) -> tuple[str, list[Submitted]]:
     """The cluster and the jobs of slurm.json."""
     try:
-        recorded = json.loads((directory.path / "slurm.json").read_text())
+        recorded = json.loads((directory.path / "slurm.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return "slurm", []
     jobs = [Submitted(one["id"], tuple(one["runs"])) for one in recorded["jobs"]]
@@ -60,12 +60,18 @@ def _queue() -> set[str]:
     # sacct would tell more, but needs a data base that small clusters do not have.
     words = ["squeue", "--me", "--array", "--noheader", "--format=%i"]
     try:
-        answer = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        answer = _run(words)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError("--executor", "slurm", f"squeue does not answer ({error})") from error
     if answer.returncode != 0:
         raise UserError("--executor", "slurm", f"squeue fails: {answer.stderr.strip()}")
     return set(answer.stdout.split())
+
+
+def _run(words: list[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        words, capture_output=True, encoding="utf-8", errors="replace", timeout=60
+    )
 
 
 def _is_alive(process: int) -> bool:
@@ -82,7 +88,7 @@ def state_of(job_id: str) -> str:
     """Slurm's word for how a job ended; empty if it has forgotten, after some minutes."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         words = ["scontrol", "show", "job", job_id]
-        answer = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        answer = _run(words)
         if found := re.search(r"JobState=(\w+)", answer.stdout):
             return found[1]
     return ""

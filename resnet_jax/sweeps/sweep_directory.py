@@ -48,7 +48,7 @@ class SweepDirectory:
             UserError: no sweep was started here, or the file is damaged.
         """
         try:
-            return json.loads(self._file.read_text())
+            return json.loads(self._file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise UserError(
                 "directory",
@@ -96,7 +96,7 @@ class SweepDirectory:
         temporary = self.path / f".sweep.json.{os.getpid()}"
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(study, indent=2) + "\n")
+            temporary.write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
             os.replace(temporary, self._file)
         except OSError as error:
             reason = error.strerror or str(error)

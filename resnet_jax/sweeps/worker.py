@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict
 
 from resnet_jax.config_file import override
+from resnet_jax.console import escape_unencodable
 from resnet_jax.sweeps.executors import stop_with_parent
 from resnet_jax.sweeps.jobs import ENDED, FINAL, amend_status, state
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
@@ -35,6 +36,7 @@ STRATEGIES = ("auto", "off", "turns", "map", "vmap", "shard")
 
 
 def main() -> int:
+    escape_unencodable()
     stop_with_parent()
     parser = argparse.ArgumentParser(description="Train runs of a sweep that share programs.")
     parser.add_argument("--sweep", required=True, help="the sweep directory")

@@ -33,7 +33,7 @@ class Lock:
         """
         if self._file is not None:
             return
-        file = self._path.open("a+")
+        file = self._path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

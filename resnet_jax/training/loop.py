@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, printable
 from resnet_jax.training.clock import Clock
 from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hosts import Agreement
@@ -152,7 +152,7 @@ class Loop:
         names = [str(record.run.path) for record in self.records]
         self.reporter.start(self.experiment, names, self.step)
         for line in found:
-            self.reporter.console.print(line)
+            self.reporter.console.print(printable(line))
         self.experiment.inputs.damaged.begin((self.active or self.records)[0].damaged_images())
         self._tell_damage(self.step)
         self._write_status("running")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, printable
 
 if TYPE_CHECKING:
     from resnet_jax.training.loop import Loop
@@ -57,7 +57,7 @@ class Profile:
         if loop.step not in self.steps:
             jax.block_until_ready(loop.state)
             self.close()
-            loop.reporter.console.print(f"wrote a trace to {self.directory}")
+            loop.reporter.console.print(f"wrote a trace to {printable(self.directory)}")
 
     def close(self) -> None:
         """End the trace where one is being taken."""

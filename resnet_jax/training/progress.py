@@ -12,6 +12,8 @@ from rich.table import Table
 
 from resnet_jax import models
 from resnet_jax.config import default_config
+from resnet_jax.console import make_console
+from resnet_jax.errors import printable
 from resnet_jax.interop.errors import describe_entry
 from resnet_jax.training.experiment import Experiment
 
@@ -20,18 +22,19 @@ REFRESH_SECONDS = 0.2
 
 def table(title: str, rows: Mapping[str, Any]) -> Table:
     """Two columns, names and values."""
-    result = Table(title=title, show_header=False, title_justify="left", min_width=60)
+    result = Table(title=printable(title), show_header=False, title_justify="left", min_width=60)
     result.add_column(style="bold", no_wrap=True)
     result.add_column(overflow="fold")
     for name, value in rows.items():
-        result.add_row(name, str(value))
+        result.add_row(name, printable(value))
     return result
 
 
 def parts_table(title: str, summary: Mapping[str, Any]) -> Table:
     """The parts of a network (`summarize_config`), a row each, and their totals."""
     shown = "×".join(map(str, summary["image_shape"]))
-    result = Table(title=f"{title}, images {shown}", title_justify="left", show_footer=True)
+    title = printable(f"{title}, images {shown}")
+    result = Table(title=title, title_justify="left", show_footer=True)
     result.add_column("part", footer="total", style="bold")
     result.add_column("blocks", footer=str(sum(part["blocks"] for part in summary["parts"])))
     result.add_column("output")
@@ -113,8 +116,7 @@ class Reporter:
     """
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
-        soft_wrap = not sys.stdout.isatty()
-        self.console = console or Console(highlight=False, soft_wrap=soft_wrap, quiet=quiet)
+        self.console = console or make_console(quiet=quiet)
         self._bar: Progress | None = None
         self._refreshed = 0.0
         self._last_step, self._batch_size = 0, 1
@@ -168,13 +170,14 @@ class Reporter:
             waits = line.get("input_wait", 0) * line["images_per_second"] / self._batch_size
             if waits > 0.03:
                 text += f"  waits for input {waits:.0%}"
-        self.console.print(f"{text}  {name}" if name else text)
+        self.console.print(printable(f"{text}  {name}" if name else text))
 
     def warn(self, text: str) -> None:
         """A line that is no metric; what a quiet process finds only that one knows."""
+        text = printable(text)
         if self.console.quiet:
             print(f"warning: process {jax.process_index()}: {text}", file=sys.stderr, flush=True)
-        self.console.print(f"warning: {text}", markup=False)
+        self.console.print(f"warning: {text}")
 
     def stop(self) -> None:
         """Take the bar away."""

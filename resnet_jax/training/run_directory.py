@@ -260,7 +260,7 @@ class RunDirectory:
         if not self.writes:
             return line
         try:
-            with self._metrics.open("a") as file:
+            with self._metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise self._unwritable(error) from error
@@ -309,7 +309,7 @@ class RunDirectory:
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content, dict):
                 raise ValueError("it holds no JSON object")
             return content
@@ -329,7 +329,7 @@ class RunDirectory:
             return
         temporary = self.path / f".{name}.{os.getpid()}"
         try:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
             os.replace(temporary, self.path / name)
         except OSError as error:
             raise self._unwritable(error) from error
