@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Callable
 
+from resnet_jax.paths import local_path
+
 EXAMPLES = "examples that are looked at, drawn by --seed; 0: all of the split"
 Add = Callable[..., argparse.Action]
 
@@ -206,14 +208,21 @@ def add_instruments(command: argparse.ArgumentParser) -> None:
 
 
 def _add_common(option: Add) -> None:
-    option("--out", metavar="DIR", help="where files go; default: analysis in the run directory")
+    where = "where files go; default: analysis in the run directory"
+    option("--out", metavar="DIR", type=local_path("--out"), help=where)
     option("--seed", type=int, default=0, help="of all that is drawn at random; default 0")
     option("--json", action="store_true", help="print the results as one JSON object")
 
 
 def _add_networks(option: Add, examples: int) -> None:
     option(
-        "--workdir", metavar="DIR", nargs="+", action="extend", default=[], help="run directories"
+        "--workdir",
+        metavar="DIR",
+        type=local_path("--workdir"),
+        nargs="+",
+        action="extend",
+        default=[],
+        help="run directories",
     )
     option("--config", metavar="FILE", help="or a config, for its network at initialisation")
     option("--step", default="latest", help="latest, best, init, or the number of a checkpoint")

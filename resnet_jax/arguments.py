@@ -6,6 +6,7 @@ from collections.abc import Callable
 from resnet_jax import __version__
 from resnet_jax.analysis_arguments import add_instruments
 from resnet_jax.config import describe_fields
+from resnet_jax.paths import local_path
 
 DESCRIPTION = "Train and study residual networks in JAX."
 EXIT_CODES = """exit codes:
@@ -70,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
         f"{FIELDS_TITLE}\n{describe_fields()}",
     )
     option("--config", metavar="FILE", required=True, help=CONFIG)
-    option("--workdir", metavar="DIR", required=True, help=WORKDIR)
+    _add_workdir(option, WORKDIR)
     option("--profile", metavar="START:STOP", help="trace these steps into DIR/profile")
     _add_processes(option)
 
@@ -80,7 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
         "Evaluate a checkpoint of a run: every example of a split, once. --config.FIELD=VALUE may\n"
         "change where and how (data.data_dir, parallel.num_devices, evaluate.scales, …).",
     )
-    option("--workdir", metavar="DIR", required=True, help=WORKDIR)
+    _add_workdir(option, WORKDIR)
     option("--split", help="e.g. train; default: the one of the training")
     option("--step", default="latest", help=STEP)
     option("--json", action="store_true", help=JSON)
@@ -96,8 +97,9 @@ def make_parser() -> argparse.ArgumentParser:
         "The first two take normalised float32 images [batch, height, width, channels], or, with\n"
         "--raw, uint8 ones, and put out logits.",
     )
-    option("--workdir", metavar="DIR", required=True, help=WORKDIR)
-    option("--out", metavar="FILE", required=True, help="its suffix says what it is")
+    _add_workdir(option, WORKDIR)
+    out = local_path("--out")
+    option("--out", metavar="FILE", type=out, required=True, help="its suffix says what it is")
     option("--step", default="latest", help=f"{STEP}; or init")
     option("--raw", action="store_true", help="take uint8 images and normalise them")
 
@@ -119,7 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
         SLURM_OPTIONS,
     )
     option("--config", metavar="FILE[:FORM]", required=True, help="e.g. configs/sweeps/depth.py")
-    option("--workdir", metavar="DIR", required=True, help="the sweep directory")
+    _add_workdir(option, "the sweep directory")
     option(
         "--dry_run", action="store_true", help="list the runs, their cost and time; train nothing"
     )
@@ -145,8 +147,9 @@ def make_parser() -> argparse.ArgumentParser:
         "needs no network; beside it Markdown, PNG figures and CSV files. No JAX is needed, and it\n"
         "works while runs go on: the same command again renews the page.",
     )
-    option("directories", metavar="DIR", nargs="+", help="a run, a sweep, or a folder of them")
-    option("--out", metavar="PAGE", help="an .html file; default: DIR/report/report.html")
+    runs = "a run, a sweep, or a folder of them"
+    option("directories", metavar="DIR", type=local_path("DIR"), nargs="+", help=runs)
+    option("--out", metavar="PAGE", type=out, help="an .html file; default: DIR/report/report.html")
     option("--latex", action="store_true", help="also write the table of results as LaTeX")
 
     analyze = add_command(
@@ -165,9 +168,15 @@ def make_parser() -> argparse.ArgumentParser:
         "fashion_mnist needs no TensorFlow here: give its four .gz files by --manual_dir.",
     )
     option("name", help="TFDS name, e.g. cifar10 or imagenette/320px-v2")
-    option("--data_dir", help="where to; default: $TFDS_DATA_DIR or TFDS's own")
-    option("--manual_dir", help="directory of files that you downloaded")
+    where = "where to; default: $TFDS_DATA_DIR or TFDS's own"
+    option("--data_dir", type=local_path("--data_dir"), help=where)
+    downloaded = "directory of files that you downloaded"
+    option("--manual_dir", type=local_path("--manual_dir"), help=downloaded)
     return parser
+
+
+def _add_workdir(option: Add, what: str) -> None:
+    option("--workdir", metavar="DIR", type=local_path("--workdir"), required=True, help=what)
 
 
 def _add_processes(option: Add) -> None:

@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     escape_unencodable()
     parser = make_parser()
-    arguments, rest = parser.parse_known_args(argv)
     try:
+        arguments, rest = parser.parse_known_args(argv)
         arguments.slurm = _dotted("--slurm.", rest) if arguments.command == "sweep" else {}
         overrides = _dotted("--config.", rest)
         if rest:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError, nearest
+from resnet_jax.paths import is_url
 
 Duration = int | str
 Check = Callable[[Any], bool]
@@ -19,6 +20,15 @@ POSITIVE: tuple[str, Check] = ("greater than 0", lambda v: v > 0)
 NON_NEGATIVE: tuple[str, Check] = ("0 or greater", lambda v: v >= 0)
 FRACTION: tuple[str, Check] = ("from 0 to 1, without 1", lambda v: 0 <= v < 1)
 PROBABILITY: tuple[str, Check] = ("from 0 to 1", lambda v: 0 <= v <= 1)
+NO_URL: tuple[str, Check] = (
+    "a path of a mounted file system, not a URL",
+    lambda v: not is_url(v),
+)
+# TFDS itself reads buckets of Google.
+NO_OTHER_URL: tuple[str, Check] = (
+    "a path of a mounted file system, or gs://… for TFDS",
+    lambda v: not is_url(v) or v.startswith("gs://"),
+)
 ANY: tuple[str, Check] = ("anything", lambda v: True)
 
 
@@ -162,6 +172,7 @@ SCHEMA: dict[str, Any] = {
             "str",
             None,
             "TFDS directory, None: $TFDS_DATA_DIR or TFDS's default; where a relative PATH begins",
+            NO_OTHER_URL,
             optional=True,
             place=True,
         ),
@@ -169,6 +180,7 @@ SCHEMA: dict[str, Any] = {
             "str",
             None,
             "decoded images; None: $RESNET_JAX_CACHE or ~/.cache/resnet_jax",
+            NO_URL,
             optional=True,
             place=True,
         ),

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib.util
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -72,9 +73,9 @@ def open_config_file(argument: str) -> ConfigFile:
         UserError: the file does not exist or raises.
     """
     path, colon, form = argument.rpartition(":")
-    if not colon or Path(argument).is_file():
+    if not colon or os.path.isfile(argument):
         path, form = argument, ""
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise UserError(
             "--config", path, "no such file", "give the path of a config file (configs/…)"
         )

@@ -16,6 +16,7 @@ from resnet_jax.data.decoding import DamagedImageError, pixels
 from resnet_jax.data.examples import ArrayExamples, Examples, Source
 from resnet_jax.data.images import Geometry, sized
 from resnet_jax.errors import UserError
+from resnet_jax.paths import local_path
 
 STATISTICS_SAMPLE = 10_000
 
@@ -23,6 +24,7 @@ STATISTICS_SAMPLE = 10_000
 def cache_directory(configured: str | None = None) -> Path:
     """`configured`, else $RESNET_JAX_CACHE, else ~/.cache/resnet_jax."""
     default = os.environ.get("RESNET_JAX_CACHE") or "~/.cache/resnet_jax"
+    local_path("$RESNET_JAX_CACHE")(default)
     return Path(configured or default).expanduser()
 
 
