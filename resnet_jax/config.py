@@ -4,8 +4,10 @@ A config file has a `get_config()` that starts from `default_config()` and sets 
 duration is a number of optimiser steps (`64000` or `"64000 steps"`) or of epochs (`"90 epochs"`).
 """
 
+import math
+import numbers
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -455,9 +457,11 @@ FIELDS = dict(fields())
 def default_config() -> ConfigDict:
     """A config with every field at its default; a field that does not exist cannot be set."""
 
-    def defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
+    def defaults(schema: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         return {
-            name: entry.default if isinstance(entry, Field) else defaults(entry)
+            name: canonical(prefix + name, entry.default)
+            if isinstance(entry, Field)
+            else defaults(entry, f"{prefix}{name}.")
             for name, entry in schema.items()
         }
 
@@ -474,8 +478,11 @@ def find_field(name: str) -> Field:
     raise UserError("--config", name, "no such config field", hint)
 
 
-def validate(config: ConfigDict) -> None:
+def validate(config: ConfigDict) -> ConfigDict:
     """Check that a config has exactly the fields of the schema, of the right kind and range.
+
+    Returns:
+        A locked copy in which every value has its one spelling (`canonical`).
 
     Raises:
         UserError: names the first field that is wrong, what is allowed and how to fix it.
@@ -483,10 +490,21 @@ def validate(config: ConfigDict) -> None:
     values = flatten(config.to_dict())
     for name in values:
         find_field(name)
-    for name, field in FIELDS.items():
+    checked = default_config().unlock()
+    for name in FIELDS:
         if name not in values:
             raise UserError("--config", name, "is missing", "start from default_config()")
-        _check(name, field, values[name])
+        set_field(checked, name, canonical(name, values[name]))
+    return checked.lock()
+
+
+def set_field(config: ConfigDict, name: str, value: Any) -> None:
+    """Set a dotted field of a config that is not locked."""
+    *sections, last = name.split(".")
+    node = config
+    for section in sections:
+        node = node[section]
+    node[last] = value
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -500,52 +518,134 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
-    "int": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "bool": ((bool,), "True or False"),
-    "str": ((str,), "text"),
-    "duration": ((int, str), "a duration: '64000 steps' or '90 epochs'"),
-}
-_LISTS = {
+_ALLOWED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "True or False",
+    "str": "text",
+    "duration": "a duration: '64000 steps' or '90 epochs'",
     "ints": "a list of whole numbers: '224, 256'",
     "floats": "a list of numbers: '0.485, 0.456, 0.406'",
     "strs": "a list of names: 'stem, stage1'",
     "durations": "a list of durations: '30 epochs, 60 epochs'",
 }
+_DURATION = re.compile(
+    r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(steps?|epochs?)?", re.IGNORECASE
+)
 
 
-def _check(name: str, field: Field, value: Any) -> None:
-    if value is None and field.optional:
-        return
-    if field.kind in _LISTS:
-        if not isinstance(value, tuple | list):
-            raise UserError(name, value, f"must be {_LISTS[field.kind]}")
-        for part in value:
-            _check(name, field._replace(kind=field.kind[:-1]), part)
-        return
-    types, allowed = _TYPES[field.kind]
-    if not isinstance(value, types) or isinstance(value, bool) != (field.kind == "bool"):
-        raise UserError(name, value, f"must be {allowed}{', or None' if field.optional else ''}")
-    words, legal = field.rule
-    number: Any = value
+def canonical(name: str, value: Any) -> Any:
+    """The one spelling of a legal value, so that equal settings are equal values.
+
+    `64000`, `"64000 steps"` and `64000.0` are the duration 64000, `"90.0 epochs"` is `"90 epochs"`; of a
+    float field `1` and `"1e0"` are 1.0; lists are tuples.
+
+    Args:
+        name: dotted field.
+        value: of any legal spelling, or its text.
+
+    Raises:
+        UserError: no such field, or an illegal value.
+    """
+    field = find_field(name)
+    # `none` is a choice of some text fields: model.shortcut.
+    is_none = value == "None" or (field.kind != "str" and str(value).lower() == "none")
+    if field.optional and (value is None or is_none):
+        return None
+    if field.kind in ("ints", "floats", "strs", "durations"):
+        part = field._replace(kind=field.kind[:-1])
+        return tuple(_canonical(name, part, item) for item in _items(name, field, value))
+    return _canonical(name, field, value)
+
+
+def _items(name: str, field: Field, value: Any) -> Iterable[Any]:
+    if isinstance(value, str):
+        parts = (part.strip(" '\"") for part in value.strip("()[] ").split(","))
+        return [part for part in parts if part]
+    if isinstance(value, tuple | list):
+        return value
+    raise UserError(name, value, f"must be {_ALLOWED[field.kind]}")
+
+
+def _canonical(name: str, field: Field, value: Any) -> Any:
+    result: Any
     if field.kind == "duration":
-        number, _ = _amount(name, number)
+        result, number = _duration(name, value)
+    else:
+        result = number = _CONVERSIONS[field.kind](value)
+    if result is None:
+        optional = ", or None" if field.optional else ""
+        raise UserError(name, value, f"must be {_ALLOWED[field.kind]}{optional}")
+    words, legal = field.rule
     # `not legal` also refuses a NaN.
     if not legal(number):
         raise UserError(name, value, f"must be {words}")
+    if isinstance(number, float) and not math.isfinite(number):
+        raise UserError(name, value, "must be finite")
+    return result
 
 
-def _amount(name: str, duration: Duration) -> tuple[float, str]:
-    if isinstance(duration, int) and not isinstance(duration, bool):
-        return duration, "step"
-    match = re.fullmatch(r"(-?\d+(?:\.\d+)?(?:e\d+)?)\s*(step|epoch)s?", str(duration).strip())
+def _float(value: Any) -> float | None:
+    """A number or its text; None: it is neither."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    # No -0.0.
+    return float(value) + 0.0 if is_number else None
+
+
+def _int(value: Any) -> int | None:
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            pass
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    number = _float(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def _bool(value: Any) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower())
+    return value if isinstance(value, bool) else None
+
+
+def _str(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "int": _int,
+    "float": _float,
+    "bool": _bool,
+    "str": _str,
+}
+
+
+def _duration(name: str, value: Any) -> tuple[Duration | None, float]:
+    """Its one spelling, and its number; None: it is no duration."""
+    if not isinstance(value, str) and _float(value) is None:
+        return None, math.nan
+    amount, unit = _amount(name, value)
+    if unit == "step" or amount == 0:
+        return int(amount), amount
+    number = int(amount) if amount.is_integer() else amount
+    return f"{number} epoch{'' if number == 1 else 's'}", amount
+
+
+def _amount(name: str, duration: Any) -> tuple[float, str]:
+    match = _DURATION.fullmatch(str(duration).strip())
     if not match:
         raise UserError(name, duration, "is no duration", "write '64000 steps' or '90 epochs'")
-    number, unit = match.groups()
-    if unit == "step" and not float(number).is_integer():
+    number, unit = float(match[1]), "epoch" if (match[2] or "").lower().startswith("e") else "step"
+    if unit == "step" and not number.is_integer():
         raise UserError(name, duration, "must be a whole number of steps")
-    return float(number), unit
+    return number, unit
 
 
 def to_steps(name: str, duration: Duration, num_examples: int, batch_size: int) -> float:

@@ -1,10 +1,8 @@
 """Configs from files and command lines: loading, overriding, comparing."""
 
-import ast
 import contextlib
 import importlib.util
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import FIELDS, Field, find_field, flatten, validate
+from resnet_jax.config import FIELDS, canonical, find_field, flatten, set_field, validate
 from resnet_jax.errors import UserError
 
 
@@ -43,8 +41,7 @@ class ConfigFile:
             raise UserError(
                 "--config", self.path, f"get_config() returned {kind}, not a ConfigDict"
             )
-        validate(config)
-        return config
+        return validate(config)
 
     def call(self, name: str) -> Any:
         """Call a function of the file, with the form where there is one.
@@ -109,48 +106,36 @@ def load_config(argument: str) -> ConfigDict:
 
 
 def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
-    """A copy of `config` with dotted fields replaced, checked.
+    """A copy of `config` with dotted fields replaced, checked and in canonical spelling.
 
     Args:
         config: a complete config.
-        overrides: dotted field → value; a string is parsed where the field's kind is not `str`.
+        overrides: dotted field → value, or its text.
 
     Raises:
         UserError: no such field, or a value of the wrong kind.
     """
     changed = ConfigDict(config.to_dict(), type_safe=False)
     for name, value in overrides.items():
-        field = find_field(name)
-        *sections, last = name.split(".")
-        node = changed
-        for section in sections:
-            node = node[section]
-        node[last] = _parse(name, field, value) if isinstance(value, str) else value
-    validate(changed)
-    return changed.lock()
+        find_field(name)
+        set_field(changed, name, value)
+    return validate(changed)
 
 
-def _parse(name: str, field: Field, text: str) -> Any:
-    # `none` is a choice of some text fields: model.shortcut.
-    if field.optional and (text == "None" or (field.kind != "str" and text.lower() == "none")):
-        return None
-    if field.kind in ("str", "duration"):
-        return int(text) if field.kind == "duration" and re.fullmatch(r"-?\d+", text) else text
-    if field.kind in ("ints", "floats", "strs", "durations"):
-        parts = [part.strip(" '\"") for part in text.strip("()[] ").split(",")]
-        if field.kind == "floats":
-            return tuple(_literal(part) for part in parts if part)
-        number = field.kind != "strs"
-        return tuple(int(p) if number and p.isdigit() else p for p in parts if p)
-    return _literal(text.capitalize() if text.lower() in ("true", "false") else text)
+def respell(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config dict, as an earlier version may have written it, with one spelling for equal values.
 
+    Unknown fields and illegal values stay as they are; sequences are lists, as in JSON.
+    """
 
-def _literal(text: str) -> Any:
-    """The Python literal that a text is, or the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    def spelled(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: spelled(f"{name}.{key}" if name else key, v) for key, v in value.items()}
+        with contextlib.suppress(UserError):
+            value = canonical(name, value) if name in FIELDS else value
+        return list(value) if isinstance(value, tuple) else value
+
+    return spelled("", config)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -158,10 +143,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
     Fields that only say where a run happens (`Field.place`) may differ.
     """
-    before, after = flatten(old), flatten(new)
+    before, after = flatten(respell(old)), flatten(respell(new))
     lines = []
     for name in dict.fromkeys([*before, *after]):
-        a, b = _comparable(before.get(name)), _comparable(after.get(name))
+        a, b = before.get(name), after.get(name)
         if a != b and not (name in FIELDS and FIELDS[name].place):
             lines.append(f"{name}: {a!r} → {b!r}")
     return lines
@@ -175,7 +160,3 @@ def same_everywhere(config: ConfigDict) -> dict[str, Any]:
     values = flatten(config.to_dict())
     own = (name for name in values if name.startswith("data.") and FIELDS[name].place)
     return {name: values[name] for name in values.keys() - set(own)}
-
-
-def _comparable(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

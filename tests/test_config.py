@@ -3,14 +3,24 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from resnet_jax.config import FIELDS, default_config, describe_fields, flatten, to_steps, validate
+from resnet_jax.config import (
+    FIELDS,
+    canonical,
+    default_config,
+    describe_fields,
+    flatten,
+    to_steps,
+    validate,
+)
 from resnet_jax.config_file import differences, load_config, override
 from resnet_jax.errors import UserError
+from resnet_jax.training.hyperparameters import program_key
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted([*ROOT.glob("configs/*.py"), *ROOT.glob("configs/imagenet/*.py")])
@@ -59,6 +69,72 @@ def test_override_from_text(field, text, value):
     assert flatten(config.to_dict())[field] == value
 
 
+# Field → spellings of one value, the canonical one first.
+SPELLINGS = {
+    "train.duration": (10, "10", "10 steps", "10 step", " 10  STEPS", 10.0, "10.0", "1e1 steps", np.int64(10)),
+    "evaluate.every": ("2 epochs", "2.0 epochs", "2 epoch", "2epochs", "2e0 Epochs"),
+    "checkpoint.every": ("1 epoch", "1 epochs", "1.0 epochs", "1. epoch"),
+    "log.every": ("0.5 epochs", ".5 epochs", "5e-1 epoch"),
+    "schedule.warmup": (0, "0", "0 epochs", "0.0 epochs", "0 steps", 0.0),
+    "optimizer.weight_decay": (0.0001, "1e-4", "0.0001", 1e-4, "1E-4", ".0001"),
+    "optimizer.learning_rate": (1.0, 1, "1", "1.0", "1e0", np.float64(1)),
+    "data.brightness": (0.0, -0.0, "-0.0", 0),
+    "train.batch_size": (1000, "1000", "1e3", 1e3, 1000.0, "1_000", np.int32(1000)),
+    "data.flip": (True, "True", "true", "TRUE"),
+    "data.cutout": (0, "0", 0.0, "-0"),
+    "train.ema_decay": (None, "None", "none"),
+    "model.shortcut": (None, "None"),
+    "model.freeze": (("stem", "stage1"), ["stem", "stage1"], "stem, stage1", "('stem', 'stage1')"),
+    "evaluate.scales": ((16, 24), [16, 24], "16,24", "[16, 24]", [16.0, "24"]),
+    "schedule.boundaries": ((100, "2 epochs"), ["100 steps", "2.0 epochs"], "100, 2 epochs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", SPELLINGS)
+def test_spellings_of_one_value_are_one_value_everywhere(field, tmp_path):
+    expected, *others = SPELLINGS[field]
+    base = default_config()
+    config = override(base, {field: expected})
+    for value in others:
+        respelled = override(base, {field: value})
+        assert repr(flatten(respelled.to_dict())[field]) == repr(expected)
+        assert program_key(respelled) == program_key(config)
+        # A run that an earlier version wrote with this spelling resumes.
+        with base.unlocked():
+            written = json.loads(json.dumps(base.to_dict(), default=str))
+            section, name = field.split(".")
+            written[section][name] = value if not hasattr(value, "dtype") else value.item()
+        assert not differences(written, config.to_dict())
+
+
+@given(st.sampled_from(["step", "epoch"]), st.integers(1, 10**6), st.integers(0, 3))
+def test_a_duration_has_one_spelling_however_its_number_is_written(unit, number, zeros):
+    plain = canonical("train.duration", f"{number} {unit}s")
+    point = f"{number}.{'0' * zeros} {unit}"
+    assert canonical("train.duration", point) == plain
+    assert canonical("train.duration", f"{number / 1000!r}e3{unit}S") == plain
+    assert canonical("train.duration", plain) == plain
+    assert to_steps("train.duration", plain, 640, 64) == number * (10 if unit == "epoch" else 1)
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_the_canonical_spelling_is_a_fixed_point_and_survives_text_and_json(data):
+    name = data.draw(st.sampled_from(sorted(FIELDS)))
+    values = st.one_of(
+        st.integers(-3, 300), st.floats(), st.booleans(), st.none(), st.text(max_size=5),
+        st.sampled_from(["none", "True", "3 epochs", "1e2", "1, 2"]), st.lists(st.integers(1, 9)),
+    )  # fmt: skip
+    try:
+        value = canonical(name, data.draw(values))
+    except UserError:
+        return
+    assert repr(canonical(name, value)) == repr(value)
+    assert repr(canonical(name, json.loads(json.dumps(value, allow_nan=False)))) == repr(value)
+    if FIELDS[name].kind not in ("str", "strs"):
+        assert repr(canonical(name, str(value))) == repr(value)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
@@ -72,6 +148,12 @@ def test_override_from_text(field, text, value):
         ("optimizer.learning_rate", "fast", "must be a number"),
         ("optimizer.learning_rate", float("nan"), "greater than 0"),
         ("optimizer.momentum", "1.0", "from 0 to 1"),
+        ("optimizer.learning_rate", "1e999", "must be finite"),
+        ("model.gate_bias", float("-inf"), "must be finite"),
+        ("train.duration", "1e999 epochs", "must be finite"),
+        ("train.duration", True, "must be a duration"),
+        ("train.duration", [10], "must be a duration"),
+        ("schedule.boundaries", 100, "must be a list of durations"),
         ("train.duration", "0 epochs", "greater than 0"),
         ("train.duration", "-5", "greater than 0"),
         ("train.duration", "10 miles", "write '64000 steps' or '90 epochs'"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import FIELDS, find_field, flatten
+from resnet_jax.config import FIELDS, canonical, find_field, flatten
 from resnet_jax.config_file import ConfigFile, differences, open_config_file, override
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import Choice, Overrides, Range
@@ -95,7 +95,7 @@ def read_study(argument: str, overrides: Mapping[str, Any]) -> Study:
     runs = [make_run(base, one) for one in stated]
     if not runs and not ranges:
         raise UserError("--config", file.path, "sweep() states no runs")
-    _refuse_duplicates(runs)
+    _refuse_duplicates(runs, stated)
     return Study(
         name=Path(file.path).stem,
         form=file.form,
@@ -112,9 +112,7 @@ def _stated(file: ConfigFile) -> tuple[list[Overrides], dict[str, Range | Choice
     """What `sweep()` states: overrides of runs, or ranges of fields."""
     stated = file.call("sweep")
     if isinstance(stated, Mapping) and all(isinstance(v, Range | Choice) for v in stated.values()):
-        for field in stated:
-            find_field(field)
-        return [], dict(stated)
+        return [], {field: _legal(field, values) for field, values in stated.items()}
     runs = (
         list(stated) if isinstance(stated, Iterable) and not isinstance(stated, Mapping) else None
     )
@@ -124,19 +122,29 @@ def _stated(file: ConfigFile) -> tuple[list[Overrides], dict[str, Range | Choice
     return [dict(one) for one in runs], {}
 
 
+def _legal(field: str, values: Range | Choice) -> Range | Choice:
+    """Ranges of a field that exists; of values that are spelled twice one choice is left."""
+    find_field(field)
+    if isinstance(values, Choice):
+        return Choice(tuple(dict.fromkeys(canonical(field, value) for value in values.values)))
+    return values
+
+
 def make_run(base: ConfigDict, overrides: Overrides, run_id: str | None = None) -> Run:
     """A run of a study; its id is made of the overrides where none is given.
+
+    Its overrides are in canonical spelling, so equal settings have one id.
 
     Raises:
         UserError: an override is illegal.
     """
     for field in overrides:
         find_field(field)
-    run_id = run_id or name_run(overrides)
     try:
-        return Run(run_id, overrides, override(base, overrides))
+        spelled = {field: canonical(field, value) for field, value in overrides.items()}
+        return Run(run_id or name_run(spelled), spelled, override(base, spelled))
     except UserError as error:
-        raise of_run(run_id, error) from error
+        raise of_run(run_id or name_run(overrides), error) from error
 
 
 def of_run(run_id: str, error: UserError) -> UserError:
@@ -144,15 +152,27 @@ def of_run(run_id: str, error: UserError) -> UserError:
     return UserError(f"run {run_id}: {error.field}", error.value, error.problem, error.fix)
 
 
-def _refuse_duplicates(runs: list[Run]) -> None:
-    first: dict[str, str] = {}
-    for run in runs:
+def _refuse_duplicates(runs: Sequence[Run], stated: Sequence[Overrides]) -> None:
+    """Refuse two runs that compute the same, however their values are spelled."""
+    first: dict[str, int] = {}
+    ids: dict[str, int] = {}
+    for index, run in enumerate(runs):
         values = flatten(run.config.to_dict())
         kept = {name: value for name, value in values.items() if not FIELDS[name].place}
-        other = first.setdefault(json.dumps(kept, sort_keys=True), run.id)
-        if other != run.id or [r.id for r in runs].count(run.id) > 1:
-            problem = f"is the same as {other}" if other != run.id else "is stated twice"
-            raise UserError("sweep()", run.id, problem, "state each run once")
+        other = first.setdefault(json.dumps(kept, sort_keys=True), index)
+        other = min(other, ids.setdefault(run.id, index))
+        if other == index:
+            continue
+        problem = f"is the same as {runs[other].id}"
+        if runs[other].id == run.id:
+            spellings = _spellings(stated[other], stated[index])
+            problem = f"is stated twice{spellings and f', with {spellings}'}"
+        raise UserError("sweep()", run.id, problem, "state each run once")
+
+
+def _spellings(one: Overrides, other: Overrides) -> str:
+    unlike = [name for name in one if repr(one[name]) != repr(other.get(name))]
+    return ", ".join(f"{name} as {one[name]!r} and {other[name]!r}" for name in unlike)
 
 
 def with_earlier_ids(study: Study, directory: SweepDirectory) -> Study:
@@ -174,7 +194,8 @@ def with_earlier_ids(study: Study, directory: SweepDirectory) -> Study:
 
 
 def _key(overrides: Mapping[str, Any]) -> str:
-    return json.dumps(overrides, sort_keys=True)
+    spelled = {field: canonical(field, value) for field, value in overrides.items()}
+    return json.dumps(spelled, sort_keys=True)
 
 
 def refuse_changed_runs(study: Study, directory: SweepDirectory) -> None:

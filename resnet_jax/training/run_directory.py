@@ -32,7 +32,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resnet_jax.config import FIELDS, default_config
-from resnet_jax.config_file import differences, override
+from resnet_jax.config_file import differences, override, respell
 from resnet_jax.errors import UserError
 from resnet_jax.training.data_changes import data_changes
 from resnet_jax.training.lock import Lock
@@ -170,12 +170,12 @@ class RunDirectory:
         return self._refused(f"cannot be written ({error.strerror or error})", fix)
 
     def read_config(self) -> dict[str, Any]:
-        """The config of the run.
+        """The config of the run, in canonical spelling.
 
         Raises:
-            UserError: nothing was trained here, or the file is damaged.
+            UserError: nothing was trained here, or the file is corrupt.
         """
-        return self._read_json("config.json")
+        return respell(self._read_json("config.json"))
 
     def load_config(self, overrides: Mapping[str, Any]) -> ConfigDict:
         """The config of the run, with fields changed that say where it runs or how it is evaluated.

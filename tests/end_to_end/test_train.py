@@ -28,7 +28,7 @@ def undisturbed(tmp_path_factory):
 
 def test_run_directory_is_complete(undisturbed):
     config = json.loads((undisturbed / "config.json").read_text())
-    assert (config["model"]["depth"], config["train"]["duration"]) == (8, "10 steps")
+    assert (config["model"]["depth"], config["train"]["duration"]) == (8, 10)
     data = json.loads((undisturbed / "data.json").read_text())
     assert (data["train_examples"], data["eval_examples"]) == (1437, 360)
     state = status(undisturbed)

@@ -29,7 +29,7 @@ FILE = '''"""A title.
 More words."""
 
 from resnet_jax.config import default_config
-from resnet_jax.sweeps.grid import product
+from resnet_jax.sweeps.grid import choice, product
 
 FORMS = ("small", "large")
 
@@ -65,6 +65,28 @@ def test_a_study_has_its_runs_in_the_order_of_the_file(file):
     run = study.runs[2]
     assert (run.config.model.depth, run.config.seed, run.config.train.batch_size) == (14, 0, 32)
     assert len(read_study(f"{file()}:large", {}).runs) == 6
+
+
+SPELLINGS = {
+    "train.duration": "(10, '10 steps')",
+    "optimizer.learning_rate": "(1, '1e0')",
+    "optimizer.weight_decay": "('1e-4', 0.0001)",
+    "evaluate.every": "('2 epochs', '2.0 epochs')",
+    "data.flip": "(True, 'true')",
+    "evaluate.scales": "([16, 24], '16,24')",
+    "train.ema_decay": "(None, 'none')",
+}
+
+
+@pytest.mark.parametrize("field", SPELLINGS)
+def test_spellings_of_one_value_are_one_run(file, field):
+    values = SPELLINGS[field]
+    with pytest.raises(UserError, match=rf"is stated twice, with {field} as .* and "):
+        read_study(file(f"[{{{field!r}: value}} for value in {values}]"), {})
+    ids = {read_study(file(f"[{{{field!r}: {values}[{i}]}}]"), {}).runs[0].id for i in (0, 1)}
+    assert len(ids) == 1
+    searched = read_study(file(f"{{{field!r}: choice(*{values})}}"), {})
+    assert len(searched.ranges[field].values) == 1
 
 
 @pytest.mark.parametrize(
