@@ -13,7 +13,7 @@ EXIT_CODES = """exit codes:
   0  done
   1  a bug, or the machine failed
   2  the input is wrong; one line says what and how to mend it
-  3  the training diverged
+  3  the training diverged, or the outputs of the network are not finite
   130, 143  stopped by Ctrl-C or SIGTERM after saving; the same command goes on"""
 FIELDS_TITLE = (
     "config fields (also --config.FIELD=VALUE; durations are '64000 steps' or '90 epochs'):"

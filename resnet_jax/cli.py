@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,12 +10,14 @@ from resnet_jax.arguments import make_parser
 from resnet_jax.config import default_config
 from resnet_jax.config_file import load_config, override, same_everywhere
 from resnet_jax.console import escape_unencodable
-from resnet_jax.errors import UserError, printable
+from resnet_jax.errors import NotFiniteError, UserError, printable
+from resnet_jax.strict_json import to_json
 from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.interruption import StopRequest
 from resnet_jax.training.launchers import find_processes
 
 Command = Callable[[argparse.Namespace, dict[str, str]], int]
+NOT_FINITE = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except NotFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NOT_FINITE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -78,6 +82,7 @@ def _train_until(
 
         starts, facts = not run.has_checkpoint(), run.stored_data()
         experiment = make_experiment(config, starts=starts, facts=facts)
+        experiment.check_training()
         profile = None
         if arguments.profile is not None:
             from resnet_jax.training.profile import Profile, steps_to_profile
@@ -164,10 +169,13 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     if not first:
         return 0
     if arguments.json:
-        print(json.dumps(result))
-    else:
+        print(to_json(result))
+    elif result["loss"] is not None:
         shown = {name: _format(value) for name, value in result.items()}
         Reporter().console.print(table(f"Evaluation of {arguments.workdir}", shown))
+    if result["loss"] is None:
+        where = f"{arguments.workdir}, step {result['step']}, on {result['split']}"
+        raise NotFiniteError(f"{where}: the loss or a logit is not finite")
     return 0
 
 
@@ -178,9 +186,12 @@ def _export(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     config = run.load_config(overrides)
     keep_compiled_programs(config)
     from resnet_jax.training.export import export_run
+    from resnet_jax.training.state import weights_of
 
     export_run(run, config, arguments.out, arguments.step, arguments.raw)
     print(printable(arguments.out))
+    if weights_of(config) == "averaged":
+        print("it has the averaged weights, as `evaluate` uses them", file=sys.stderr)
     return 0
 
 
@@ -191,7 +202,7 @@ def _summary(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
     summary = summarize_config(config)
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
     else:
         Reporter().console.print(parts_table(arguments.config, summary))
     return 0

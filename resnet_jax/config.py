@@ -162,7 +162,11 @@ SCHEMA: dict[str, Any] = {
         "convolution": Field(
             "str", "auto", "native, loop_safe, or auto: loop_safe on CPU, else native"
         ),
-        "dtype": Field("str", "float32", "compute type: float32, bfloat16, float16 or float64"),
+        "dtype": Field(
+            "str",
+            "float32",
+            "compute type: float32, bfloat16 or float64; float16 is not for training",
+        ),
     },
     "data": {
         "name": Field(

@@ -1,4 +1,4 @@
-"""Errors that a user can cause: one clear line, exit code 2."""
+"""Errors that the command line prints as one clear line."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,6 +42,10 @@ class UserError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Processes hand it on to each other.
         return UserError, (self.field, self.value, self.problem, self.fix)
+
+
+class NotFiniteError(ArithmeticError):
+    """A network whose outputs are not finite; the command line prints it and exits with code 3."""
 
 
 @contextmanager

@@ -2,17 +2,24 @@
 
 import argparse
 import importlib
-import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from resnet_jax.analysis.request import Answer, Request, plain
 from resnet_jax.analysis.subject import Subject, open_config, open_runs
-from resnet_jax.errors import UserError, printable
+from resnet_jax.errors import NotFiniteError, UserError, printable
+from resnet_jax.models import DegenerateStatisticsError
+from resnet_jax.strict_json import is_finite
+from resnet_jax.strict_json import to_json as strict_json
+
+# Results of the network as it is: nothing else means anything where they are not finite.
+OUTPUTS = ("loss", "error", "accuracy")
 
 
 def analyze(options: argparse.Namespace, overrides: Mapping[str, Any]) -> tuple[Answer, list[Path]]:
@@ -27,14 +34,33 @@ def analyze(options: argparse.Namespace, overrides: Mapping[str, Any]) -> tuple[
 
     Raises:
         UserError: no such run, config, checkpoint or data, or something that the instrument cannot do.
+        NotFiniteError: the outputs of a network are not finite.
     """
     if not 0 <= options.seed < 2**32:
         raise UserError("--seed", options.seed, "allowed: from 0 to 4294967295")
     subjects = _subjects(options, overrides)
     request = Request(subjects, options, _out(options))
     instrument = importlib.import_module(f"resnet_jax.analysis.{options.analysis}")
-    answer = instrument.analyze(request)
+    try:
+        answer = instrument.analyze(request)
+    except DegenerateStatisticsError as error:
+        problem = "leave a batch norm one value per channel, which has no statistics"
+        count = options.examples
+        raise UserError("--examples", count, problem, "take more, or running statistics") from error
+    for name, results in answer.results.items():
+        _refuse_not_finite(name, results)
     return answer, request.write(answer)
+
+
+def _refuse_not_finite(name: str, results: Mapping[str, Any]) -> None:
+    """Raise where the outputs of a network are not finite; warn of other such numbers."""
+    values = {number: np.asarray(value).tolist() for number, value in results.items()}
+    wrong = [number for number, value in values.items() if not is_finite(value)]
+    outputs = [number for number in wrong if number in OUTPUTS]
+    if outputs:
+        raise NotFiniteError(f"{name}: {', '.join(outputs)}: the network's outputs are not finite")
+    if wrong:
+        print(f"warning: {name}: not finite: {', '.join(wrong)}", file=sys.stderr)
 
 
 def _subjects(options: argparse.Namespace, overrides: Mapping[str, Any]) -> list[Subject]:
@@ -90,4 +116,4 @@ def _format(value: Any) -> str:
 
 def to_json(answer: Answer) -> str:
     """The results as one JSON object."""
-    return json.dumps(plain(answer.results))
+    return strict_json(plain(answer.results))

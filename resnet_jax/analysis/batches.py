@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resnet_jax.training.losses import cross_entropy
+from resnet_jax.training.losses import cross_entropy, or_nan
 
 BATCH_SIZE = 100
 NO_LABEL = -1
@@ -32,11 +32,25 @@ def in_batches(
 
 
 def summed_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross-entropy in nats, summed over the examples of a batch.
+    """Cross-entropy in nats, summed over the examples of a batch; NaN where a logit is not finite.
 
     Args:
         logits: float[batch, classes].
         labels: int32[batch], negative where there is no example.
     """
-    losses = cross_entropy(logits, jnp.maximum(labels, 0))
+    losses = or_nan(cross_entropy(logits, jnp.maximum(labels, 0)), logits)
     return jnp.where(labels >= 0, losses, 0).sum()
+
+
+def summed_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """How many examples of a batch are classified correctly; NaN where a logit is not finite.
+
+    Args:
+        logits: float[batch, classes].
+        labels: int32[batch], negative where there is no example.
+
+    Returns:
+        float32 scalar.
+    """
+    correct = or_nan((logits.argmax(-1) == labels).astype(jnp.float32), logits)
+    return jnp.where(labels >= 0, correct, 0).sum()

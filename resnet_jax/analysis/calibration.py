@@ -1,8 +1,9 @@
-"""How good predicted probabilities are.
+"""How good predicted probabilities are. A score of what is not finite is NaN.
 
 Everywhere `probabilities` is float[examples, classes], whose rows sum to 1, and `labels` int[examples].
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ class Reliability(NamedTuple):
 
     Attributes:
         examples: how many are in the bin.
-        confidence, accuracy: means over them; NaN where there are none.
+        confidence, accuracy: means over them; NaN where there are none, and everywhere where a
+            probability is not finite.
     """
 
     examples: np.ndarray
@@ -28,6 +30,8 @@ class Reliability(NamedTuple):
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
     """Confidence and accuracy in equal bins of confidence, ((m − 1) / M, m / M] (Guo et al. 2017, "On
     Calibration of Modern Neural Networks", §2)."""
+    if not np.isfinite(probabilities).all():
+        return Reliability(*np.full((3, bins), np.nan))
     confidence = probabilities.max(1)
     correct = probabilities.argmax(1) == labels
     places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
@@ -40,6 +44,8 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error: Σ_m n_m / n · |accuracy_m − confidence_m| (Guo et al. 2017, eq. 3)."""
     count, confidence, accuracy = reliability(probabilities, labels, bins)
+    if not np.isfinite(count).all():
+        return math.nan
     filled = count > 0
     gaps = np.abs(accuracy - confidence)[filled]
     return float((count[filled] * gaps).sum() / count.sum())
@@ -59,6 +65,8 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Share of examples whose likeliest class is right; works on logits too."""
+    if not np.isfinite(probabilities).all():
+        return math.nan
     return float((probabilities.argmax(1) == labels).mean())
 
 

@@ -16,7 +16,7 @@ from resnet_jax.analysis.batches import in_batches
 from resnet_jax.analysis.chain import Chain, last_of_stages, split_chain
 from resnet_jax.analysis.identity import Moments, identity_values
 from resnet_jax.analysis.items import over_items
-from resnet_jax.analysis.request import Answer, Named, Request
+from resnet_jax.analysis.request import Answer, Named, Request, finite_logits
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.config import default_config, flatten
 from resnet_jax.config_file import override
@@ -103,27 +103,28 @@ def run_network(
         logits: float32[examples, classes]; and the moments of each stage, over examples and pixels.
     """
     chain, weights = split_chain(model)
-    batches, real = in_batches(images, np.zeros(len(images), np.int32))
-    items = {"images": batches, "real": real >= 0}
+    batches, _ = in_batches(images, np.zeros(len(images), np.int32))
+    items = {"images": batches}
     result = over_items(partial(_run_batch, chain, views), weights, items, label=label)
     logits = result["logits"].reshape(-1, result["logits"].shape[-1])[: len(images)]
     moments = []
     for number in range(1, len(model.stages()) + 1):
-        sums = result[f"stage{number}"].astype(np.float64).sum(0) / len(images)
-        moments.append(Moments(sums[0], np.maximum(sums[1] - sums[0] ** 2, 0)))
+        by_example = result[f"stage{number}"].astype(np.float64)
+        means, variances = np.concatenate(list(by_example), 1)[:, : len(images)]
+        # The variance over all pixels: the mean of those within examples, and that between them.
+        moments.append(Moments(means.mean(0), variances.mean(0) + means.var(0)))
     return logits, moments
 
 
 def _run_batch(
     chain: Chain, views: Views, weights: Any, item: dict[str, jax.Array]
 ) -> dict[str, jax.Array]:
-    """Logits, and by stage the sums over the examples of the pixels' mean and mean square."""
+    """Logits, and by stage float32[2, batch, channels]: mean and variance of each example's pixels."""
 
     def step(block: Any, x: jax.Array, _: Any) -> tuple[jax.Array, jax.Array]:
         y = block(x)
         precise = y.astype(jnp.promote_types(jnp.float32, y.dtype))
-        moments = jnp.stack([precise.mean((1, 2)), jnp.square(precise).mean((1, 2))])
-        return y, (moments * item["real"][:, None]).sum(1)
+        return y, jnp.stack([precise.mean((1, 2)), precise.var((1, 2))])
 
     def of_view(images: jax.Array) -> dict[str, jax.Array]:
         x, kept = chain.blocks(weights, chain.stem(weights, images), step)
@@ -167,6 +168,7 @@ def _deepened(
         deeper = model_at_start(seeded, subject.data)
     images, views = examples.images, subject.evaluated_image.views
     old, moments = run_network(subject.model, images, f"{subject.name}: shallow", views)
+    finite_logits(subject.name, old)
     same_in_training = deepen(subject.model, deeper, moments)
     new, _ = run_network(deeper, images, f"{subject.name}: deeper", views)
     difference = np.abs(new - old).max(1)

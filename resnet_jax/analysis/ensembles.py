@@ -18,7 +18,7 @@ from resnet_jax.analysis.plots.ensembles import (
     growth_figure,
     reliability_figure,
 )
-from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.request import Answer, Named, Request, drawn, finite_logits
 from resnet_jax.analysis.subject import Subject
 from resnet_jax.errors import UserError
 from resnet_jax.training.experiment import Experiment, make_experiment
@@ -43,6 +43,7 @@ def evaluated_logits(subject: Subject, split: str | None = None) -> tuple[np.nda
         logits: float32[examples, classes]; labels: int32[examples].
 
     Raises:
+        NotFiniteError: some logits are not finite.
         UserError: no such data or split, or fields of `evaluate` that contradict each other.
     """
     parallel = make_parallel("jit", "global", subject.config.parallel.num_devices)
@@ -61,7 +62,7 @@ def evaluated_logits(subject: Subject, split: str | None = None) -> tuple[np.nda
             done += int(mask.sum())
             bar.move(done)
     logits, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return logits, labels
+    return finite_logits(subject.name, logits), labels
 
 
 def _predict(

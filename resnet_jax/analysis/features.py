@@ -18,7 +18,7 @@ from resnet_jax.analysis.plots.features import (
     map_figure,
     similarity_figure,
 )
-from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.request import Answer, Named, Request, drawn, finite_logits
 from resnet_jax.analysis.similarity import LEAST_EXAMPLES, layer_similarity
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.errors import UserError
@@ -118,6 +118,7 @@ def _of_images(subject: Subject, images: np.ndarray) -> Arrays:
     """Maps of the chosen images, and the filters."""
     name, model = subject.name, subject.model
     maps, logits = grad_cam(model, images)
+    finite_logits(name, logits)
     found = {
         f"{name}/filters": Named(first_filters(model), ("height", "width", "channel", "filter")),
         f"{name}/predicted": Named(logits.argmax(1), ("image",)),

@@ -45,7 +45,8 @@ def gradient_noise(
     def products(shared: Any, item: dict[str, jax.Array]) -> dict[str, jax.Array]:
         vector, rest, mean = shared
         own = mean_gradient(loss, (vector, rest, (item["images"], item["labels"])))
-        return {"square": jnp.vdot(own, own), "product": jnp.vdot(own, mean)}
+        deviation = own - mean
+        return {"square": jnp.vdot(deviation, deviation), "product": jnp.vdot(deviation, mean)}
 
     batches = [in_batches(images[own], labels[own]) for own in rows.reshape(groups, size)]
     items = dict(zip(("images", "labels"), map(np.stack, zip(*batches, strict=True)), strict=True))
@@ -61,8 +62,8 @@ def noise_scale(
     Σ is the covariance of the gradients of single examples and G the gradient of all data.
 
     Args:
-        squares: float[groups], |g|² of the gradient g of each group.
-        products: float[groups], g'ḡ with their mean ḡ.
+        squares: float[groups], |g - ḡ|² of the gradient g of each group and their mean ḡ.
+        products: float[groups], (g - ḡ)'ḡ.
         mean_square: |ḡ|².
         size: examples of a group.
 
@@ -73,9 +74,9 @@ def noise_scale(
     """
     squares, products = squares.astype(np.float64), products.astype(np.float64)
 
-    def parts(groups: int, square: Any, mean_square: Any) -> tuple[Any, Any, Any]:
-        """Of groups whose squares have the mean `square`."""
-        trace = size * groups / (groups - 1) * (square - mean_square)
+    def parts(groups: int, variance: Any, mean_square: Any) -> tuple[Any, Any, Any]:
+        """Of groups whose gradients are `variance`, a mean square, from their own mean."""
+        trace = size * groups / (groups - 1) * variance
         signal = mean_square - trace / (groups * size)
         positive = np.where(signal > 0, signal, np.nan)
         return trace, signal, np.nan_to_num(trace / positive, nan=np.inf)
@@ -85,8 +86,9 @@ def noise_scale(
     trace, signal, scale = parts(groups, squares.mean(), mean_square)
     _, signals, scales = parts(
         others,
-        (squares.sum() - squares) / others,
-        (groups**2 * mean_square - 2 * groups * products + squares) / others**2,
+        # Without a group the mean moves by -(g - ḡ) / others.
+        (squares.sum() - squares) / others - squares / others**2,
+        mean_square - 2 * products / others + squares / others**2,
     )
     scale_error = np.sqrt(others * np.var(scales)) if np.isfinite(scales).all() else np.inf
     return {

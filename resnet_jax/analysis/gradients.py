@@ -4,6 +4,7 @@ He et al. 2015, "Deep Residual Learning", §4.2, "Analysis of Layer Responses" (
 correlation: `gradient_lines`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -107,11 +108,10 @@ def _layers(measured: dict[str, jax.Array]) -> jax.Array:
 
 def _described(name: str, measured: jax.Array) -> dict[str, jax.Array]:
     """Of `taps.moments` [places, batch, 3]: the mean norm and the deviation of all entries."""
-    means, sizes, norms = jnp.moveaxis(measured, 2, 0)
-    largest = jnp.maximum(sizes.max(1), jnp.finfo(sizes.dtype).tiny)
-    squares = jnp.square(sizes / largest[:, None]).mean(1)
-    variance = squares - jnp.square(means.mean(1) / largest)
-    deviation = largest * jnp.sqrt(jnp.maximum(variance, 0))
+    means, within, norms = jnp.moveaxis(measured, 2, 0)
+    between = means - means.mean(1, keepdims=True)
+    # The variance of all entries is the mean of those within examples and that between them.
+    deviation = jax.vmap(norm)(jnp.concatenate([within, between], 1)) / math.sqrt(means.shape[1])
     return {f"{name}_norm": norms.mean(1), f"{name}_std": deviation}
 
 

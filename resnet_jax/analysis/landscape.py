@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from resnet_jax.analysis.batches import in_batches, summed_loss
+from resnet_jax.analysis.batches import in_batches, summed_correct, summed_loss
 from resnet_jax.analysis.chain import batch_statistics_view, split_chain
 from resnet_jax.analysis.directions import (
     Weights,
@@ -67,7 +67,8 @@ def losses_at(
         views: of the images, over which logits are averaged.
 
     Returns:
-        `loss` (cross-entropy, nats) and `accuracy` (from 0 to 1): float32[places].
+        `loss` (cross-entropy, nats) and `accuracy` (from 0 to 1): float32[places], NaN where a logit is
+        not finite.
     """
     graph = nnx.graphdef(batch_statistics_view(model) if statistics == "batch" else model)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *directions)
@@ -87,9 +88,7 @@ def _loss(
 
     def of_batch(batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         logits = mean_over_views(partial(chain.logits, arrays), views(batch[0]))
-        # What fills the batch has a label that is no class.
-        correct = logits.argmax(-1) == batch[1]
-        return summed_loss(logits, batch[1]), correct.sum()
+        return summed_loss(logits, batch[1]), summed_correct(logits, batch[1])
 
     losses, correct = lax.map(of_batch, (images, labels))
     count = (labels >= 0).sum()

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from scipy.stats import kendalltau
 
-from resnet_jax.analysis.batches import BATCH_SIZE, in_batches
+from resnet_jax.analysis.batches import BATCH_SIZE, in_batches, summed_correct
 from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots import lesion as plots
@@ -147,7 +147,7 @@ def error_after(
         views: of the images, over which logits are averaged.
 
     Returns:
-        float64[lesions], share of wrong answers from 0 to 1.
+        float64[lesions], share of wrong answers from 0 to 1; NaN where a logit is not finite.
     """
     chain, weights = split_chain(model)
     shared = weights, lesions.keep, lesions.order, lesions.first_change
@@ -155,16 +155,15 @@ def error_after(
     size = min(BATCH_SIZE, -(-len(labels) // jax.device_count()))
     images, labels = in_batches(images, labels, size)
     batches = {"images": images, "labels": labels}
-    wrong = run(partial(_count_wrong, chain, views), shared, batches)["wrong"]
-    return wrong.sum(0) / (labels >= 0).sum()
+    correct = run(partial(_count_correct, chain, views), shared, batches)["correct"]
+    return 1 - correct.sum(0, dtype=np.float64) / (labels >= 0).sum()
 
 
-def _count_wrong(
+def _count_correct(
     chain: Chain, views: Views, shared: Any, batch: dict[str, jax.Array]
 ) -> dict[str, jax.Array]:
-    """Wrong answers in a batch after each lesion, int[lesions]."""
+    """Correct answers in a batch after each lesion, float32[lesions]."""
     weights, *lesions = shared
-    labels = batch["labels"]
 
     def logits(images: jax.Array) -> jax.Array:
         start = chain.stem(weights, images)
@@ -172,8 +171,8 @@ def _count_wrong(
         after = partial(lesion_logits, chain, weights, start, outputs)
         return lax.map(lambda lesion: after(*lesion), tuple(lesions))
 
-    answers = mean_over_views(logits, views(batch["images"])).argmax(-1)
-    return {"wrong": ((answers != labels) & (labels >= 0)).sum(-1)}
+    after_lesions = mean_over_views(logits, views(batch["images"]))
+    return {"correct": jax.vmap(summed_correct, (0, None))(after_lesions, batch["labels"])}
 
 
 def lesion_logits(
@@ -300,9 +299,10 @@ def _summary(arrays: dict[str, Named]) -> dict[str, float]:
     kinds = {"same_shape_deleted": deletion[~changes], "new_shape_deleted": deletion[changes]}
     numbers = {"error": float(arrays["error"].values)}
     for kind, errors in kinds.items():
-        if np.isfinite(errors).any():
-            numbers[f"median_{kind}"] = float(np.nanmedian(errors))
-            numbers[f"worst_{kind}"] = float(np.nanmax(errors))
+        # Of a plain network, none that changes shape can be deleted.
+        if not np.isnan(errors).all():
+            numbers[f"median_{kind}"] = float(np.median(errors))
+            numbers[f"worst_{kind}"] = float(np.max(errors))
     several = arrays["random_deletion_error"].values
     if len(several) >= SEVERAL:
         numbers[f"median_{SEVERAL}_deleted"] = float(np.median(several[SEVERAL - 1]))

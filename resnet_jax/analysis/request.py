@@ -20,9 +20,11 @@ import numpy as np
 from resnet_jax import __version__
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.subject import Examples, Subject
-from resnet_jax.errors import UserError
+from resnet_jax.errors import NotFiniteError, UserError
 from resnet_jax.report.style import RC, Figure
+from resnet_jax.strict_json import to_json
 from resnet_jax.training.preparation import EvaluatedImage
+from resnet_jax.training.state import weights_of
 
 DOTS_PER_INCH = 200
 # Options that change no number of a result.
@@ -155,7 +157,7 @@ class Request:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             paths = [self._save(f"{self.name}.npz", lambda path: _save_arrays(path, answer.arrays))]
-            text = json.dumps(plain(self._facts(answer)), indent=2) + "\n"
+            text = to_json(plain(self._facts(answer)), indent=2) + "\n"
             paths.append(
                 self._save(
                     f"{self.name}.json", lambda path: path.write_text(text, encoding="utf-8")
@@ -195,6 +197,22 @@ class Request:
         }
 
 
+def finite_logits(name: str, logits: np.ndarray) -> np.ndarray:
+    """The logits of a network, float[examples, classes].
+
+    Args:
+        name: of the network.
+        logits: of examples.
+
+    Raises:
+        NotFiniteError: some are not finite: the class with the highest one would mean nothing.
+    """
+    wrong = int((~np.isfinite(logits).all(-1)).sum())
+    if wrong:
+        raise NotFiniteError(f"{name}: logits of {wrong} of {len(logits)} examples are not finite")
+    return logits
+
+
 @contextmanager
 def drawn() -> Iterator[None]:
     """Figures are made under this, in the style of the reports."""
@@ -207,6 +225,7 @@ def _describe(subject: Subject) -> dict[str, Any]:
         "name": subject.name,
         "workdir": str(subject.run.path) if subject.run else None,
         "step": subject.step,
+        "weights": weights_of(subject.config),
         "seed": subject.config.seed,
         "model": subject.config.model.to_dict(),
         "data": subject.data["name"],

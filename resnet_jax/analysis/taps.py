@@ -90,11 +90,12 @@ def tapped_block(measure: Measure, block: Any, x: jax.Array, slots: Any) -> tupl
 
 
 def moments(x: jax.Array) -> jax.Array:
-    """Mean, root mean square and norm of each example: float[batch, ...] to float32[batch, 3]."""
+    """Mean, standard deviation and norm of each example: float[batch, ...] to float32[batch, 3]."""
     flat = x.reshape(len(x), -1)
     flat = flat.astype(jnp.promote_types(jnp.float32, x.dtype))
-    norms = jax.vmap(norm)(flat)
-    return jnp.stack([flat.mean(1), norms / math.sqrt(flat.shape[1]), norms], 1)
+    means = flat.mean(1)
+    deviations = jax.vmap(norm)(flat - means[:, None]) / math.sqrt(flat.shape[1])
+    return jnp.stack([means, deviations, jax.vmap(norm)(flat)], 1)
 
 
 def norm(x: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from resnet_jax.models.cost import count_macs, count_parameters
 from resnet_jax.models.freeze import freeze
 from resnet_jax.models.initialise import initialise
 from resnet_jax.models.modes import evaluation_view, training_view
-from resnet_jax.models.normalization import NORMS, BatchNorm
+from resnet_jax.models.normalization import NORMS, BatchNorm, DegenerateStatisticsError
 from resnet_jax.models.residual import BranchScale, Residual
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.shortcuts import SHORTCUTS
@@ -47,6 +47,7 @@ __all__ = [
     "BottleneckBlock",
     "BranchInit",
     "BranchScale",
+    "DegenerateStatisticsError",
     "Dropout",
     "IllegalChoiceError",
     "Part",

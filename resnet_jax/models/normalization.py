@@ -13,12 +13,17 @@ from jax import lax
 from resnet_jax.models.choices import IllegalChoiceError, pick
 
 
+class DegenerateStatisticsError(ValueError):
+    """A norm was given one value for each of its statistics: its output would be its bias."""
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, algorithms 1 and 2).
 
     Unlike `nnx.BatchNorm`, statistics are computed and kept in float32 whatever the compute type,
-    the running variance is the unbiased estimate (algorithm 2, as in PyTorch), and tracing a deep
-    net stays cheap. It follows the NNX modes: `model.train()`, `model.eval()`, `nnx.view`.
+    the variance is accurate where the mean is far larger than the standard deviation, the running
+    variance is the unbiased estimate (algorithm 2, as in PyTorch), and tracing a deep net stays
+    cheap. It follows the NNX modes: `model.train()`, `model.eval()`, `nnx.view`.
 
     Args:
         num_features: size of the last axis.
@@ -70,7 +75,17 @@ class BatchNorm(nnx.Module):
         return others
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalise x: float[..., num_features]; in train mode, also update the running statistics."""
+        """Normalise x; in train mode, also update the running statistics.
+
+        Args:
+            x: float[..., num_features].
+
+        Returns:
+            An array of the same shape, of type `dtype`.
+
+        Raises:
+            DegenerateStatisticsError: in train mode, one value per channel.
+        """
         out_dtype = self.dtype or x.dtype
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         if self.use_running_average or self.frozen:
@@ -83,22 +98,53 @@ class BatchNorm(nnx.Module):
 
     def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         axes = tuple(range(x.ndim - 1))
-        moments = x.mean(axes), jnp.square(x).mean(axes)
         count = x.size // x.shape[-1]
-        if self.axis_name is not None:
-            moments = lax.pmean(moments, self.axis_name)
-            count *= lax.axis_size(self.axis_name)
-        mean, mean_square = moments
-        var = jnp.maximum(mean_square - jnp.square(mean), 0.0)
+        count *= 1 if self.axis_name is None else lax.axis_size(self.axis_name)
+        if count == 1:
+            problem = "one value per channel has no batch statistics"
+            raise DegenerateStatisticsError(f"{problem}: the input has the shape {x.shape}")
+        shift = self._over_devices(_rough_mean(x))
+        moments = x.mean(axes), _mean_square(x, shift)
+        mean, mean_square = self._over_devices(moments)
+        var = jnp.maximum(mean_square - jnp.square(mean - shift), 0.0)
         self._track(self.mean, mean)
-        self._track(self.var, var * (count / max(count - 1, 1)))
+        self._track(self.var, var * (count / (count - 1)))
         return mean, var
+
+    def _over_devices(self, means: Any) -> Any:
+        return means if self.axis_name is None else lax.pmean(means, self.axis_name)
 
     def _track(self, running: nnx.Variable, batch: jax.Array) -> None:
         old = running.get_value()
         new = self.momentum * old + (1.0 - self.momentum) * lax.stop_gradient(batch)
         # `set_value` and not `[...] =`, which probes the tracer: quadratic in the depth of the net.
         running.set_value(new.astype(old.dtype))
+
+
+def _rough_mean(x: jax.Array) -> jax.Array:
+    """The mean of the central pixels of all examples, as a constant: float[channels].
+
+    It is at most √(pixels) standard deviations from the mean of all pixels.
+    """
+    centre = x[(slice(None), *(size // 2 for size in x.shape[1:-1]))]
+    return lax.stop_gradient(centre.reshape(-1, x.shape[-1]).mean(0))
+
+
+@jax.custom_jvp
+def _mean_square(x: jax.Array, shift: jax.Array) -> jax.Array:
+    """Mean of (x - shift)² over all axes but the last; `shift` is a constant.
+
+    About zero instead, the mean square would lose the variance where the mean is large.
+    """
+    return jnp.square(x - shift).mean(tuple(range(x.ndim - 1)))
+
+
+@_mean_square.defjvp
+def _mean_square_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    # JAX's own rule is the same, but would keep x - shift for the backward pass beside x.
+    (x, shift), (dx, _) = primals, tangents
+    axes = tuple(range(x.ndim - 1))
+    return _mean_square(x, shift), 2 * ((x * dx).mean(axes) - shift * dx.mean(axes))
 
 
 class NoNorm(nnx.Module):
@@ -133,6 +179,21 @@ class ScalarAffine(nnx.Module):
         return x * self.scale.get_value().astype(x.dtype) + self.bias.get_value().astype(x.dtype)
 
 
+class GroupNorm(nnx.GroupNorm):
+    """`nnx.GroupNorm` that refuses groups of one value."""
+
+    def __call__(self, x: jax.Array, **options: Any) -> jax.Array:
+        """Normalise x: float[batch, ..., num_features].
+
+        Raises:
+            DegenerateStatisticsError: a group of an example has one value.
+        """
+        if math.prod(x.shape[1:]) == self.num_groups:
+            problem = "one value per group has no statistics"
+            raise DegenerateStatisticsError(f"{problem}: the input has the shape {x.shape}")
+        return super().__call__(x, **options)
+
+
 def _group_norm(
     num_features: int,
     *,
@@ -141,17 +202,18 @@ def _group_norm(
     dtype: Any,
     initial_scale: float = 1.0,
     rngs: nnx.Rngs,
-) -> nnx.GroupNorm:
+) -> GroupNorm:
     default = math.gcd(32, num_features // 4, num_features)
     groups = default if num_groups is None else num_groups
     if num_features % groups:
         allowed = f"a divisor of every width, so of {num_features} too"
         raise IllegalChoiceError("norm_groups", num_groups, allowed)
-    return nnx.GroupNorm(
+    return GroupNorm(
         num_features,
         groups,
         epsilon=epsilon,
         dtype=dtype,
+        use_fast_variance=False,
         scale_init=jax.nn.initializers.constant(initial_scale),
         rngs=rngs,
     )

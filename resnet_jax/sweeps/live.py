@@ -4,7 +4,6 @@ Everything is read from the run directories, wherever the runs are trained.
 """
 
 import contextlib
-import json
 import os
 import time
 from collections import Counter
@@ -18,9 +17,10 @@ from rich.text import Text
 
 from resnet_jax.console import make_console
 from resnet_jax.errors import UserError, printable
+from resnet_jax.strict_json import is_finite
 from resnet_jax.sweeps.jobs import FINAL
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.run_directory import RunDirectory, metrics_line
 
 REFRESH_SECONDS = 0.5
 TAIL_BYTES = 4096
@@ -108,7 +108,8 @@ def _last_lines(path: Any) -> list[dict[str, Any]]:
     except OSError:
         return []
     # The last piece is empty or being written; the first one may be cut in two.
-    return [json.loads(line) for line in lines[1 if size > TAIL_BYTES else 0 : -1]]
+    whole = map(metrics_line, lines[1 if size > TAIL_BYTES else 0 : -1])
+    return [line for line in whole if line is not None and is_finite(line)]
 
 
 class LiveTable:

@@ -107,7 +107,9 @@ def _experiment(config: Any) -> Any:
     # The devices of this process need not be those of the worker.
     fields = config.parallel
     parallel = make_parallel(fields.mode, fields.batch_statistics, fields.num_devices or 1)
-    return make_experiment(config, starts=True, parallel=parallel)
+    experiment = make_experiment(config, starts=True, parallel=parallel)
+    experiment.check_training()
+    return experiment
 
 
 def _macs(experiment: Any) -> float:

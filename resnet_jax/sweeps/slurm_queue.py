@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from resnet_jax.errors import UserError
+from resnet_jax.strict_json import to_json
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 
 
@@ -27,7 +28,7 @@ class Submitted:
 
 def record(directory: SweepDirectory, cluster: str, jobs: Sequence[Submitted]) -> None:
     """Write slurm.json."""
-    text = json.dumps({"cluster": cluster, "jobs": [asdict(job) for job in jobs]}, indent=2)
+    text = to_json({"cluster": cluster, "jobs": [asdict(job) for job in jobs]}, indent=2)
     temporary = directory.path / f".slurm.json.{os.getpid()}"
     temporary.write_text(text + "\n", encoding="utf-8")
     os.replace(temporary, directory.path / "slurm.json")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_jax.errors import UserError
+from resnet_jax.strict_json import to_json
 from resnet_jax.training.run_directory import RunDirectory
 
 
@@ -96,7 +97,7 @@ class SweepDirectory:
         temporary = self.path / f".sweep.json.{os.getpid()}"
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(to_json(study, indent=2) + "\n", encoding="utf-8")
             os.replace(temporary, self._file)
         except OSError as error:
             reason = error.strerror or str(error)

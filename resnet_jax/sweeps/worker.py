@@ -138,6 +138,7 @@ class Group:
 
         starts, facts = self._any_starts(runs), self._stored_data(runs)
         first = make_experiment(next(iter(runs.values())), starts=starts, facts=facts)
+        first.check_training()
         programs = Programs(first)
         for run_id, config in runs.items():
             if self.stop.signal is not None:

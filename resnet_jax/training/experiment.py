@@ -22,7 +22,7 @@ from resnet_jax.training.data_changes import refuse_other_classes
 from resnet_jax.training.hyperparameters import hyperparameters, program_key
 from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
 from resnet_jax.training.losses import make_loss
-from resnet_jax.training.model import check_model, model_builder
+from resnet_jax.training.model import check_model, check_training, model_builder
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 from resnet_jax.training.parallel import Parallel, make_parallel
 from resnet_jax.training.preparation import chosen, evaluated_image, stored
@@ -84,6 +84,15 @@ class Experiment:
         shapes = state_shapes(self.network, self.optimizer, averages)
         shardings = self.parallel.state_shardings(shapes)
         return jax.tree.map(lambda a, sharding: a.update(sharding=sharding), shapes, shardings)
+
+    def check_training(self) -> None:
+        """Refuse a config that can be evaluated but not trained.
+
+        Raises:
+            UserError: names the field.
+        """
+        shape = tuple(self.facts["image_shape"])
+        check_training(self.config, self.source.num_classes, shape, self.parallel)
 
     def of(self, config: ConfigDict) -> "Experiment":
         """The experiment of another config with the same programs; its parts are shared.

@@ -246,7 +246,11 @@ class Loop:
         finally:
             self._tell_damage(self.step)
         for record, result in zip(self.records, results, strict=True):
-            if record.active and self.step not in record.evaluations:
+            if not record.active or self.step in record.evaluations:
+                continue
+            if result["loss"] is None:
+                record.diverge(self.step, self._seconds(), "the evaluation is")
+            else:
                 self._tell(record, record.log_evaluation(self.step, result))
         if self.stop_early:
             self._stop_early(self.stop_early)

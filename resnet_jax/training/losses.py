@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -34,6 +35,16 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: Smoothing = N
         return losses
     uniform = -jax.nn.log_softmax(logits).mean(-1)
     return (1 - smoothing) * losses + smoothing * uniform
+
+
+def or_nan(losses: jax.Array, logits: jax.Array) -> jax.Array:
+    """The losses, NaN where a logit is not finite: an infinite one may leave a loss finite.
+
+    Args:
+        losses: float[batch].
+        logits: float[batch, classes].
+    """
+    return jnp.where(jnp.isfinite(logits).all(-1), losses, jnp.nan)
 
 
 def softmax_loss(logits: jax.Array, batch: Batch, smoothing: Smoothing = None) -> jax.Array:

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.errors import UserError, choose
+from resnet_jax.training.parallel import Parallel
+from resnet_jax.training.state import make_network
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -42,6 +45,64 @@ def check_model(
         if side < smallest:
             small = f"images of {side} pixels are too small for the stem, which needs {smallest}"
             raise UserError(field, value, small, "take larger ones or another model.stem")
+    if config.model.norm == "group":
+        _check_groups(config, model, (*[min(side for *_, side in sides)] * 2, image_shape[2]))
+
+
+def _check_groups(
+    config: ConfigDict, model: models.ResNet, image_shape: tuple[int, int, int]
+) -> None:
+    try:
+        models.count_macs(model, image_shape)
+    except models.DegenerateStatisticsError as error:
+        problem = (
+            f"leaves groups of one value, as images of {image_shape[0]} pixels leave one pixel"
+        )
+        groups = config.model.norm_groups
+        raise UserError(
+            "model.norm_groups", groups, problem, "take fewer or larger ones"
+        ) from error
+
+
+def check_training(
+    config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int], parallel: Parallel
+) -> None:
+    """Refuse a config that can be evaluated but not trained.
+
+    Args:
+        config: the whole config.
+        num_classes: size of the logits.
+        image_shape: (height, width, channels).
+        parallel: the devices.
+
+    Raises:
+        UserError: float16, whose gradients underflow; or a batch norm that would be given one value per
+            channel.
+    """
+    model, parts = config.model, config.train.accumulate_steps
+    if model.dtype == "float16":
+        problem = "is not for training: its gradients underflow, and large activations overflow"
+        raise UserError("model.dtype", model.dtype, problem, "use bfloat16")
+    per_device = parallel.axis_name is not None and config.parallel.batch_statistics != "global"
+    devices = parallel.num_devices if per_device else 1
+    # Only statistics of a single image can be of a single value.
+    if config.train.batch_size // (parts * devices) > 1:
+        return
+    network = make_network(model_builder(config, num_classes, image_shape[-1]))
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    weights, key = jax.eval_shape(network.initialise, jax.random.key(0)), jax.random.key(0)
+    try:
+        jax.eval_shape(network.train, weights["params"], weights["batch_stats"], images, key[None])
+    except models.DegenerateStatisticsError as error:
+        size = f"images of {image_shape[0]}×{image_shape[1]} leave one pixel"
+        problem = f"leaves one image to a batch norm, and {size}: one value has no statistics"
+        field, value = "train.batch_size", config.train.batch_size
+        if per_device:
+            field, value = "parallel.batch_statistics", config.parallel.batch_statistics
+        elif parts > 1:
+            field, value = "train.accumulate_steps", parts
+        fix = "take more images at a time, larger ones, or model.norm 'group' or 'frozen_batch'"
+        raise UserError(field, value, problem, fix) from error
 
 
 def model_builder(

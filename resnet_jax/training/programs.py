@@ -1,5 +1,6 @@
 """The compiled programs of an experiment; runs that differ only in their numbers share them."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,7 @@ from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hyperparameters import key_of, with_numbers
 from resnet_jax.training.losses import make_loss
 from resnet_jax.training.optimizer import make_optimizer
-from resnet_jax.training.state import Arrays, TrainState, compile_initialisation
+from resnet_jax.training.state import Arrays, TrainState, compile_initialisation, weights_of
 from resnet_jax.training.steps import Metrics, StepOptions, eval_step, train_step
 
 CALLS_AHEAD = 3
@@ -99,7 +100,8 @@ class Programs:
             before_batch: called before each; what it raises ends the evaluation.
 
         Returns:
-            For each run `loss` (mean cross-entropy, nats), `accuracy` (0 to 1), `examples`.
+            For each run `loss` (mean cross-entropy, nats), `accuracy` (0 to 1), `examples`, and
+            `weights`: `averaged` or `raw`. Loss and accuracy are None where a loss or logit is not finite.
         """
         e = self.experiment
         weights = state.evaluated()
@@ -119,7 +121,10 @@ class Programs:
         least = expected - jax.process_count() * self.experiment.config.data.max_bad_examples
         if not least <= count <= expected:
             raise AssertionError(f"evaluated {count} of {expected} examples")
-        return means(total) | {"examples": count}
+        found: dict[str, Any] = means(total)
+        if not math.isfinite(found["loss"]):
+            found = dict.fromkeys(found)
+        return found | {"examples": count, "weights": weights_of(self.experiment.config)}
 
 
 def means(totals: dict[str, Any]) -> dict[str, float]:

@@ -191,7 +191,9 @@ def result_rows(status: Mapping[str, Any]) -> dict[str, str]:
     result = status.get("result", {})
     rows = {"state": status["state"], "steps": f"{status['step']:,} of {status['total_steps']:,}"}
     if result:
-        rows["accuracy"] = f"{result['accuracy']:.2%} on {result['split']} ({result['examples']:,})"
+        averaged = ", averaged weights" if result.get("weights") == "averaged" else ""
+        of = f"on {result['split']} ({result['examples']:,}){averaged}"
+        rows["accuracy"] = f"{result['accuracy']:.2%} {of}"
         rows["loss"] = f"{result['loss']:.4f}"
     if "seconds" in status:
         rows["time"] = f"{status['seconds']:,.0f} s"

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from resnet_jax.data.decoding import DamagedImageError
 from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
+from resnet_jax.strict_json import is_finite
 from resnet_jax.training.checkpoint import Checkpoints, DamagedCheckpointError
 from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hosts import exchange
@@ -30,7 +31,7 @@ class Record:
 
     Attributes:
         active: the run goes on; it has not diverged and was not stopped early.
-        diverged: the loss or the weights were not finite.
+        diverged: a loss, an evaluation or the weights were not finite.
         totals: metrics summed since the last train line.
         result: of the last evaluation.
         evaluations: step → result.
@@ -79,7 +80,9 @@ class Record:
             self.damaged[step] = error
             return None
         self.totals, self.seconds = meta["totals"], meta["seconds"]
-        self.result = self.evaluations.get(step, meta["result"])
+        # Earlier versions saved evaluations that were not finite.
+        saved = meta["result"] if is_finite(meta["result"]) else None
+        self.result = self.evaluations.get(step, saved)
         return state
 
     def begin(self, step: int) -> list[str]:
@@ -123,8 +126,11 @@ class Record:
                 self.totals[name] += metrics[name][index].item()
 
     def log_training(self, step: int, **speed: float) -> dict[str, Any]:
-        """Write a train line, with `images_per_second` and the like, and start new totals."""
-        rate = float(self.experiment.schedule(step))
+        """Write a train line, with `images_per_second` and the like, and start new totals.
+
+        Its `learning_rate` is the rate of its last step, which is `step` - 1 to the schedule.
+        """
+        rate = float(self.experiment.schedule(step - 1))
         numbers = means(self.totals) | {"learning_rate": rate}
         self.totals = dict(NOTHING)
         return self._log("train", step, **numbers, **speed)
@@ -139,7 +145,7 @@ class Record:
         return {line["example"]: line["problem"] for line in lines}
 
     def log_evaluation(self, step: int, result: dict[str, Any]) -> dict[str, Any]:
-        """Write an eval line."""
+        """Write an eval line; `result` is finite."""
         self.result = result | {"split": self.experiment.facts["eval_split"]}
         self.evaluations[step] = self.result
         return self._log("eval", step, **self.result)
@@ -164,13 +170,13 @@ class Record:
         self.saved_step = step
         self.write_status("running", step, seconds=seconds)
 
-    def diverge(self, step: int, seconds: float) -> None:
-        """End the run, whose loss or weights are not finite at `step`; nothing of that step is kept."""
+    def diverge(self, step: int, seconds: float, what: str = "loss or weights are") -> None:
+        """End the run, of which `what` is not finite at `step`; nothing of that step is kept."""
         self.active, self.diverged = False, True
         self.run.forget_after(step - 1)
         self._forget_evaluations_after(step - 1)
         self.result = self.evaluations[max(self.evaluations)] if self.evaluations else None
-        error = f"loss or weights are not finite at step {step}"
+        error = f"{what} not finite at step {step}"
         self.write_status("diverged", step, error=error, seconds=seconds)
 
     def stop(self, step: int, seconds: float) -> None:
@@ -209,5 +215,8 @@ def all_damaged(errors: Sequence[DamagedCheckpointError]) -> UserError:
 @jax.jit
 def _snapshot(state: TrainState) -> tuple[TrainState, jax.Array]:
     weights = jax.tree.leaves((state.params, state.batch_stats, state.ema))
+    # A second moment that overflowed stops the training in silence. Scalars may be infinite: a best loss
+    # before the first, for example.
+    weights += [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
     finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in weights]))
     return jax.tree.map(jnp.copy, state), finite

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import NotFiniteError, UserError
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.model import model_builder
 from resnet_jax.training.optimizer import make_optimizer
@@ -66,6 +68,7 @@ def evaluated_weights(
 
     Raises:
         UserError: as `open_checkpoint`, or the checkpoint is corrupt.
+        NotFiniteError: an earlier version saved weights that are not finite.
     """
     network = network_of(config, run.read_data())
     # The state of an optimiser has the same shapes whatever its rate.
@@ -73,7 +76,10 @@ def evaluated_weights(
     shapes = state_shapes(network, optimizer, config.train.ema_decay is not None)
     with open_checkpoint(run, which, allowed) as (checkpoints, step):
         state, _ = checkpoints.restore(step, shapes)
-    return network, state.evaluated(), step
+    weights = state.evaluated()
+    if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)):
+        raise NotFiniteError(f"{run.path}: the weights of step {step} are not finite")
+    return network, weights, step
 
 
 def network_of(config: ConfigDict, facts: Mapping[str, Any]) -> Network:

@@ -34,6 +34,7 @@ from ml_collections import ConfigDict
 from resnet_jax.config import FIELDS, default_config
 from resnet_jax.config_file import differences, override, respell
 from resnet_jax.errors import UserError
+from resnet_jax.strict_json import is_finite, to_json
 from resnet_jax.training.data_changes import data_changes
 from resnet_jax.training.lock import Lock
 
@@ -212,8 +213,15 @@ class RunDirectory:
         return self._read_json("data.json")
 
     def read_status(self) -> dict[str, Any]:
-        """The status, written by `write_status`."""
-        return self._read_json("status.json")
+        """The status, written by `write_status`.
+
+        Earlier versions wrote `done` where the last evaluation was not finite: it reads as `diverged`.
+        """
+        status = self._read_json("status.json")
+        if not is_finite(status.get("result")):
+            del status["result"]
+            status |= {"state": "diverged", "error": "the evaluation is not finite"}
+        return status
 
     def stored_data(self) -> dict[str, Any] | None:
         """Facts about the data with which a run resumes; None where it starts."""
@@ -261,7 +269,7 @@ class RunDirectory:
             return line
         try:
             with self._metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(to_json(line) + "\n")
         except OSError as error:
             raise self._unwritable(error) from error
         return line
@@ -287,7 +295,10 @@ class RunDirectory:
         if not self._metrics.exists():
             return
         for raw in self._metrics.read_bytes().split(b"\n")[:-1]:
-            yield _metrics_line(raw)
+            line = metrics_line(raw)
+            # Earlier versions wrote evaluations that were not finite: they are no results.
+            if is_finite(line):
+                yield line
 
     def forget_after(self, step: int) -> int:
         """Drop the lines of metrics.jsonl behind `step`, which a resumed run writes again.
@@ -303,7 +314,7 @@ class RunDirectory:
             shutil.copyfile(self._metrics, self._free(self._metrics.name))
         if self._metrics.exists():
             kept = [line for line in lines if line is not None and line["step"] <= step]
-            self._write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+            self._write("metrics.jsonl", "".join(to_json(line) + "\n" for line in kept))
         return unreadable
 
     def _read_json(self, name: str) -> dict[str, Any]:
@@ -322,7 +333,7 @@ class RunDirectory:
             raise UserError("--workdir", str(path), f"cannot be read ({error})") from error
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        self._write(name, json.dumps(content, indent=2) + "\n")
+        self._write(name, to_json(content, indent=2) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         if not self.writes:
@@ -348,7 +359,8 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def _metrics_line(raw: bytes) -> dict[str, Any] | None:
+def metrics_line(raw: bytes) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None where it cannot be read."""
     try:
         line = json.loads(raw)
     except ValueError:

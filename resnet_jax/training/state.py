@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from ml_collections import ConfigDict
 
 from resnet_jax import random_streams
 from resnet_jax.models import (
@@ -45,6 +46,11 @@ class TrainState:
     def evaluated(self) -> Arrays:
         """`{"params", "batch_stats"}` that evaluation uses: the average where there is one."""
         return self.ema or {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def weights_of(config: ConfigDict) -> str:
+    """Which weights `TrainState.evaluated` takes: `averaged`, or `raw` where there is no average."""
+    return "raw" if config.train.ema_decay is None else "averaged"
 
 
 def pure_arrays(model: nnx.Module) -> Arrays:

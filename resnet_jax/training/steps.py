@@ -1,8 +1,9 @@
 """One training step and one evaluation step, as pure functions.
 
 They know nothing of devices beyond an optional axis name. Metrics are sums and counts, so that
-devices, masks, hosts and parts of a batch add up exactly: `loss` (sum over examples), `correct`,
-`count`. Where labels are mixed, the one with the larger share is the correct one.
+devices, masks, hosts and parts of a batch add up exactly: `loss` (sum over examples; NaN where a
+logit is not finite), `correct`, `count`. Where labels are mixed, the one with the larger share is the
+correct one.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from resnet_jax.training.losses import Batch, Loss, cross_entropy, softmax_loss
+from resnet_jax.training.losses import Batch, Loss, cross_entropy, or_nan, softmax_loss
 from resnet_jax.training.state import Arrays, Network, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -25,7 +26,7 @@ def _metrics(logits: jax.Array, losses: jax.Array, batch: Batch) -> Metrics:
         label = jnp.where(batch["weight"] > 0.5, batch["other_label"], label)
     correct = (logits.argmax(-1) == label) & mask
     return {
-        "loss": jnp.sum(jnp.where(mask, losses, 0)),
+        "loss": jnp.sum(jnp.where(mask, or_nan(losses, logits), 0)),
         "correct": jnp.sum(correct, dtype=jnp.int32),
         "count": jnp.sum(mask, dtype=jnp.int32),
     }

@@ -46,7 +46,10 @@ def peak_of(device_kind: str, dtype: str) -> float | None:
 def speed_of(
     experiment: Experiment, images_per_second: float, num_runs: int = 1
 ) -> dict[str, float]:
-    """`images_per_second`, and `mfu`, 0 to 1, where the peak is known and a run is trained alone."""
+    """`images_per_second` where it is known, not 0; and `mfu`, 0 to 1, where the peak is known too and a
+    run is trained alone."""
+    if not images_per_second:
+        return {}
     speed = {"images_per_second": round(images_per_second, 1)}
     peak = peak_of(jax.devices()[0].device_kind, experiment.config.model.dtype)
     if peak is not None and num_runs == 1:

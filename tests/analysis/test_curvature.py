@@ -101,7 +101,8 @@ def test_noise_scale_and_its_error_for_a_known_distribution(size):
         # Gradients of mean (1, …) and variance 4 a coordinate: the scale is 4.
         groups = 1 + 2 / np.sqrt(size) * rng.normal(size=(100, 50))
         mean = groups.mean(0)
-        found = noise_scale((groups**2).sum(1), groups @ mean, mean @ mean, size)
+        deviations = groups - mean
+        found = noise_scale((deviations**2).sum(1), deviations @ mean, mean @ mean, size)
         scales.append(found["noise_scale"])
         errors.append(found["noise_scale_error"])
         signals.append((found["gradient_square"], found["gradient_square_error"]))

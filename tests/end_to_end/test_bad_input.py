@@ -48,6 +48,13 @@ def refused(capsys, *words):
             "schedule.name = 'linear': allowed: constant, step, cosine",
         ),
         ("--config.parallel.num_devices=8 --config.train.batch_size=12", "nearest: 8 or 16"),
+        ("--config.optimizer.learning_rate=1e999", "learning_rate = inf: must be finite"),
+        ("--config.train.duration=1e999epochs", "must be finite"),
+        ("--config.model.dtype=float16", "is not for training: its gradients underflow"),
+        (
+            "--config.model.family=imagenet --config.model.depth=18 --config.train.batch_size=1",
+            "train.batch_size = 1: leaves one image to a batch norm",
+        ),
         ("--config.train.duration=-1", "train.duration = -1: must be greater than 0"),
         ("--config.train.duration=0 --config.train.batch_size=8", "must be greater than 0"),
         ("--config.model.num_classes=100", "digits has 10 classes"),
