@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes as Panel
 
-from resnet_jax.report.axes import LEARNING_RATE, Axis
+from resnet_jax.report.axes import LEARNING_RATE, Axis, Value
 from resnet_jax.report.marks import (
     FAILED_CAPTION,
     INTERVALS,
@@ -36,7 +37,7 @@ def against(
 ) -> list[Figure]:
     """Final training and test error against a number.
 
-    A line joins the settings of a value of `hue`; settings that differ in more are points.
+    A line joins settings of a value of `hue` that differ in the axis alone.
     """
     grid = panel_grid(settings, data, None)
     cells = [cell for row in grid for cell in row]
@@ -56,6 +57,12 @@ def against(
         f"Points: means over {seeds_text(ns)}; {INTERVALS}; "
         "the training error is the mean over the last epoch."
     )
+    if any(
+        len(_joined(line, axis)) > 1
+        for _, members in cells
+        for line in _of_hue(members, hue).values()
+    ):
+        caption += f" Points that are not joined differ in more than {axis.label}."
     labels = {label for panel in panels.flat for label in panel.get_legend_handles_labels()[1]}
     if "all failed" in labels:
         caption += FAILED_CAPTION
@@ -68,33 +75,49 @@ def _lines(
     panel: Panel, settings: Sequence[Setting], axis: Axis, hue: Axis | None, split: str
 ) -> list[int]:
     ns: list[int] = []
-    values = hue.values if hue else (None,)
-    for row, (value, look) in enumerate(zip(values, looks(hue), strict=True)):
-        members = [s for s in settings if hue is None or s.values[hue] == value]
-        points = [(s.values[axis][0], s.summary(split)) for s in members]
-        done = [(x, summary) for x, summary in points if summary is not None]
-        look = look if _is_line(members, axis) else replace(look, dash="")
+    of_hue = _of_hue(settings, hue)
+    for row, ((value, members), look) in enumerate(zip(of_hue.items(), looks(hue), strict=True)):
         label = hue.value_label(value) if hue and value is not None else ""
         label = f"{hue.label} {label}" if hue and hue.is_numeric else label
-        if done:
-            x = [x for x, _ in done]
-            means = [summary.mean for _, summary in done]
-            lengths = bars([summary for _, summary in done])
-            error_bars(panel, x, means, look, label, yerr=lengths)
-            ns += [summary.n for _, summary in done]
-            if axis.fields == (LEARNING_RATE,) and split == "test":
-                best = int(np.argmin(means))
-                panel.plot(x[best], means[best], "o", ms=13, mfc="none", mec=look.colour, mew=1.4)
+        for line in _joined(members, axis):
+            own = look if len(line) > 1 else replace(look, dash="")
+            ns += _line(panel, line, axis, own, label, split)
         _mark_failures(panel, members, axis, look, row)
         if split == "test":
             _mark_literature(panel, members, axis, look)
     return ns
 
 
-def _is_line(settings: Sequence[Setting], axis: Axis) -> bool:
-    """Whether settings differ along one axis alone."""
-    fixed = {tuple(v for a, v in s.values.items() if a != axis) for s in settings}
-    return len(fixed) == 1
+def _of_hue(settings: Sequence[Setting], hue: Axis | None) -> dict[Value | None, list[Setting]]:
+    """Value of the hue → the settings that have it."""
+    if hue is None:
+        return {None: list(settings)}
+    return {value: [s for s in settings if s.values[hue] == value] for value in hue.values}
+
+
+def _joined(settings: Sequence[Setting], axis: Axis) -> list[list[Setting]]:
+    """Those that differ in the field of the axis alone, and so may be joined."""
+    lines: dict[frozenset[tuple[str, Any]], list[Setting]] = {}
+    for setting in settings:
+        others = frozenset((n, v) for n, v in setting.conditions.items() if n not in axis.fields)
+        lines.setdefault(others, []).append(setting)
+    return list(lines.values())
+
+
+def _line(
+    panel: Panel, settings: Sequence[Setting], axis: Axis, look: Look, label: str, split: str
+) -> list[int]:
+    points = [(s.values[axis][0], s.summary(split)) for s in settings]
+    done = [(x, summary) for x, summary in points if summary is not None]
+    if not done:
+        return []
+    x = [x for x, _ in done]
+    means = [summary.mean for _, summary in done]
+    error_bars(panel, x, means, look, label, yerr=bars([summary for _, summary in done]))
+    if axis.fields == (LEARNING_RATE,) and split == "test" and len(done) > 1:
+        best = int(np.argmin(means))
+        panel.plot(x[best], means[best], "o", ms=13, mfc="none", mec=look.colour, mew=1.4)
+    return [summary.n for _, summary in done]
 
 
 def _mark_failures(

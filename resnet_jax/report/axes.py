@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_jax.config import FIELDS
+from resnet_jax.report.conditions import DATA
 from resnet_jax.report.labels import field_label, value_label
 from resnet_jax.report.run import Run
 from resnet_jax.report.study import Study
 
-REPLICATE = "seed"
-DATA, DEPTH, LEARNING_RATE = "data.name", "model.depth", "optimizer.learning_rate"
-# Each of these has a kind of plot of its own.
+DEPTH, LEARNING_RATE = "model.depth", "optimizer.learning_rate"
+# These are never part of another axis, and never left out.
 OWN_AXIS = (DATA, DEPTH, LEARNING_RATE)
 Value = tuple[Any, ...]
 
@@ -37,9 +36,20 @@ class Axis:
         """Whether the values lie on a scale."""
         return all(len(value) == 1 and _is_number(value[0]) for value in self.values)
 
-    def of(self, config: Mapping[str, Any]) -> Value:
-        """The value of a config (dotted field → value)."""
-        return tuple(config.get(name) for name in self.fields)
+    def of(self, conditions: Mapping[str, Any]) -> Value:
+        """The value under some conditions (dotted field → value)."""
+        return tuple(conditions.get(name) for name in self.fields)
+
+    def alone(self, name: str) -> "Axis":
+        """The axis of one of the fields."""
+        place = self.fields.index(name)
+        return Axis((name,), tuple(dict.fromkeys((value[place],) for value in self.values)))
+
+    def without(self, name: str) -> "Axis":
+        """The axis of all fields but one; without fields where there is no other."""
+        kept = [place for place, field in enumerate(self.fields) if field != name]
+        values = dict.fromkeys(tuple(value[place] for place in kept) for value in self.values)
+        return Axis(tuple(self.fields[place] for place in kept), tuple(values))
 
     def value_label(self, value: Value) -> str:
         """`('exclusive_gating', -6.0)` → `exclusive gating, gate bias −6`."""
@@ -71,7 +81,7 @@ class Axes:
 
 
 def find_axes(study: Study) -> Axes:
-    """The fields that take several values, without those that another one determines.
+    """The conditions that take several values, without those that another one determines.
 
     Fields that are not crossed with the rest (not every value was run with every value of the
     others) become one axis together; depth, data set and learning rate never do.
@@ -79,10 +89,10 @@ def find_axes(study: Study) -> Axes:
     runs = [run for run in study.runs if run.config]
     names = [
         name
-        for name in study.fields
-        if name != REPLICATE
-        and not (name in FIELDS and FIELDS[name].place)
-        and len({run.config.get(name) for run in runs}) > 1
+        for name in dict.fromkeys(
+            [*study.fields, *(name for run in runs for name in run.conditions)]
+        )
+        if len({run.conditions.get(name) for run in runs}) > 1
     ]
     tied = [] if study.search else _tied(names, runs)
     free = [name for name in names if name not in {name for name, _, _ in tied}]
@@ -95,7 +105,7 @@ def find_axes(study: Study) -> Axes:
 
 
 def _axis(names: tuple[str, ...], runs: Sequence[Run]) -> Axis:
-    values = dict.fromkeys(tuple(run.config.get(name) for name in names) for run in runs)
+    values = dict.fromkeys(tuple(run.conditions.get(name) for name in names) for run in runs)
     axis = Axis(names, tuple(values))
     return Axis(names, tuple(sorted(values))) if axis.is_numeric else axis
 
@@ -103,12 +113,12 @@ def _axis(names: tuple[str, ...], runs: Sequence[Run]) -> Axis:
 def _tied(names: Sequence[str], runs: Sequence[Run]) -> list[tuple[str, str, dict[Any, Any]]]:
     tied: list[tuple[str, str, dict[Any, Any]]] = []
     for name in names:
-        for other in names:
+        for other in names if name not in OWN_AXIS else ():
             if other == name or other in {field for field, _, _ in tied}:
                 continue
             mapping = _function(other, name, runs)
             both_ways = mapping is not None and _function(name, other, runs) is not None
-            # Of two that determine each other, one stays: data set or depth, else the first.
+            # Of two that determine each other, one stays: one of OWN_AXIS, or else the first.
             if mapping is None or (both_ways and _rank(name, names) < _rank(other, names)):
                 continue
             tied.append((name, other, mapping))
@@ -124,8 +134,8 @@ def _function(argument: str, value: str, runs: Sequence[Run]) -> dict[Any, Any] 
     """{value of `argument`: value of `value`} where the one determines the other."""
     mapping: dict[Any, Any] = {}
     for run in runs:
-        seen = mapping.setdefault(run.config.get(argument), run.config.get(value))
-        if seen != run.config.get(value):
+        seen = mapping.setdefault(run.conditions.get(argument), run.conditions.get(value))
+        if seen != run.conditions.get(value):
             return None
     return mapping
 
@@ -134,7 +144,9 @@ def _is_crossed(name: str, names: Sequence[str], runs: Sequence[Run]) -> bool:
     others = [other for other in names if other != name and other not in OWN_AXIS]
     if not others:
         return True
-    rows = {(run.config.get(name), tuple(run.config.get(o) for o in others)) for run in runs}
+    rows = {
+        (run.conditions.get(name), tuple(run.conditions.get(o) for o in others)) for run in runs
+    }
     return len(rows) == len({a for a, _ in rows}) * len({b for _, b in rows})
 
 

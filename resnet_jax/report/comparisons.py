@@ -1,10 +1,12 @@
-"""What beats what: paired differences along every axis, in words."""
+"""What beats what: paired differences between settings that differ in one field, in words."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from resnet_jax.report.axes import DATA, DEPTH, Axes, Axis, Value
+from resnet_jax.report.axes import DEPTH, Axes, Axis
+from resnet_jax.report.conditions import DATA, conditions_of
+from resnet_jax.report.run import Run
 from resnet_jax.report.settings import ERRORS, UNFINISHED, Setting, count_states, describe
 from resnet_jax.report.statistics import CONFIDENCE, Paired, holm, paired
 
@@ -13,12 +15,12 @@ DISTINGUISHABLE = "distinguishable"
 
 @dataclass(frozen=True)
 class Comparison:
-    """One setting against another that differs along one axis alone.
+    """One setting against another that differs from it in one field, and in no other condition.
 
     Attributes:
         split: `test` or `train`.
-        axis: along which they differ.
-        fixed: values of the other axes, in words; empty where there is no other.
+        axis: of that field alone.
+        fixed: values of the other fields that the study varies, in words; empty where there is none.
         baseline, other: the settings.
         paired: baseline minus other, in points of error; None without a common seed.
         adjusted: p-value after Holm's correction over the comparisons of the split.
@@ -53,9 +55,9 @@ class Comparison:
 
     @property
     def names(self) -> tuple[str, str]:
-        """What baseline and other are called: their value of the axis."""
-        values = (self.baseline.values[self.axis], self.other.values[self.axis])
-        return describe(self.axis, values[0]), describe(self.axis, values[1])
+        """What baseline and other are called: their value of the field."""
+        baseline, other = (self.axis.of(s.conditions) for s in (self.baseline, self.other))
+        return describe(self.axis, baseline), describe(self.axis, other)
 
     def sentence(self) -> str:
         """`residual A beats plain by 0.40 ± 0.20 points …`"""
@@ -72,6 +74,7 @@ class Comparison:
         if difference.interval is not None:
             low, high = _towards(difference.mean, difference.interval)
             facts += f", 95% interval {signed(low)} to {signed(high)}"
+        facts += self._software()
         points = f"{abs(difference.mean):.2f}{spread} points"
         error = ERRORS[self.split]
         if round(difference.mean, 2) == 0 and self.verdict != DISTINGUISHABLE:
@@ -82,6 +85,16 @@ class Comparison:
                 f"{place}{better} beats {worse} by {points} of {error} ({facts}); {self.verdict}."
             )
         return f"{place}{better} has {points} less {error} than {worse} ({facts}); {self.verdict}."
+
+    def _software(self) -> str:
+        """`; jax 0.10.2 against 0.11.2`: packages whose versions are others on the two sides."""
+        sides = [software_versions(s.runs) for s in (self.other, self.baseline)]
+        lines = [
+            f"; {package} {', '.join(sides[0][package])} against {', '.join(sides[1][package])}"
+            for package in sides[0]
+            if package in sides[1] and sides[0][package] != sides[1][package]
+        ]
+        return "".join(lines)
 
     def _planned_pairs(self) -> int:
         seeds = [{run.seed for run in setting.runs} for setting in (self.baseline, self.other)]
@@ -108,42 +121,78 @@ def signed(number: float) -> str:
     return f"{number:z.2f}".replace("-", "−")
 
 
+def software_versions(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Package → its versions, in order, over the runs that are done."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        if run.state == "done":
+            for package, version in dict(run.status.get("versions") or {}).items():
+                found.setdefault(package, set()).add(str(version))
+    return {package: sorted(versions) for package, versions in found.items()}
+
+
 def compare(
     settings: Sequence[Setting], axes: Axes, base: Mapping[str, Any]
 ) -> tuple[Comparison, ...]:
-    """Every value of an axis against one baseline, with all else equal.
+    """Compare settings that differ in one field: each value of the field against one baseline.
 
     The baseline is the shallowest depth; elsewhere the value of the base config, or else the first
     one of the axis. Data sets are not compared with each other. Training errors are compared in
     depth studies, where they are the question.
+
+    Args:
+        settings: of the study.
+        axes: of the study.
+        base: config of the study: dotted field → value.
     """
+    base = conditions_of(base)
     splits = ("train", "test") if axes.with_field(DEPTH) else ("test",)
+    fields = [(axis, name) for axis in axes.axes for name in axis.fields if name != DATA]
     found = []
     for split in splits:
         of_split = [
             comparison
-            for axis in axes.axes
-            if axis.fields != (DATA,)
-            for comparison in _along(axis, settings, base, split)
+            for axis, name in fields
+            for comparison in _along(axis, name, settings, base, split)
         ]
         found += _adjust(of_split)
     return tuple(found)
 
 
 def _along(
-    axis: Axis, settings: Sequence[Setting], base: Mapping[str, Any], split: str
+    axis: Axis, name: str, settings: Sequence[Setting], base: Mapping[str, Any], split: str
 ) -> Iterator[Comparison]:
-    groups: dict[tuple[tuple[Axis, Value], ...], list[Setting]] = {}
+    groups: dict[frozenset[tuple[str, Any]], list[Setting]] = {}
     for setting in settings:
-        groups.setdefault(setting.with_others(axis), []).append(setting)
-    preferred = axis.values[0] if axis.fields == (DEPTH,) else axis.of(base)
-    for others, group in groups.items():
-        baseline = next((s for s in group if s.values[axis] == preferred), group[0])
-        fixed = ", ".join(describe(a, v) for a, v in others)
+        others = frozenset((n, v) for n, v in setting.conditions.items() if n != name)
+        groups.setdefault(others, []).append(setting)
+    alone = axis.alone(name)
+    for group in groups.values():
+        baseline = find_baseline(alone, group, base)
+        fixed = _fixed(baseline, name)
         for other in group:
             if other is not baseline:
                 pairs = paired(baseline.errors(split), other.errors(split))
-                yield Comparison(split, axis, fixed, baseline, other, pairs)
+                yield Comparison(split, alone, fixed, baseline, other, pairs)
+
+
+def find_baseline(axis: Axis, group: Sequence[Setting], base: Mapping[str, Any]) -> Setting:
+    """The setting of a group that the others are compared with."""
+    wanted = axis.values[0] if axis.fields == (DEPTH,) else axis.of(base)
+    return next((s for s in group if axis.of(s.conditions) == wanted), group[0])
+
+
+def _fixed(setting: Setting, name: str) -> str:
+    """The values of all fields of the axes but one, in words."""
+    parts = []
+    for axis, value in setting.values.items():
+        if name in axis.fields:
+            axis = axis.without(name)
+            value = axis.of(setting.conditions)
+            if all(part is None for part in value):
+                continue
+        parts.append(describe(axis, value))
+    return ", ".join(parts)
 
 
 def _adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -4,8 +4,10 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_jax.report.axes import DATA, Axes
-from resnet_jax.report.comparisons import Comparison
+from resnet_jax.report.axes import Axes
+from resnet_jax.report.comparisons import Comparison, software_versions
+from resnet_jax.report.conditions import DATA
+from resnet_jax.report.confounded import Confounded
 from resnet_jax.report.labels import count, enumerate_words, field_label, value_label
 from resnet_jax.report.run import Run
 from resnet_jax.report.settings import ERRORS, FAILED, Setting, count_states
@@ -13,6 +15,8 @@ from resnet_jax.report.statistics import CONFIDENCE, RESAMPLES
 from resnet_jax.report.study import Study
 
 FEW_SEEDS = 5
+# So many pairs without a verdict are sentences; the table has all.
+MOST_CONFOUNDED = 12
 
 
 def summary_sentence(study: Study, axes: Axes, settings: Sequence[Setting]) -> str:
@@ -31,16 +35,39 @@ def summary_sentence(study: Study, axes: Axes, settings: Sequence[Setting]) -> s
 
 
 def data_sets(study: Study) -> str:
-    """`Fashion-MNIST (10000 test images: one is 0.01 points of error)`, and so on."""
-    examples: dict[str, int] = {}
+    """`Fashion-MNIST (10000 evaluated images: one is 0.01 points of error)`, and so on."""
+    examples: dict[str, set[int]] = {}
     for run in study.runs:
-        name = value_label(DATA, run.config.get(DATA, "?"))
-        examples[name] = max(run.examples, examples.get(name, 0))
-    parts = [
-        f"{name} ({n} test images: one is {100 / n:.2g} points of error)" if n else name
-        for name, n in examples.items()
+        name = value_label(DATA, run.conditions.get(DATA, run.config.get(DATA, "?")))
+        examples.setdefault(name, set()).update({run.examples} - {0})
+    return enumerate_words([_with_examples(name, sorted(ns)) for name, ns in examples.items()])
+
+
+def _with_examples(name: str, ns: Sequence[int]) -> str:
+    parts = [f"{n} evaluated images: one is {100 / n:.2g} points of error" for n in ns]
+    return f"{name} ({'; or '.join(parts)})" if parts else name
+
+
+def other_software(runs: Sequence[Run]) -> list[str]:
+    """`Runs used other versions of jax (0.10.2, 0.11.2), which …`; empty where all used the same."""
+    found = software_versions(runs)
+    others = [f"{name} ({', '.join(v)})" for name, v in found.items() if len(v) > 1]
+    if not others:
+        return []
+    return [
+        f"Not all runs used the same version of {enumerate_words(others)}; where the sides of a "
+        "comparison do not, it says so"
     ]
-    return enumerate_words(parts)
+
+
+def findings(comparisons: Sequence[Comparison], confounded: Sequence[Confounded]) -> list[str]:
+    """The comparisons in words, then the pairs that have no verdict."""
+    lines = [c.sentence() for c in comparisons if not c.waits]
+    lines += [pair.sentence() for pair in confounded[:MOST_CONFOUNDED]]
+    if len(confounded) > MOST_CONFOUNDED:
+        more = count(len(confounded) - MOST_CONFOUNDED, "more pair")
+        lines.append(f"{more} without a verdict: see the table.")
+    return lines
 
 
 def tied_fields(axes: Axes) -> list[str]:
@@ -56,7 +83,12 @@ def tied_fields(axes: Axes) -> list[str]:
     return lines
 
 
-def method_notes(comparisons: Sequence[Comparison], settings: Sequence[Setting]) -> list[str]:
+def method_notes(
+    study: Study,
+    settings: Sequence[Setting],
+    comparisons: Sequence[Comparison],
+    confounded: Sequence[Confounded],
+) -> list[str]:
     """How intervals and comparisons were made, and how little few seeds say."""
     summaries = [summary for s in settings if (summary := s.summary("test"))]
     most = max((summary.n for summary in summaries), default=0)
@@ -78,8 +110,8 @@ def method_notes(comparisons: Sequence[Comparison], settings: Sequence[Setting])
             by_split[c.split] += c.adjusted is not None
         made = enumerate_words([f"{n} of the {ERRORS[split]}" for split, n in by_split.items()])
         notes.append(
-            "Settings are compared seed by seed (paired t-test) with one baseline per axis, all "
-            f"else equal. {count(sum(by_split.values()), 'comparison')} could be tested ({made}); "
+            "Settings that differ in one field, and in nothing else that changes numbers, are compared "
+            f"seed by seed (paired t-test) with one baseline. {count(sum(by_split.values()), 'comparison')} could be tested ({made}); "
             f"“distinguishable” is p < {1 - CONFIDENCE:.2f} after Holm's correction for the number "
             "of comparisons of that error."
         )
@@ -93,6 +125,16 @@ def method_notes(comparisons: Sequence[Comparison], settings: Sequence[Setting])
             notes.append(
                 f"{count(waiting, 'comparison')} more must wait for runs that are not done."
             )
+    if confounded:
+        notes.append(
+            "Settings that differ in more than one field have no verdict: their difference may come "
+            "from any of the fields. Data sets are not compared."
+        )
+    if study.search:
+        notes.append(
+            "Trials of a search differ in several fields at once, and the later ones were chosen by the "
+            "results of the earlier: a low error has no single field as its cause, and none is compared."
+        )
     return notes
 
 

@@ -1,14 +1,18 @@
 """Which plots a study gets."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from resnet_jax.report.against import against
-from resnet_jax.report.axes import DATA, DEPTH, LEARNING_RATE, Axes, Axis
+from resnet_jax.report.axes import DEPTH, LEARNING_RATE, Axes, Axis
 from resnet_jax.report.categories import categories
+from resnet_jax.report.conditions import DATA, measured_on
 from resnet_jax.report.curves import curve_figures
 from resnet_jax.report.heat_map import heat_map
+from resnet_jax.report.labels import value_label
+from resnet_jax.report.run import Run
 from resnet_jax.report.search import search_figures
 from resnet_jax.report.settings import Setting
 from resnet_jax.report.split import outer_groups
@@ -21,8 +25,19 @@ MOST_LINES = 8
 def figures_of(study: Study, settings: Sequence[Setting], axes: Axes) -> list[Figure]:
     """Curves and final errors: those of a search, or those that fit the axes."""
     if study.search:
-        return search_figures(study.runs, axes)
+        return _named_apart(list(_figures_of_searches(study.runs, axes)))
     return [*curve_figures(study, settings, axes), *_result_figures(settings, axes)]
+
+
+def _figures_of_searches(runs: Sequence[Run], axes: Axes) -> Iterator[Figure]:
+    """Those of the trials on each data set, evaluated in the same way: other errors do not compare."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(measured_on(run.conditions), []).append(run)
+    for (data, *_), trials in groups.items():
+        place = f"{value_label(DATA, data)}: " if len(groups) > 1 else ""
+        for figure in search_figures(trials, axes):
+            yield replace(figure, caption=place + figure.caption)
 
 
 def _result_figures(settings: Sequence[Setting], axes: Axes) -> list[Figure]:
@@ -45,8 +60,6 @@ def _result_figures(settings: Sequence[Setting], axes: Axes) -> list[Figure]:
         for label, group in outer_groups(settings, used):
             if _fills(group, first, second):
                 figures += heat_map(group, data, first, second, label)
-    if data and not others:
-        figures += categories(settings, None, data, None, "")
     return _named_apart(figures)
 
 

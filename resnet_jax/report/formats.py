@@ -8,7 +8,8 @@ from typing import Any
 
 from resnet_jax.report.axes import Axes
 from resnet_jax.report.comparisons import Comparison
-from resnet_jax.report.reference import find_references
+from resnet_jax.report.confounded import Confounded
+from resnet_jax.report.run import Run
 from resnet_jax.report.settings import ERRORS, Setting
 from resnet_jax.report.study import Study
 from resnet_jax.report.tables import Cell, Table
@@ -97,12 +98,19 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 def write_runs(path: Path, study: Study) -> None:
     """A row per run: the fields that the study varies, state, final errors, costs, reason."""
-    varied = [name for name in study.fields if len({r.config.get(name) for r in study.runs}) > 1]
+
+    def value(run: Run, name: str) -> Any:
+        return run.conditions.get(name, run.config.get(name))
+
+    names = dict.fromkeys(
+        [*study.fields, *(n for r in study.runs for n in (*r.config, *r.conditions))]
+    )
+    varied = [name for name in names if len({value(run, name) for run in study.runs}) > 1]
     columns = ["id", *varied, "state", "step", "test_error", "train_error"]
     columns += ["parameters", "macs", "seconds", "error"]
     rows = [
         [run.id]
-        + [run.config.get(name) for name in varied]
+        + [value(run, name) for name in varied]
         + [run.state, run.status.get("step"), run.final_error("test"), run.final_error("train")]
         + [run.parameters, run.macs, run.seconds, run.error]
         for run in study.runs
@@ -123,7 +131,7 @@ def write_results(path: Path, settings: Sequence[Setting], axes: Axes) -> None:
             summary = setting.summary(split)
             low, high = (summary and summary.interval) or (None, None)
             row += [summary and summary.mean, summary and summary.std, low, high]
-        found = find_references(setting.runs[0].config)
+        found = setting.references
         done = sum(run.state == "done" for run in setting.runs)
         row += [done, len(setting.runs), found[0].error if found else None]
         rows.append([*row, setting.runs[0].parameters, setting.runs[0].macs])
@@ -141,8 +149,13 @@ def write_curves(path: Path, study: Study) -> None:
     write_csv(path, ["run", "split", "step", "epoch", "error"], rows)
 
 
-def write_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
-    """A row per comparison; differences are the compared one minus the baseline, in points."""
+def write_comparisons(
+    path: Path, comparisons: Sequence[Comparison], confounded: Sequence[Confounded] = ()
+) -> None:
+    """A row per comparison; differences are the compared one minus the baseline, in points.
+
+    Pairs that differ in more than one field follow, with the verdict alone.
+    """
     columns = ["split", "axis", "fixed", "compared", "baseline", "pairs", "difference", "std"]
     columns += ["low", "high", "bootstrap_low", "bootstrap_high", "p", "p_holm", "verdict"]
     rows = []
@@ -157,4 +170,7 @@ def write_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
         for interval in (d.interval, c.paired.bootstrap):
             row += [-interval.high, -interval.low] if interval else [None, None]
         rows.append([*row, c.paired.p_value, c.adjusted, c.verdict])
+    for pair in confounded:
+        baseline, other = pair.names
+        rows.append([None, pair.axis.label, pair.fixed, other, baseline, *[None] * 9, pair.verdict])
     write_csv(path, columns, rows)

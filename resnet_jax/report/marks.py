@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes as Panel
 
 from resnet_jax.report.axes import Axis
-from resnet_jax.report.reference import find_references
 from resnet_jax.report.settings import Setting
 from resnet_jax.report.statistics import Summary
 from resnet_jax.report.style import SIGNS, Look
@@ -55,7 +54,7 @@ def sign(panel: Panel, x: Any, y: Any, label: str, look: Look, **options: Any) -
 
 def literature(setting: Setting) -> float | None:
     """The published test error in percent, where there is one that is no failure."""
-    found = find_references(setting.runs[0].config)
+    found = setting.references
     return found[0].error if found else None
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.config import FIELDS, SCHEMA
+from resnet_jax.report.conditions import canonical
 from resnet_jax.report.labels import field_label, value_label
 
 Values = Mapping[str, Any]
@@ -23,8 +24,17 @@ _NONE = {"gate_bias": -6.0, "shortcut_scale": 0.5, "branch_scale": 0.5, "shortcu
 # Fields of the model that say how it is computed, or that the data decide.
 _HOW = ("scan_blocks", "remat", "convolution", "dtype", "num_classes", "norm_momentum")
 
-# The published numbers are of whole test splits at the size that CIFAR's images have.
-_SAME_TEST: Values = {"data.image_size": (None, 32), "data.eval_split": (None, "test")}
+# The published numbers are of whole test splits at the size that CIFAR's images have, one view of each.
+_SAME_TEST: Values = {
+    "data.image_size": (None, 32),
+    "data.crop_fraction": (None, 1),
+    "data.eval_split": (None, "test"),
+    "evaluate.image_size": (None, 32),
+    "evaluate.crop_fraction": (None, 1),
+    "evaluate.crops": (None, 1),
+    "evaluate.scales": (None, (), (32,)),
+}
+_CLASSES = {"cifar10": 10, "cifar100": 100}
 
 _SECTIONS = ("data", "train", "optimizer", "schedule")
 # Fields that change no result, that the data set or the network is chosen by, or that only optimisers and
@@ -41,7 +51,7 @@ _RECIPE = (
         for name, field in FIELDS.items()
         if name.split(".")[0] in _SECTIONS and not field.place and name not in _ELSEWHERE
     ),
-    *("evaluate.scales", "parallel.batch_statistics", "model.dtype", "model.norm_momentum"),
+    *("parallel.batch_statistics", "model.dtype", "model.norm_momentum"),
 )
 _STEP_SCHEDULE = ("schedule.boundaries", "schedule.factor")
 # What a source trained with; all other fields of the recipe have their defaults.
@@ -175,15 +185,26 @@ def _he_2016(table: int, data: str, model: Values, error: float | None) -> Refer
 REFERENCES = tuple(_references())
 
 
-def find_references(config: Values) -> list[Reference]:
+def find_references(config: Values, facts: Values | None = None) -> list[Reference]:
     """The published numbers of a config's network on its data set, tested as they were.
 
     Args:
         config: dotted field → value.
+        facts: of data.json, as far as they are known; data of another size, number or classes than the
+            published data set have no published number, whatever their name is.
     """
+    data = config.get("data.name")
     if any(config.get(name) not in allowed for name, allowed in _SAME_TEST.items()):
         return []
-    return [r for r in REFERENCES if r.data == config.get("data.name") and _same_model(r, config)]
+    facts = facts or {}
+    whole: dict[str, Any] = {"eval_examples": 10_000, "image_shape": (32, 32, 3)}
+    if config.get("data.train_split") == "train":
+        whole["train_examples"] = 50_000
+    if any(facts.get(name, number) != number for name, number in whole.items()):
+        return []
+    if "class_names" in facts and len(facts["class_names"]) != _CLASSES.get(str(data)):
+        return []
+    return [r for r in REFERENCES if r.data == data and _same_model(r, config)]
 
 
 def _same_model(reference: Reference, config: Values) -> bool:
@@ -225,17 +246,9 @@ def recipe_differences(
         other_schedule = config.get("schedule.name") != "step" and name in _STEP_SCHEDULE
         if name not in config or other_schedule:
             continue
-        ours = _duration(name, config[name])
-        theirs = _duration(name, reference.recipe.get(name, FIELDS[name].default))
+        ours = canonical(name, config[name])
+        theirs = canonical(name, reference.recipe.get(name, FIELDS[name].default))
         if ours != theirs:
             ours_label = "as in the row" if name in in_row else value_label(name, ours)
             lines.append(f"{field_label(name)} {ours_label} instead of {value_label(name, theirs)}")
     return [*lines, *reference.always]
-
-
-def _duration(name: str, value: Any) -> Any:
-    """A duration, or each of several, with its unit; other values as they are."""
-    if isinstance(value, tuple):
-        return tuple(_duration(name, part) for part in value)
-    is_duration = FIELDS[name].kind in ("duration", "durations")
-    return f"{value} steps" if is_duration and isinstance(value, int) else value

@@ -1,5 +1,6 @@
 """One run as a report sees it: config, state, curves, final errors."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -36,6 +37,8 @@ class Run:
         state: one of `run_directory.STATES`, `pending` (not started) or `unreadable`.
         error: why it failed; empty where it did not.
         status: status.json; empty before the start.
+        data: facts of data.json, lists as tuples; empty before the start.
+        conditions: all that can change the numbers, except the seed (`conditions.with_conditions`).
         train: mini-batch means since the line before: augmented, in train mode.
         test: evaluations.
         examples: of the evaluation split; 0 before the first evaluation.
@@ -52,6 +55,8 @@ class Run:
     examples: int = 0
     parameters: int | None = None
     macs: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def seed(self) -> Any:
@@ -80,7 +85,13 @@ class Run:
             return None
         if split == "train":
             return last_epoch(self.train)
-        return float(self.test.error[-1]) if len(self.test.error) else None
+        # An earlier evaluation is not the final one, even if the last line was lost.
+        if (
+            not len(self.test.step)
+            or self.status.get("step", self.test.step[-1]) != self.test.step[-1]
+        ):
+            return None
+        return float(self.test.error[-1])
 
 
 def last_epoch(curve: Curve) -> float | None:
@@ -123,16 +134,23 @@ def read_run(run_id: str, directory: RunDirectory, planned: Mapping[str, Any]) -
         config = flat_config(directory.read_config())
         has_status = (directory.path / "status.json").exists()
         status = directory.read_status() if has_status else {}
+        has_data = (directory.path / "data.json").exists()
         lines = list(directory.read_metrics())
+        state, error = str(status.get("state", "pending")), str(status.get("error", ""))
+        not_finite = _first_not_finite(lines)
+        if not_finite is not None and state == "done":
+            # Earlier versions called such a run done.
+            state, error = "diverged", f"loss or accuracy is not finite at step {not_finite}"
         return Run(
             run_id,
             config,
-            str(status.get("state", "pending")),
-            str(status.get("error", "")),
+            state,
+            error,
             status,
             _curve(lines, "train"),
             _curve(lines, "eval"),
             max((line.get("examples", 0) for line in lines), default=0),
+            data=_facts(directory.read_data()) if has_data else {},
             **_cost(planned, status),
         )
     # A file cut or edited by hand must not hide the other runs.
@@ -145,7 +163,48 @@ def _cost(planned: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, An
     return {name: status.get(name, planned.get(name)) for name in ("parameters", "macs")}
 
 
+def _facts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of data.json that a report compares.
+
+    Raises:
+        TypeError, ValueError: one of them is of another kind.
+    """
+    kinds: dict[str, type] = {"class_names": str, "image_shape": int, "mean": float, "std": float}
+    facts: dict[str, Any] = {
+        name: tuple(kind(part) for part in data[name])
+        for name, kind in kinds.items()
+        if name in data
+    }
+    for name, kind in (("train_examples", int), ("eval_examples", int), ("eval_split", str)):
+        if name in data:
+            facts[name] = kind(data[name])
+    return facts
+
+
+def _first_not_finite(lines: list[dict[str, Any]]) -> int | None:
+    """Step of the first line whose loss or accuracy is not a finite number; None: there is none."""
+    for line in lines:
+        if line["event"] in ("train", "eval"):
+            numbers = [line[name] for name in ("loss", "accuracy") if name in line]
+            if not all(_is_finite(number) for number in numbers):
+                return line["step"]
+    return None
+
+
+def _is_finite(number: Any) -> bool:
+    return isinstance(number, (int, float)) and math.isfinite(number)
+
+
 def _curve(lines: list[dict[str, Any]], event: str) -> Curve:
-    shown = [line for line in lines if line["event"] == event and "accuracy" in line]
-    table = [(line["step"], line["epoch"], 100 * (1 - line["accuracy"])) for line in shown]
-    return Curve(*np.array(table, float).reshape(-1, 3).T)
+    """The lines with a finite accuracy, by step; of several of one step, the last.
+
+    Raises:
+        ValueError: an accuracy that is not from 0 to 1.
+    """
+    rows: dict[int, tuple[float, float, float]] = {}
+    for line in lines:
+        if line["event"] == event and _is_finite(line.get("accuracy")):
+            if not 0 <= line["accuracy"] <= 1:
+                raise ValueError(f"accuracy {line['accuracy']} at step {line['step']}")
+            rows[line["step"]] = (line["step"], line["epoch"], 100 * (1 - line["accuracy"]))
+    return Curve(*np.array([rows[step] for step in sorted(rows)], float).reshape(-1, 3).T)

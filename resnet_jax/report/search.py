@@ -72,7 +72,10 @@ def _by_field(trials: Sequence[Run], fields: Sequence[Axis], best: dict[str, Bes
     for panel, field in zip(panels.flat, fields, strict=False):
         panel.set_xlabel(field.label)
     shared_legend(canvas, list(panels.flat))
-    caption = f"Final test error against each searched field. Ringed: the best trial. {COLOURED}"
+    caption = (
+        "Final test error against each searched field. Ringed: the trial with the lowest. Trials differ "
+        f"in all of these fields at once, so a point shows no effect of one of them. {COLOURED}"
+    )
     return Figure("search", caption + _signs(trials), canvas)
 
 

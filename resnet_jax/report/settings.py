@@ -1,10 +1,11 @@
 """Settings: the runs that differ in their seed alone, and what came of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.report.axes import Axes, Axis, Value
+from resnet_jax.report.reference import Reference, find_references
 from resnet_jax.report.run import Run
 from resnet_jax.report.statistics import Interval, Summary, summarize
 from resnet_jax.report.study import Study
@@ -22,16 +23,28 @@ class Setting:
 
     Attributes:
         values: axis → value.
-        runs: its seeds, planned ones too.
+        runs: its seeds, planned ones too; they agree in all conditions.
     """
 
     values: dict[Axis, Value]
     runs: tuple[Run, ...]
 
     @property
+    def conditions(self) -> Mapping[str, Any]:
+        """What its runs agree in."""
+        return self.runs[0].conditions
+
+    @property
     def label(self) -> str:
         """`depth 20, plain`; empty in a study without axes."""
         return ", ".join(describe(axis, value) for axis, value in self.values.items())
+
+    @property
+    def references(self) -> list[Reference]:
+        """The published numbers of its network on its data, tested as they were."""
+        run = next((run for run in self.runs if run.data or run.examples), self.runs[0])
+        examples = {"eval_examples": run.examples} if run.examples else {}
+        return find_references(run.config, examples | dict(run.data))
 
     def errors(self, split: str) -> dict[Any, float]:
         """Seed → final error in percent of the runs that are done."""
@@ -67,19 +80,20 @@ def describe(axis: Axis, value: Value) -> str:
 
 
 def make_settings(study: Study, axes: Axes) -> tuple[Setting, ...]:
-    """Group the runs; in the order of the axes' values."""
-    groups: dict[tuple[Value, ...], list[Run]] = {}
+    """Group the runs that agree in all conditions; in the order of the axes' values."""
+    groups: dict[frozenset[tuple[str, Any]], list[Run]] = {}
     for run in study.runs:
         if run.config:
-            groups.setdefault(tuple(axis.of(run.config) for axis in axes.axes), []).append(run)
+            groups.setdefault(frozenset(run.conditions.items()), []).append(run)
+    settings = [
+        Setting({axis: axis.of(runs[0].conditions) for axis in axes.axes}, tuple(runs))
+        for runs in groups.values()
+    ]
 
-    def position(key: tuple[Value, ...]) -> list[int]:
-        return [axis.values.index(value) for axis, value in zip(axes.axes, key, strict=True)]
+    def position(setting: Setting) -> list[int]:
+        return [axis.values.index(value) for axis, value in setting.values.items()]
 
-    return tuple(
-        Setting(dict(zip(axes.axes, key, strict=True)), tuple(groups[key]))
-        for key in sorted(groups, key=position)
-    )
+    return tuple(sorted(settings, key=position))
 
 
 def all_failed(setting: Setting) -> bool:

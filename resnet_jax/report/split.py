@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from resnet_jax.report.axes import Axis
+from resnet_jax.report.axes import Axis, Value
 from resnet_jax.report.settings import Setting, describe
 
 MOST_COLUMNS = 4
@@ -11,11 +11,11 @@ Cell = tuple[str, list[Setting]]
 
 def outer_groups(settings: Sequence[Setting], used: Sequence[Axis]) -> list[Cell]:
     """Settings by the values of the axes that a figure does not show: (label, settings) each."""
-    groups: dict[str, list[Setting]] = {}
+    groups: dict[tuple[tuple[Axis, Value], ...], list[Setting]] = {}
     for setting in settings:
-        rest = [describe(a, v) for a, v in setting.values.items() if a not in used]
-        groups.setdefault(", ".join(rest), []).append(setting)
-    return list(groups.items())
+        rest = tuple((a, v) for a, v in setting.values.items() if a not in used)
+        groups.setdefault(rest, []).append(setting)
+    return [(", ".join(describe(*pair) for pair in rest), group) for rest, group in groups.items()]
 
 
 def panel_grid(

@@ -13,6 +13,9 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+# Points of error. Values this close are equal: one image in a million is 0.0001, and float32 rounds an
+# error by up to 0.000006. A t-test of rounding alone would be certain of anything.
+ROUNDING = 2e-5
 
 
 class Interval(NamedTuple):
@@ -44,7 +47,7 @@ class Paired(NamedTuple):
     Attributes:
         difference: of the pairs, first minus second.
         bootstrap: 95% BCa interval; None for fewer than 3 pairs.
-        p_value: two-sided paired t-test; None without an interval.
+        p_value: two-sided paired t-test; None without an interval: one pair, or equal differences.
     """
 
     difference: Summary
@@ -53,17 +56,23 @@ class Paired(NamedTuple):
 
 
 def summarize(values: Sequence[float]) -> Summary | None:
-    """Mean, standard deviation and interval; None without values."""
+    """Mean, standard deviation and interval; None without values.
+
+    Raises:
+        ValueError: a value is not finite; a mean over the others would be one over other seeds.
+    """
     if not len(values):
         return None
     array = np.asarray(values, float)
+    if not np.isfinite(array).all():
+        raise ValueError(f"not finite: {array.tolist()}")
     std = float(array.std(ddof=1)) if len(array) > 1 else None
     return Summary(len(array), float(array.mean()), std, mean_interval(array))
 
 
 def mean_interval(values: np.ndarray) -> Interval | None:
     """95% interval of the mean by Student's t; None for one value, or where they do not vary."""
-    if len(values) < 2 or np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
+    if len(values) < 2 or np.ptp(values) <= ROUNDING:
         return None
     low, high = stats.t.interval(
         CONFIDENCE, len(values) - 1, loc=values.mean(), scale=stats.sem(values)
@@ -73,7 +82,7 @@ def mean_interval(values: np.ndarray) -> Interval | None:
 
 def bootstrap_interval(values: np.ndarray) -> Interval | None:
     """95% BCa bootstrap interval of the mean (Efron 1987), from the same resamples every time."""
-    if len(values) < 3 or np.ptp(values) == 0:
+    if len(values) < 3 or np.ptp(values) <= ROUNDING:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)

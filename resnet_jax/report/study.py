@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnet_jax.config import FIELDS
 from resnet_jax.errors import UserError
+from resnet_jax.report.conditions import with_conditions
 from resnet_jax.report.run import Run, flat_config, read_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.run_directory import RunDirectory
@@ -20,7 +20,7 @@ class Study:
     Attributes:
         title, description: of the sweep; of run directories, their path.
         base: config that the runs differ from: dotted field → value.
-        fields: those that the runs may differ in, in the order of the study.
+        fields: those that a sweep overrides, in its order.
         runs: in the order of the study.
         repeats: ids of runs left out, as they repeat another's config.
         search: values were drawn by a search, so fields that move together do so by chance.
@@ -42,17 +42,16 @@ def read_study(paths: Sequence[str]) -> Study:
         UserError: there is no such directory, no run in it, or sweep.json is damaged.
     """
     parts = [part for path in paths for part in _parts(Path(path), len(paths) > 1)]
-    runs, repeats = _without_repeats([run for part in parts for run in part.runs])
+    runs, repeats = _without_repeats(with_conditions([run for p in parts for run in p.runs]))
     if len(parts) == 1:
         return replace(parts[0], runs=runs, repeats=repeats)
     base = dict(runs[0].config)
     fields = tuple(dict.fromkeys(name for part in parts for name in part.fields))
-    names = dict.fromkeys([*fields, *FIELDS])
     sweeps = [part for part in parts if part.fields]
     title = " + ".join(part.title for part in sweeps) if sweeps else ", ".join(paths)
     description = "\n\n".join(part.description for part in sweeps)
     search = any(part.search for part in parts)
-    return Study(title, description, base, tuple(names), runs, repeats, search)
+    return Study(title, description, base, fields, runs, repeats, search)
 
 
 def _parts(path: Path, prefix: bool) -> Iterator[Study]:
@@ -108,7 +107,7 @@ def _without_repeats(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, .
     kept: dict[Any, Run] = {}
     repeats = []
     for run in runs:
-        key = frozenset((k, v) for k, v in run.config.items() if not _is_place(k)) or run.id
+        key = (run.seed, frozenset(run.conditions.items())) if run.config else run.id
         other = kept.get(key)
         if other is None:
             kept[key] = run
@@ -117,7 +116,3 @@ def _without_repeats(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, .
         repeats.append((other if better is run else run).id)
         kept[key] = better
     return tuple(kept.values()), tuple(repeats)
-
-
-def _is_place(name: str) -> bool:
-    return name in FIELDS and FIELDS[name].place

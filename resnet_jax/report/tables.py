@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.config_file import differences
-from resnet_jax.report.axes import DATA, Axes, Value
+from resnet_jax.report.axes import Axes, Value
 from resnet_jax.report.comparisons import Comparison, signed
+from resnet_jax.report.conditions import measured_on
+from resnet_jax.report.confounded import Confounded
 from resnet_jax.report.labels import duration, short_number
-from resnet_jax.report.reference import Reference, find_references, recipe_differences
+from resnet_jax.report.reference import Reference, recipe_differences
 from resnet_jax.report.settings import ERRORS, Setting
 from resnet_jax.report.statistics import Interval, Summary
 from resnet_jax.report.study import Study
@@ -55,14 +57,14 @@ class Table:
 
 def results_table(settings: Sequence[Setting], axes: Axes) -> Table:
     """A row per setting: axes, errors, how many runs are done, the literature, costs."""
-    best = {split: _best(settings, axes, split) for split in ERRORS}
+    lowest = {split: _lowest(settings, split) for split in ERRORS}
     notes: dict[str, int] = {}
     rows = []
     for setting in settings:
         row = [_axis_cell(axis, value) for axis, value in setting.values.items()]
         summaries = {split: setting.summary(split) for split in ERRORS}
         for split, summary in summaries.items():
-            row.append(mean_cell(summary, setting in best[split]))
+            row.append(mean_cell(summary, setting in lowest[split]))
             row.append(interval_cell(summary.interval if summary else None))
         row += [
             Cell(setting.states(), sum(run.state == "done" for run in setting.runs)),
@@ -111,26 +113,30 @@ def interval_cell(interval: Interval | None) -> Cell:
     return Cell(f"{signed(interval.low)} to {signed(interval.high)}", interval.low)
 
 
-def _best(settings: Sequence[Setting], axes: Axes, split: str) -> list[Setting]:
-    """The settings with the lowest mean error as it is printed, one or more per data set."""
-    axis = axes.with_field(DATA)
-    best: dict[Value | None, float] = {}
+def _lowest(settings: Sequence[Setting], split: str) -> list[Setting]:
+    """The settings with the lowest mean error as it is printed, one or more per data set.
+
+    An error of another evaluation, such as ten crops, is of another data set in this respect.
+    """
+    lowest: dict[tuple[Any, ...], float] = {}
     means = []
     for setting in settings:
         summary = setting.summary(split)
         if summary is None:
             continue
-        data = setting.values[axis] if axis else None
         mean = round(summary.mean, 2)
-        means.append((setting, data, mean))
-        best[data] = min(mean, best.get(data, mean))
-    return [setting for setting, data, mean in means if mean == best[data] and len(means) > 1]
+        means.append((setting, mean))
+        place = measured_on(setting.conditions)
+        lowest[place] = min(mean, lowest.get(place, mean))
+    if len(means) < 2:
+        return []
+    return [s for s, mean in means if mean == lowest[measured_on(s.conditions)]]
 
 
 def _literature_cell(setting: Setting, notes: dict[str, int]) -> Cell:
     """The first number found; its note has the source, other numbers, and what differs."""
     config = setting.runs[0].config
-    found = find_references(config)
+    found = setting.references
     if not found:
         return NOTHING
     first, *more = found
@@ -171,8 +177,13 @@ def _without_empty(table: Table) -> Table:
     return Table(cut(table.columns), cut(table.numeric), tuple(map(cut, table.rows)), table.notes)
 
 
-def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
-    """A row per comparison: who, by how much, intervals, p-values, verdict."""
+def comparisons_table(
+    comparisons: Sequence[Comparison], confounded: Sequence[Confounded] = ()
+) -> Table:
+    """A row per comparison: who, by how much, intervals, p-values, verdict.
+
+    Pairs that differ in more than one field follow, with the fields instead of numbers.
+    """
     columns = (
         "error",
         "at",
@@ -186,7 +197,7 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
         "p (Holm)",
         "verdict",
     )
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for c in comparisons:
         baseline, other = c.names
         pair = c.paired
@@ -206,8 +217,21 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
                 Cell(c.verdict, c.verdict),
             )
         )
+    rows += [_confounded_row(c) for c in confounded]
     numeric = (False, False, False, False, True, True, True, True, True, True, False)
     return Table(columns, numeric, tuple(rows))
+
+
+def _confounded_row(c: Confounded) -> tuple[Cell, ...]:
+    baseline, other = c.names
+    return (
+        Cell("any", "any"),
+        Cell(c.fixed or "–", c.fixed),
+        Cell(other, other),
+        Cell(baseline, baseline),
+        *[NOTHING] * 6,
+        Cell(c.verdict, c.verdict),
+    )
 
 
 def _difference_cell(difference: Summary | None) -> Cell:

@@ -9,6 +9,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.report import facts, formats
 from resnet_jax.report.axes import Axes, find_axes
 from resnet_jax.report.comparisons import Comparison, compare
+from resnet_jax.report.confounded import Confounded, find_confounded
 from resnet_jax.report.figures import figures_of
 from resnet_jax.report.labels import count
 from resnet_jax.report.page import Content, html_page, markdown_page
@@ -52,10 +53,14 @@ def write_report(paths: Sequence[str], out: str | None = None, latex: bool = Fal
 def _write(study: Study, page: Path, latex: bool) -> list[Path]:
     axes = find_axes(study)
     settings = make_settings(study, axes)
+    comparisons: tuple[Comparison, ...] = ()
+    confounded: tuple[Confounded, ...] = ()
     # The trials of a search were chosen by the results of others.
-    comparisons = () if study.search else compare(settings, axes, study.base)
+    if not study.search:
+        comparisons = compare(settings, axes, study.base)
+        confounded = find_confounded(settings, axes, study.base, comparisons)
     results = results_table(settings, axes)
-    files = _write_numbers(study, axes, settings, comparisons, page)
+    files = _write_numbers(study, axes, settings, comparisons, confounded, page)
     if latex:
         files.append(_beside(page, ".tex"))
         formats.write_text(files[-1], formats.latex_table(results, study.title))
@@ -71,12 +76,16 @@ def _write(study: Study, page: Path, latex: bool) -> list[Path]:
             summary=facts.summary_sentence(study, axes, settings),
             written=facts.now(),
             data_sets=facts.data_sets(study),
-            notes=[*facts.tied_fields(axes), *_left_out(study, len(figures) - len(shown))],
+            notes=[
+                *facts.tied_fields(axes),
+                *facts.other_software(study.runs),
+                *_left_out(study, len(figures) - len(shown)),
+            ],
             results=results,
-            comparisons=comparisons_table(comparisons),
+            comparisons=comparisons_table(comparisons, confounded),
             runs=runs_table(study),
-            findings=[c.sentence() for c in comparisons if not c.waits],
-            methods=facts.method_notes(comparisons, settings),
+            findings=facts.findings(comparisons, confounded),
+            methods=facts.method_notes(study, settings, comparisons, confounded),
             failures=facts.failures(study.runs),
             figures=shown,
             environments=facts.environments(study.runs),
@@ -92,11 +101,12 @@ def _write_numbers(
     axes: Axes,
     settings: Sequence[Setting],
     comparisons: Sequence[Comparison],
+    confounded: Sequence[Confounded],
     page: Path,
 ) -> list[Path]:
     files = [_beside(page, f"_{n}.csv") for n in ("results", "comparisons", "runs", "curves")]
     formats.write_results(files[0], settings, axes)
-    formats.write_comparisons(files[1], comparisons)
+    formats.write_comparisons(files[1], comparisons, confounded)
     formats.write_runs(files[2], study)
     formats.write_curves(files[3], study)
     return files

@@ -90,10 +90,11 @@ def fill(run: Any, outcome: Any, lines: int, seed: int) -> None:
         noise = 1 + (0.1 * rng.standard_normal() if share <= 0.9 else 0.0)
         decay = 90 * np.exp(-6 * share) * (1 - share) * noise
         numbers = {"step": step, "epoch": round(10 * share, 4), "loss": 1.0}
-        run.log("train", accuracy=1 - (train + decay if share <= 0.9 else train) / 100, **numbers)
+        error = min(100, train + decay) if share <= 0.9 else train
+        run.log("train", accuracy=1 - error / 100, **numbers)
         if i % 2 == 0:
-            accuracy = 1 - (test + decay if i < lines else test) / 100
-            run.log("eval", accuracy=accuracy, examples=EXAMPLES, split="test", **numbers)
+            error = min(100, test + decay) if i < lines else test
+            run.log("eval", accuracy=1 - error / 100, examples=EXAMPLES, split="test", **numbers)
     facts = {"parameters": 272_474, "macs": 40_550_000, "devices": ["cpu:0"], "seconds": 61.0}
     if message is not None:
         facts["error"] = message

@@ -1,0 +1,106 @@
+"""The conditions of a run: everything that can change its numbers, except the seed.
+
+Two runs may be averaged if they agree in all conditions, and compared if they differ in exactly one.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from resnet_jax.config import FIELDS
+from resnet_jax.report.data_versions import data_versions
+from resnet_jax.report.run import Run
+
+Conditions = Mapping[str, Any]
+# (name, value of the first, value of the second)
+Difference = tuple[str, Any, Any]
+
+REPLICATE = "seed"
+DATA = "data.name"
+STEPS = "steps trained"
+# Which images an evaluation shows to the network, and how often.
+PROTOCOL = (
+    "evaluate.scales",
+    "evaluate.image_size",
+    "evaluate.crop_fraction",
+    "evaluate.crops",
+)
+_STEPS_FROM = (DATA, "data.train_split", "data.repeats", "train.duration", "train.batch_size")
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*(steps?|epochs?|)\s*")
+
+
+def counts(name: str) -> bool:
+    """Whether a config field can change the numbers of a run."""
+    runtime_only = name in FIELDS and FIELDS[name].place and name not in PROTOCOL
+    return name != REPLICATE and not runtime_only
+
+
+def conditions_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted field → value, each value spelled in one way.
+
+    Fields that an earlier version did not have get their defaults, as when such a run is resumed.
+    """
+    complete = {name: field.default for name, field in FIELDS.items()} | dict(config)
+    return {name: canonical(name, value) for name, value in complete.items() if counts(name)}
+
+
+def canonical(name: str, value: Any) -> Any:
+    """One hashable spelling of values that mean the same: `10` and `"10 steps"`, `1` and `1.0`."""
+    if isinstance(value, (list, tuple)):
+        return tuple(canonical(name, part) for part in value)
+    kind = FIELDS[name].kind.removesuffix("s") if name in FIELDS else ""
+    if isinstance(value, bool) or value is None:
+        return value
+    if kind == "float" and isinstance(value, int):
+        return float(value)
+    match = _DURATION.fullmatch(str(value)) if kind == "duration" else None
+    if match is None:
+        return value
+    number, unit = float(match[1]), match[2].removesuffix("s") or "step"
+    text = f"{number:.0f}" if number.is_integer() else repr(number)
+    return f"{text} {unit}" + ("" if number == 1 else "s")
+
+
+def differences(first: Conditions, second: Conditions) -> list[Difference]:
+    """The conditions that are not the same; one that only one side has is None on the other."""
+    names = dict.fromkeys([*first, *second])
+    pairs = ((name, first.get(name), second.get(name)) for name in names)
+    return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def measured_on(conditions: Conditions) -> tuple[Any, ...]:
+    """The data set and how it is evaluated; errors of other ones are not comparable."""
+    return tuple(conditions.get(name) for name in (DATA, "data.eval_split", *PROTOCOL))
+
+
+def with_conditions(runs: Sequence[Run]) -> list[Run]:
+    """The runs with their conditions: those of the config, and what data and steps really were.
+
+    A data set that was not the same in all runs, by data.json, becomes several. A run that was trained
+    for other steps than most runs of its duration, batch size and data has them as a condition.
+    """
+    conditions = [conditions_of(run.config) if run.config else {} for run in runs]
+    for own, name in zip(conditions, data_versions(runs, conditions), strict=True):
+        if name is not None:
+            own[DATA] = name
+    for own, steps in zip(conditions, _unusual_steps(runs, conditions), strict=True):
+        if steps is not None:
+            own[STEPS] = steps
+    return [replace(run, conditions=own) for run, own in zip(runs, conditions, strict=True)]
+
+
+def _unusual_steps(runs: Sequence[Run], conditions: Sequence[Conditions]) -> list[int | None]:
+    """Steps of each run where most runs like it have another number, else None."""
+    keys = [tuple(own.get(name) for name in _STEPS_FROM) for own in conditions]
+    steps = [run.status.get("step" if run.state == "done" else "total_steps") for run in runs]
+    found: dict[Any, Counter[int]] = {}
+    for key, number in zip(keys, steps, strict=True):
+        if isinstance(number, int):
+            found.setdefault(key, Counter())[number] += 1
+    usual = {key: counter.most_common(1)[0][0] for key, counter in found.items()}
+    return [
+        number if isinstance(number, int) and number != usual[key] else None
+        for key, number in zip(keys, steps, strict=True)
+    ]
