@@ -247,7 +247,11 @@ SCHEMA: dict[str, Any] = {
             place=True,
         ),
         "max_bad_examples": Field(
-            "int", 0, "damaged images that a run bears, of all splits", NON_NEGATIVE, place=True
+            "int",
+            0,
+            "unreadable images that a run tolerates, of all splits",
+            NON_NEGATIVE,
+            place=True,
         ),
         "repeats": Field(
             "int",

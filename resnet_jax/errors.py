@@ -1,6 +1,8 @@
 """Errors that the command line prints as one clear line."""
 
 import difflib
+import functools
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -46,6 +48,12 @@ class UserError(Exception):
 
 class NotFiniteError(ArithmeticError):
     """A network whose outputs are not finite; the command line prints it and exits with code 3."""
+
+
+@functools.cache
+def warn(message: str) -> None:
+    """Print a warning as one line to stderr, the same one once per process."""
+    print(f"warning: {printable(message)}", file=sys.stderr, flush=True)
 
 
 @contextmanager

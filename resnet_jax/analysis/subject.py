@@ -122,7 +122,7 @@ class Subject:
             if problem is not None:
                 damaged.add(problem)
         for damage in damaged.take_new():
-            print(f"warning: damaged image: {damage}", file=sys.stderr)
+            print(f"warning: unreadable image: {damage}", file=sys.stderr)
         whole = np.array([problem is None for problem in problems], bool)
         mean, std = tuple(self.data["mean"]), tuple(self.data["std"])
         preprocessing = make_preprocessing(self.config, mean, std)

@@ -1,20 +1,32 @@
-"""Decoded splits and their statistics, computed once and kept on disk."""
+"""Decoded splits and their statistics, computed once and kept on disk.
 
-import hashlib
+The name of a file has a digest of all that it was made from: the bytes of the data, the class names,
+the geometry, and the version of what decodes. So data that changed are decoded again, and data that
+were moved, renamed or touched are not.
+"""
+
+import functools
 import json
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
 import numpy as np
+import PIL
+import simplejpeg
 
+from resnet_jax.data import channels, content
 from resnet_jax.data.damage import DamagedImages
-from resnet_jax.data.decoding import DamagedImageError, pixels
+from resnet_jax.data.decoding import VERSION, DamagedImageError, EncodedImage
 from resnet_jax.data.examples import ArrayExamples, Examples, Source
-from resnet_jax.data.images import Geometry, sized
+from resnet_jax.data.folder import TRAIN
+from resnet_jax.data.images import Geometry, differing_sizes, sized
+from resnet_jax.data.labels import PROBED, evenly_spaced
 from resnet_jax.errors import UserError
 from resnet_jax.paths import local_path
 
@@ -38,13 +50,28 @@ def image_shape(source: Source, image_size: int | None) -> tuple[int, int, int]:
     if image_size is not None:
         return image_size, image_size, channels
     if height is None or width is None:
-        raise UserError(
-            "data.image_size",
-            None,
-            f"the images of {source.name} differ in size",
-            "set it to a number of pixels",
-        )
+        height, width = _common_size(source)
     return height, width, channels
+
+
+@functools.lru_cache(maxsize=8)
+def _common_size(source: Source) -> tuple[int, int]:
+    """Height and width of evenly spaced images; the others are compared with it as they are read."""
+    split = TRAIN if TRAIN in source.splits else source.splits[0]
+    examples, found = source.open(split), None
+    for index in evenly_spaced(len(examples), PROBED):
+        try:
+            image, _ = examples[index]
+        except DamagedImageError:
+            continue
+        height, width, _ = image.shape
+        found = found or (height, width)
+        if (height, width) != found:
+            name = getattr(image, "name", f"example {index}")
+            raise differing_sizes(image.shape, found, name, source.name)
+    if found is None:
+        raise _no_image(source, split)
+    return found
 
 
 def decoded(
@@ -58,46 +85,65 @@ def decoded(
 ) -> ArrayExamples:
     """All examples of a split as arrays, from the cache where they are there.
 
+    They are there where the same content was decoded in the same way, under whatever name.
+
     Args:
         source, split: what to read.
         geometry: of the images.
         directory: of the cache.
         num_threads: threads that decode.
-        damaged: where damaged images are counted, which are left out; None: none may be.
+        damaged: where images that cannot be read are counted, which are left out; None: none may be.
 
     Returns:
         images: uint8[examples, height, width, channels]; labels: int32[examples].
 
     Raises:
-        UserError: the cache directory cannot be written, or too many images are damaged.
+        UserError: the cache directory cannot be written, or too many images cannot be read.
     """
     damaged = damaged or DamagedImages(0)
-    shape = image_shape(source, geometry.size)
-    form = f"{shape[0]}x{shape[1]}"
-    if geometry.size is not None:
-        form += f"-{geometry.crop_fraction!r}"
-        form += "" if geometry.interpolation == "bilinear" else f"-{geometry.interpolation}"
-    path = directory / f"{_stem(source, split)}-{form}.npz"
-    if path.is_file():
-        with np.load(path) as arrays:
-            # Written since damaged images are left out.
-            for name, problem in arrays.get("damaged", ()):
-                damaged.add(DamagedImageError(str(name), str(problem)))
-            return ArrayExamples(arrays["images"], arrays["labels"])
-
     examples = source.open(split)
-    images, labels, problems = read_images(
-        examples, range(len(examples)), shape, geometry, num_threads
-    )
-    found = [problem for problem in problems if problem is not None]
-    for problem in found:
+    shape = image_shape(source, geometry.size)
+    key = _key(source.content(split), source.class_names, _facts(geometry), shape)
+    path = directory / f"{_stem(source, split)}-{key}.npz"
+    arrays = _load(path, shape)
+    if arrays is None:
+        arrays = decode = _decode(examples, shape, geometry, num_threads, damaged)
+        _write(path, lambda file: np.savez(file, allow_pickle=False, **decode))
+    else:
+        for index in arrays["damaged"].tolist():
+            damaged.note(examples, index)
+    return ArrayExamples(arrays["images"], arrays["labels"])
+
+
+def _decode(
+    examples: Examples,
+    shape: tuple[int, int, int],
+    geometry: Geometry,
+    num_threads: int,
+    damaged: DamagedImages,
+) -> dict[str, np.ndarray]:
+    everything = range(len(examples))
+    images, labels, problems = read_images(examples, everything, shape, geometry, num_threads)
+    wrong = [index for index, problem in enumerate(problems) if problem is not None]
+    for problem in filter(None, problems):
         damaged.add(problem)
-    kept = np.array([problem is None for problem in problems], bool)
-    if found:
-        images, labels = images[kept], labels[kept]
-    named = np.array([(problem.name, problem.problem) for problem in found], str).reshape(-1, 2)
-    _write(path, lambda file: np.savez(file, images=images, labels=labels, damaged=named))
-    return ArrayExamples(images, labels)
+    if wrong:
+        images, labels = np.delete(images, wrong, 0), np.delete(labels, wrong)
+    return {"images": images, "labels": labels, "damaged": np.array(wrong, np.int64)}
+
+
+def _load(path: Path, shape: tuple[int, int, int]) -> dict[str, np.ndarray] | None:
+    """What `decoded` wrote; None where there is no such file, or a corrupt one."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in ("images", "labels", "damaged")}
+    # A corrupt file can fail in any way, and is written again.
+    except Exception:
+        return None
+    same = arrays["images"].shape == (len(arrays["labels"]), *shape)
+    return arrays if same else None
 
 
 def read_images(
@@ -125,7 +171,7 @@ def read_images(
     def read(row: int) -> DamagedImageError | None:
         try:
             image, labels[row] = examples[indices[row]]
-            images[row] = sized(image, geometry)
+            images[row] = sized(image, geometry, shape)
         except DamagedImageError as error:
             return error
         return None
@@ -147,11 +193,11 @@ def statistics(
     """Mean and standard deviation of each channel of a split, computed once and kept.
 
     Args:
-        source, split: what the statistics are of.
-        geometry: of the images as the network sees them.
-        examples: of this split. Every image of decoded ones, which have the geometry already, counts;
-            of others, which are slow to read, 10,000 evenly spaced ones do, without those that are
-            damaged.
+        source, split: what the statistics are of, for error messages.
+        geometry: that the images will have when the network sees them; of decoded examples, which
+            have it already, `Geometry(None)`.
+        examples: of this split. Every image of decoded ones counts; of others, which are slow to
+            read, at most 10,000 evenly spaced ones do, without those that cannot be read.
         directory: of the cache.
         num_threads: threads that decode.
 
@@ -159,74 +205,66 @@ def statistics(
         mean, std: one number a channel, pixel values scaled to 0 to 1.
 
     Raises:
-        UserError: all images are damaged, or the cache directory cannot be written.
+        UserError: no image can be read, or the cache directory cannot be written.
     """
-    content = "sampled"
-    if isinstance(examples, ArrayExamples):
-        content = hashlib.sha256(np.ascontiguousarray(examples.images).data).hexdigest()[:12]
-    path = directory / f"{_stem(source, split)}-statistics-{content}.json"
-    if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
+    whole = geometry.size is None
+    picked = evenly_spaced(len(examples), STATISTICS_SAMPLE)
+    if isinstance(examples, ArrayExamples) and whole:
+        digest = content.of_array(examples.images)
     else:
-        if isinstance(examples, ArrayExamples):
-            histogram = _histogram(examples.images)
+        digest = content.of_each(lambda index: _of_image(examples, index), picked)
+    key = _key(digest, _facts(geometry))
+    path = directory / f"{_stem(source, split)}-statistics-{key}.json"
+    kept = _load_statistics(path)
+    if kept is None:
+        if isinstance(examples, ArrayExamples) and whole:
+            histogram = channels.histogram(examples.images)
         else:
-            histogram = _sampled_histogram(source, split, examples, num_threads)
-        mean, std = _mean_and_deviation(histogram)
+            histogram = channels.histogram_of(examples, picked, geometry, num_threads)
+        if not histogram.any():
+            raise _no_image(source, split)
+        mean, std = channels.mean_and_deviation(histogram)
         kept = {"mean": mean.tolist(), "std": std.tolist()}
-        _write(path, lambda file: file.write(json.dumps(kept).encode()))
+        text = json.dumps(kept).encode()
+        _write(path, lambda file: file.write(text))
     return tuple(kept["mean"]), tuple(kept["std"])
 
 
-def _sampled_histogram(
-    source: Source, split: str, examples: Examples, num_threads: int
-) -> np.ndarray:
-    def of_example(index: int) -> np.ndarray | None:
-        try:
-            return _histogram([pixels(examples[index][0])])
-        except DamagedImageError:
-            return None
-
-    picked = np.linspace(0, len(examples) - 1, min(len(examples), STATISTICS_SAMPLE))
-    with ThreadPoolExecutor(num_threads) as pool:
-        found = list(pool.map(of_example, picked.round().astype(int).tolist()))
-    histograms = [histogram for histogram in found if histogram is not None]
-    if not histograms:
-        raise UserError("data split", split, f"of {source.name} has no image that can be read")
-    return np.sum(histograms, 0)
+def _load_statistics(path: Path) -> dict[str, list[float]] | None:
+    try:
+        kept = json.loads(path.read_text())
+        return {name: [float(number) for number in kept[name]] for name in ("mean", "std")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def channel_statistics(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel of uint8[height, width, channels] images.
-
-    Integer histograms make the result exact and independent of the order.
-
-    Returns:
-        mean, std: float64[channels], pixel values scaled to 0 to 1.
-    """
-    return _mean_and_deviation(_histogram(images))
-
-
-def _histogram(images: Iterable[np.ndarray]) -> np.ndarray:
-    """How many pixels of each channel have each value: int64[channels, 256]."""
-    counts = (
-        [np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(image, -1, 0)]
-        for image in images
-    )
-    return np.asarray(sum(map(np.array, counts)))
+def _of_image(examples: Examples, index: int) -> str:
+    try:
+        image = examples[index][0]
+    except DamagedImageError as error:
+        return error.problem
+    if isinstance(image, EncodedImage):
+        return content.of_facts(content.of_bytes(image.content), image.channels)
+    return content.of_array(image)
 
 
-def _mean_and_deviation(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    weights = histogram / histogram.sum(-1, keepdims=True)
-    values = np.arange(256) / 255
-    mean = weights @ values
-    variance = weights @ np.square(values) - np.square(mean)
-    return mean, np.sqrt(np.maximum(variance, 1e-12))
+def _no_image(source: Source, split: str) -> UserError:
+    return UserError("data split", split, f"of {source.name} has no image that can be read")
+
+
+def _facts(geometry: Geometry) -> dict[str, Any] | None:
+    return None if geometry.size is None else asdict(geometry)
+
+
+def _key(*facts: Any) -> str:
+    """What a file of the cache was made from and how, in 16 characters."""
+    libraries = PIL.__version__, simplejpeg.__version__
+    return content.of_facts(VERSION, libraries, *facts)[:16]
 
 
 def _stem(source: Source, split: str) -> str:
-    # Different sub-splits, such as train[:50%] and train[50%:], have different names.
-    return f"{source.fingerprint}-{quote(split, safe='')}"
+    """For the eye only; what counts is the key."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{source.name} {split}").strip("-")[-40:]
 
 
 def _write(path: Path, write: Callable) -> None:

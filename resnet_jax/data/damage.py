@@ -1,4 +1,4 @@
-"""Damaged images: counted, named, and too many of them are an error."""
+"""Unreadable images, corrupt ones for example: counted, named, and too many of them are an error."""
 
 from collections.abc import Mapping
 
@@ -10,10 +10,10 @@ NAMED = 3
 
 
 class DamagedImages:
-    """The damaged images that were met so far, each once.
+    """The unreadable images that were met so far, each once.
 
     Args:
-        limit: how many are borne (`data.max_bad_examples`).
+        limit: how many are tolerated (`data.max_bad_examples`).
     """
 
     def __init__(self, limit: int) -> None:
@@ -22,23 +22,25 @@ class DamagedImages:
         self._new: list[DamagedImageError] = []
 
     def note(self, examples: Examples, index: int) -> None:
-        """Note that the image of `examples[index]` is damaged.
+        """Note that the image of `examples[index]` cannot be read.
 
         Raises:
             UserError: it is one more than the limit.
         """
         try:
             pixels(examples[index][0])
-            problem = DamagedImageError(f"example {index}", "was damaged at the first reading only")
+            problem = DamagedImageError(
+                f"example {index}", "was unreadable at the first reading only"
+            )
         except DamagedImageError as error:
             problem = error
         self.add(problem)
 
     def add(self, damage: DamagedImageError) -> None:
-        """Note a damaged image.
+        """Note an unreadable image.
 
         Raises:
-            UserError: there are more than the limit, which may have been higher when they were told.
+            UserError: there are more than the limit, which may have been higher when they were reported.
         """
         if damage.name not in self._problems:
             self._problems[damage.name] = damage.problem
@@ -49,7 +51,7 @@ class DamagedImages:
             raise UserError(
                 "data.max_bad_examples",
                 self.limit,
-                f"{count} damaged image{'s' * (count > 1)}; the last: {', '.join(last)}",
+                f"{count} unreadable image{'s' * (count > 1)}; the last: {', '.join(last)}",
                 "repair or remove them, or raise the limit",
             )
 

@@ -2,7 +2,7 @@
 
 JPEG files, which most data sets consist of, are decoded by libjpeg-turbo through simplejpeg, at a
 reduced size where that is enough; all other formats, and JPEG files that are not plain colour ones,
-by Pillow, which also has the last word on what is damaged.
+by Pillow, which also has the last word on what is corrupt.
 """
 
 import contextlib
@@ -16,11 +16,24 @@ from typing import Any
 import numpy as np
 import simplejpeg
 from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+
+from resnet_jax.errors import printable
+
+# Raise it with every change after which a file may have other pixels: cached ones are then not read.
+VERSION = 2
 
 # The scaled inverse DCT of JPEG has these and no larger ones.
 LARGEST_JPEG_REDUCTION = 8
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-# What Pillow and the libraries below it raise where a file is damaged.
+# Of a grey value, where fewer than 8 bits are scaled to 8.
+_FACTORS = {"L;2": 85, "L;4": 17}
+# An orientation is in one of these, so a file without them need not be opened to ask.
+_ORIENTED = {
+    b"\xff\xd8": (b"Exif\0\0", b"tiff:Orientation"),
+    b"\x89P": (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"),
+}
+# What Pillow and the libraries below it raise where a file is corrupt.
 _DAMAGE = (
     OSError,
     ValueError,
@@ -30,15 +43,16 @@ _DAMAGE = (
     KeyError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
+# A large photograph is no attack here. Once, as `catch_warnings` is not for threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class DamagedImageError(Exception):
-    """An image that cannot be read; says which one and why."""
+    """An image that cannot be read; says which one and why, in characters that print."""
 
     def __init__(self, name: str, problem: str) -> None:
-        self.name, self.problem = name, " ".join(problem.split())
+        self.name, self.problem = printable(name), printable(" ".join(problem.split()))
         super().__init__(f"{name}: {self.problem}")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -57,7 +71,8 @@ class EncodedImage:
         shape: (height, width, channels) as it is shown, turned as its Exif data say.
 
     Raises:
-        DamagedImageError: it is no image; later, by `pixels`, that it is damaged.
+        DamagedImageError: it is no image or too large; by `pixels`, it is corrupt, or its numbers have
+            no range that is known.
     """
 
     def __init__(self, content: bytes, name: str, channels: int = 3) -> None:
@@ -92,7 +107,10 @@ class EncodedImage:
                 )
                 return _turned(array, self._orientation), reduction
         with self._damage():
-            image = _converted(_open(self.content), _MODES[self.channels])
+            image = _open(self.content)
+            if problem := _unknown_range(image):
+                raise DamagedImageError(self.name, problem)
+            image = _converted(image, _MODES[self.channels])
             array = np.asarray(image).reshape(image.height, image.width, self.channels)
             return _turned(array, self._orientation), 1
 
@@ -101,7 +119,12 @@ class EncodedImage:
         try:
             yield
         except Image.UnidentifiedImageError as error:
-            raise DamagedImageError(self.name, "is no image file") from error
+            problem = "is no image file of a format that is read"
+            raise DamagedImageError(self.name, problem) from error
+        except Image.DecompressionBombError as error:
+            largest = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            problem = f"has more than the {largest:,} pixels that are read of such a file"
+            raise DamagedImageError(self.name, problem) from error
         except _DAMAGE as error:
             raise DamagedImageError(self.name, str(error) or type(error).__name__) from error
 
@@ -119,10 +142,7 @@ def pixels(image: Pixels) -> np.ndarray:
 
 
 def _open(content: bytes) -> Image.Image:
-    with warnings.catch_warnings():
-        # A large photograph is no attack here.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(content))
+    return Image.open(io.BytesIO(content))
 
 
 def _plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
@@ -136,24 +156,18 @@ def _plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
 
 def _orientation(content: bytes) -> int:
     """1 to 8, as Exif counts; 1 is upright."""
-    # To walk the segments costs less than to open the file, and most have no such segment.
-    if content[:2] == b"\xff\xd8" and not _has_exif_segment(content):
+    marks = _ORIENTED.get(content[:2])
+    if marks and not any(mark in content for mark in marks):
         return 1
     try:
-        orientation = _open(content).getexif().get(ExifTags.Base.Orientation, 1)
-    except _DAMAGE:
+        image = _open(content)
+        # Pillow turns TIFF images itself.
+        if image.format == "TIFF":
+            return 1
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (*_DAMAGE, Image.DecompressionBombError):
         return 1
     return orientation if orientation in range(1, 9) else 1
-
-
-def _has_exif_segment(jpeg: bytes) -> bool:
-    start = 2
-    # The segments before the image are APP0 (0xE0) and on, tables and comments.
-    while jpeg[start : start + 1] == b"\xff" and jpeg[start + 1 : start + 2] != b"\xda":
-        if jpeg[start + 4 : start + 10] == b"Exif\0\0":
-            return True
-        start += 2 + int.from_bytes(jpeg[start + 2 : start + 4])
-    return False
 
 
 def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -166,11 +180,53 @@ def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
     return array if orientation == 1 else np.ascontiguousarray(array)
 
 
+def _unknown_range(image: Image.Image) -> str | None:
+    """Why the numbers of an image cannot be scaled to 0 to 255; None: they can.
+
+    To be asked before the pixels are loaded.
+    """
+    stored, transparent = _stored_as(image), image.info.get("transparency")
+    if image.mode == "F":
+        return "has floating-point pixels, whose range is not known; save it with 8 or 16 bits"
+    # Pillow scales those of PPM to 16 bits.
+    if image.mode == "I" and image.format not in ("PPM", "PNG"):
+        return "has signed or 32-bit pixels, whose range is not known; save it with 8 or 16 bits"
+    if stored == "I;12":
+        return "has 12 bits a pixel; save it with 8 or 16"
+    if isinstance(transparent, tuple) and stored.startswith("RGB;16"):
+        return "has 16 bits a channel and one transparent colour; save it with an alpha channel"
+    return None
+
+
+def _stored_as(image: Image.Image) -> str:
+    """Pillow's raw mode; empty where the decoder has none."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
 def _converted(image: Image.Image, mode: str) -> Image.Image:
+    factor = _FACTORS.get(_stored_as(image), 1)
     if image.mode.startswith("I"):
-        # 16 bits a pixel; Pillow would clip them to 8.
-        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+        image = _eight_bits(image)
+    elif image.mode == "L" and "transparency" in image.info:
+        # Pillow scales the pixels and not this one.
+        image.info["transparency"] *= factor
     if mode != "RGBA" and image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """An image of 16 bits a pixel as one of 8, which Pillow would clip."""
+    values = np.asarray(image).astype(np.int64)
+    # In TIFF, 0 may be white, which Pillow heeds with 8 bits only.
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:
+        values = 65535 - values
+    grey = Image.fromarray(np.round(values / 257).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from resnet_jax.data.decoding import Pixels
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, warn
 
 
 class Examples(Protocol):
     """Random access to one split: `examples[i]` is (image, label).
 
-    An image is uint8[height, width, channels], or encoded where files are; `pixels` decodes it.
+    An image is uint8[height, width, channels], or encoded where files are; `pixels` decodes it. Where
+    all labels are in memory they are also the attribute `labels`, int32[examples].
 
     Raises:
         DamagedImageError: by `examples[i]`, where it can be no image.
@@ -24,42 +25,76 @@ class Examples(Protocol):
     def __getitem__(self, index: int) -> tuple[Pixels, int]: ...
 
 
+class NoLabelsError(UserError):
+    """A split without labels."""
+
+
+class Part(NamedTuple):
+    """Examples `start` to `stop` - 1 of something that is stored: a file, or a split by name."""
+
+    stored: str
+    start: int
+    stop: int
+
+
+def _whole(split: str) -> list[Part]:
+    return [Part(split, 0, 1)]
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set.
 
     Attributes:
         name: as the user wrote it.
-        fingerprint: differs where name, version or content differ; names the cache.
         class_names: one name a class, in label order.
-        image_shape: (height, width, channels); height and width are None where images differ.
+        image_shape: (height, width, channels); height and width are None where the set does not say.
         splits: names of the splits.
         open: split, or sub-split where TFDS knows it, → its examples.
+        content: split → a digest of the bytes that its examples are made from, labels included.
+        parts: split → what it consists of, for sources that know sub-splits.
 
     Raises:
-        UserError: by `open`, for a split that does not exist.
+        UserError: by `open`, `content` and `parts`, for a split that does not exist; by `open`, for
+            labels that are not integers from 0 to classes - 1.
+        NoLabelsError: by `open`, where a split has none.
     """
 
     name: str
-    fingerprint: str
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, int | None, int]
     splits: tuple[str, ...]
     open: Callable[[str], Examples]
+    content: Callable[[str], str]
+    parts: Callable[[str], list[Part]] = _whole
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
     def eval_split(self, wanted: str | None = None) -> str:
-        """`wanted`, or else `test`, `validation` or `val`.
+        """`wanted`, or else the first of `test`, `validation` and `val` that has labels.
 
         Raises:
-            UserError: none is wanted and there is neither.
+            UserError: none is wanted and there is none.
         """
-        for split in (wanted, "test", "validation", "val"):
-            if split is not None and (split == wanted or split in self.splits):
-                return split
+        if wanted is not None:
+            return wanted
+        unlabelled = None
+        for split in ("test", "validation", "val"):
+            if split not in self.splits:
+                continue
+            try:
+                self.open(split)
+            except NoLabelsError as error:
+                unlabelled = error
+                continue
+            if unlabelled is not None:
+                skipped = unlabelled.value
+                warn(f"split {skipped!r} of {self.name} has no labels; {split!r} is evaluated")
+            return split
+        if unlabelled is not None:
+            raise unlabelled
         raise UserError(
             "data.eval_split",
             None,

@@ -1,18 +1,42 @@
 """A data set that is a directory of image files: PATH/SPLIT/CLASS/FILE."""
 
-import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from resnet_jax.data import content
 from resnet_jax.data.decoding import DamagedImageError, EncodedImage, Pixels
-from resnet_jax.data.examples import Examples, Source
-from resnet_jax.errors import UserError
+from resnet_jax.data.examples import Source
+from resnet_jax.errors import UserError, warn
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+# Of formats that Pillow reads and people keep photographs or scans in.
+EXTENSIONS = tuple(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".jp2",
+        ".png",
+        ".apng",
+        ".webp",
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    ]
+)
 TRAIN = "train"
+# Suffixes of skipped files.
+KINDS_NAMED = 5
 
 
 class FolderExamples:
@@ -32,13 +56,16 @@ class FolderExamples:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
-        path = os.path.join(self.directory, self.files[index])
+        path = self.path(index)
         try:
             with open(path, "rb") as file:
-                content = file.read()
+                image = file.read()
         except OSError as error:
             raise DamagedImageError(path, error.strerror or str(error)) from error
-        return EncodedImage(content, path), int(self.labels[index])
+        return EncodedImage(image, path), int(self.labels[index])
+
+    def path(self, index: int) -> str:
+        return os.path.join(self.directory, self.files[index])
 
 
 def resolve(path: str, data_dir: str | None) -> Path:
@@ -51,7 +78,7 @@ def folder_source(path: str, data_dir: str | None = None) -> Source:
 
     Classes are those of `train`, sorted by name; files are sorted too, so that the order does not
     depend on the file system. Files with other extensions, and names that begin with a dot, are left
-    out.
+    out, and a warning counts them.
 
     Args:
         path: of the directory.
@@ -63,28 +90,42 @@ def folder_source(path: str, data_dir: str | None = None) -> Source:
     name, root = f"folder:{path}", resolve(path, data_dir)
     if not root.is_dir():
         raise UserError("data.name", name, f"there is no directory {root}")
-    digest = hashlib.sha256()
+    skipped: Counter[str] = Counter()
     try:
-        scanned = {split: _scan(root / split, digest) for split in _directories(root)}
+        scanned = {split: _scan(root / split, skipped) for split in _directories(root)}
     except OSError as error:
         problem = f"{error.filename} cannot be read ({error.strerror})"
         raise UserError("data.name", name, problem) from error
     splits = {split: classes for split, classes in scanned.items() if classes}
     _check(name, root, splits)
+    if skipped:
+        warn(f"{name}: {skipped.total():,} files are not read as images: {_counts(skipped)}")
     class_names = tuple(splits[TRAIN])
 
-    def open_split(split: str) -> Examples:
+    def open_split(split: str) -> FolderExamples:
         if split not in splits:
             raise UserError("data split", split, f"{name} has {', '.join(splits)}")
         labels = [class_names.index(class_name) for class_name in splits[split]]
         return FolderExamples(root / split, splits[split], labels)
 
-    fingerprint = f"folder-{root.name}-{digest.hexdigest()[:12]}"
-    return Source(name, fingerprint, class_names, (None, None, 3), tuple(splits), open_split)
+    def digest(split: str) -> str:
+        examples = open_split(split)
+        files = content.of_each(_of_file, map(examples.path, range(len(examples))))
+        return content.of_facts(files, content.of_array(examples.labels))
+
+    return Source(name, class_names, (None, None, 3), tuple(splits), open_split, digest)
+
+
+def _of_file(path: str) -> str:
+    try:
+        return content.of_file(path)
+    except OSError as error:
+        # A link to nowhere, say, which counts as an image that cannot be read.
+        return error.strerror or str(error)
 
 
 def _check(name: str, root: Path, splits: Mapping[str, Mapping[str, list[str]]]) -> None:
-    wanted = f"it needs {root / TRAIN}/CLASS/*.jpg (or png, webp, bmp)"
+    wanted = f"it needs {root / TRAIN}/CLASS/*.jpg (or another image format)"
     if TRAIN not in splits:
         found = f"has {', '.join(splits)}" if splits else "has no directories of classes"
         raise UserError("data.name", name, f"{found}, and not {TRAIN}", wanted)
@@ -108,26 +149,28 @@ def _directories(parent: Path) -> list[str]:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def _scan(split: Path, digest: "hashlib._Hash") -> dict[str, list[str]]:
-    """Image files by class; what tells their contents apart goes into `digest`."""
+def _scan(split: Path, skipped: Counter[str]) -> dict[str, list[str]]:
+    """Image files by class; others are counted in `skipped` by their suffix."""
     classes = {}
     for class_name in _directories(split):
         with os.scandir(split / class_name) as entries:
-            images = sorted(
-                (e for e in entries if e.name.lower().endswith(EXTENSIONS) and e.name[0] != "."),
-                key=lambda entry: entry.name,
-            )
-        classes[class_name] = [os.path.join(class_name, image.name) for image in images]
-        for image in images:
-            line = f"{split.name}/{class_name}/{image.name} {_version(image)}\n"
-            digest.update(os.fsencode(line))
+            names = sorted(entry.name for entry in entries)
+        images = [n for n in names if n.lower().endswith(EXTENSIONS) and n[0] != "."]
+        classes[class_name] = [os.path.join(class_name, image) for image in images]
+        skipped.update(_kind(n) for n in set(names) - set(images))
+    if classes:
+        with os.scandir(split) as entries:
+            skipped.update(_kind(e.name) for e in entries if e.is_file())
     return classes
 
 
-def _version(image: os.DirEntry) -> str:
-    try:
-        facts = image.stat()
-    except OSError:
-        # A link to nowhere is a damaged image, which is told when it is read.
-        return "missing"
-    return f"{facts.st_size} {facts.st_mtime_ns}"
+def _counts(skipped: Counter[str]) -> str:
+    ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    named, others = ordered[:KINDS_NAMED], ordered[KINDS_NAMED:]
+    counts = [f"{count:,} {kind}" for kind, count in named]
+    return ", ".join(counts + ([f"{sum(n for _, n in others):,} others"] if others else []))
+
+
+def _kind(name: str) -> str:
+    suffix = os.path.splitext(name)[1].lower()
+    return "hidden" if name[0] == "." else suffix or "without a suffix"

@@ -1,13 +1,16 @@
 """Image classification sets of Hugging Face `datasets`, of the hub or saved to disk."""
 
-import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from resnet_jax.data import content
 from resnet_jax.data.decoding import DamagedImageError, EncodedImage, Pixels
-from resnet_jax.data.examples import Examples, Source
+from resnet_jax.data.examples import Source
 from resnet_jax.data.folder import resolve
+from resnet_jax.data.labels import LabelRange
 from resnet_jax.errors import UserError
 
 
@@ -17,32 +20,40 @@ class HuggingFaceExamples:
     Args:
         rows: of the split, images left encoded.
         name: of the split, for error messages.
-        image, label: names of the columns.
+        image: name of the column.
+        labels: int32[examples].
     """
 
-    def __init__(self, rows: Any, name: str, image: str, label: str) -> None:
-        self.rows, self.name, self.image, self.label = rows, name, image, label
+    def __init__(self, rows: Any, name: str, image: str, labels: np.ndarray) -> None:
+        self.rows, self.name, self.image, self.labels = rows, name, image, labels
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
-        row = self.rows[index]
-        name, image = f"{self.name}[{index}]", row[self.image]
-        if image is None:
-            raise DamagedImageError(name, "is missing")
-        content, path = image["bytes"], image["path"]
-        if content is None:
-            try:
-                with open(path, "rb") as file:
-                    content = file.read()
-            except OSError as error:
-                raise DamagedImageError(f"{name} ({path})", error.strerror or str(error)) from error
-        return EncodedImage(content, name), row[self.label]
+        name = f"{self.name}[{index}]"
+        file = _image_file(self.rows[index][self.image], name)
+        return EncodedImage(file, name), int(self.labels[index])
+
+
+def _image_file(image: Mapping[str, Any] | None, name: str) -> bytes:
+    if image is None:
+        raise DamagedImageError(name, "is missing")
+    if image["bytes"] is not None:
+        return image["bytes"]
+    try:
+        with open(image["path"], "rb") as file:
+            return file.read()
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise DamagedImageError(f"{name} ({image['path']})", problem) from error
 
 
 def hugging_face_source(name: str, data_dir: str | None = None) -> Source:
     """A set with one column of images and one of class labels.
+
+    The classes are those of `train`, or of the first split where there is no `train`. The numbers of
+    other splits may stand for other names: their labels are matched by name.
 
     Args:
         name: a directory that `save_to_disk` wrote, else a name of the hub, which is downloaded once.
@@ -53,31 +64,56 @@ def hugging_face_source(name: str, data_dir: str | None = None) -> Source:
     """
     full_name = f"hf:{name}"
     splits = _load(full_name, name, data_dir)
-    first = next(iter(splits.values()))
-    image, label = (_column(full_name, first, kind) for kind in ("Image", "ClassLabel"))
-    prints = " ".join(f"{split} {rows._fingerprint}" for split, rows in splits.items())
+    train = splits.get("train", next(iter(splits.values())))
+    _column(full_name, train, "Image")
+    class_names = tuple(train.features[_column(full_name, train, "ClassLabel")].names)
 
-    def open_split(split: str) -> Examples:
+    def open_split(split: str) -> HuggingFaceExamples:
         from datasets import Image
 
         if split not in splits:
             raise UserError("data split", split, f"{full_name} has {', '.join(splits)}")
-        rows = splits[split].select_columns([image, label]).cast_column(image, Image(decode=False))
-        # All at once: one by one, a million of them takes minutes.
-        labels = rows.select_columns([label]).with_format("numpy")[:][label]
-        # Not `< 0`, as one that is missing is NaN.
-        if not np.all(np.asarray(labels, np.float64) >= 0):
-            raise UserError("data split", split, f"of {full_name} has examples without a label")
-        return HuggingFaceExamples(rows, f"{full_name} {split}", image, label)
+        rows = splits[split]
+        image, label = (_column(full_name, rows, kind) for kind in ("Image", "ClassLabel"))
+        labels = _labels(rows, label, LabelRange(full_name, split, class_names))
+        encoded = rows.select_columns([image]).cast_column(image, Image(decode=False))
+        return HuggingFaceExamples(encoded, f"{full_name} {split}", image, labels)
 
-    return Source(
-        full_name,
-        f"hf-{name.strip('/').split('/')[-1]}-{hashlib.sha256(prints.encode()).hexdigest()[:12]}",
-        tuple(first.features[label].names),
-        (None, None, 3),
-        tuple(splits),
-        open_split,
-    )
+    def digest(split: str) -> str:
+        examples = open_split(split)
+
+        def of_row(index: int) -> str:
+            try:
+                row = examples.rows[index][examples.image]
+                return content.of_bytes(_image_file(row, examples.name))
+            except DamagedImageError as error:
+                return error.problem
+
+        images = content.of_each(of_row, range(len(examples)))
+        return content.of_facts(images, content.of_array(examples.labels))
+
+    return Source(full_name, class_names, (None, None, 3), tuple(splits), open_split, digest)
+
+
+def _labels(rows: Any, column: str, classes: LabelRange) -> np.ndarray:
+    """int32[examples], numbered as `classes`.
+
+    Raises:
+        UserError: a label is missing or has no name, or the name is not among the classes.
+    """
+    # All at once: one by one, a million of them takes minutes.
+    stored = rows.select_columns([column]).with_format("arrow")[:][column]
+    labels = stored.to_pylist() if stored.null_count else stored.to_numpy()
+    names = tuple(rows.features[column].names)
+    replace(classes, class_names=names).check(labels, range(len(rows)))
+    numbers = {name: number for number, name in enumerate(classes.class_names)}
+    used = np.unique(labels)
+    unknown = [names[label] for label in used if names[label] not in numbers]
+    if unknown:
+        problem = f"of {classes.source} has classes that train does not have: {', '.join(unknown)}"
+        raise UserError("data split", classes.split, problem, "give them the names of train")
+    renumbered = np.array([numbers.get(name, -1) for name in names], np.int32)
+    return renumbered[labels]
 
 
 def _load(full_name: str, name: str, data_dir: str | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from resnet_jax.data.decoding import EncodedImage, Pixels, pixels
-from resnet_jax.errors import choose
+from resnet_jax.errors import UserError, choose
 
 # The pipeline has threads of its own, an image each.
 cv2.setNumThreads(1)
@@ -47,13 +47,39 @@ class Geometry:
         choose("data.interpolation", self.interpolation, INTERPOLATIONS)
 
 
-def sized(image: Pixels, geometry: Geometry) -> np.ndarray:
+def sized(
+    image: Pixels, geometry: Geometry, shape: tuple[int, int, int] | None = None
+) -> np.ndarray:
     """The centre crop, or the whole image where the geometry has no size: uint8[height, width, channels].
+
+    Args:
+        image: uint8[height, width, channels], or encoded.
+        geometry: of the result.
+        shape: that a whole image must have; None: any.
 
     Raises:
         DamagedImageError: it cannot be decoded.
+        UserError: it has another shape.
     """
-    return pixels(image) if geometry.size is None else centre_crop(image, geometry)
+    if geometry.size is not None:
+        return centre_crop(image, geometry)
+    if shape is not None and image.shape != shape:
+        raise differing_sizes(image.shape, shape, getattr(image, "name", "one"))
+    return pixels(image)
+
+
+def differing_sizes(
+    shape: tuple[int, ...], other: tuple[int | None, ...], name: str, source: str = "a split"
+) -> UserError:
+    """The error for an image called `name` that has not the shape of the others."""
+    (height, width), (others_height, others_width) = shape[:2], other[:2]
+    return UserError(
+        "data.image_size",
+        None,
+        f"the images of {source} differ in size: {name} is {width}×{height} pixels and others are "
+        f"{others_width}×{others_height}",
+        "set it to a number of pixels",
+    )
 
 
 def centre_crop(image: Pixels, geometry: Geometry) -> np.ndarray:

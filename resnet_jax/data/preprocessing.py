@@ -18,6 +18,12 @@ from resnet_jax.errors import UserError, choose
 Batch = dict[str, jax.Array]
 Distortion = Callable[[jax.Array, jax.Array], jax.Array]
 
+# Streams within `random_streams.COLOUR`, a number for each use, so that none depends on the others.
+# Runs that go on would draw otherwise if one changed.
+POLICY = 0
+JITTER = 1
+PCA_NOISE = 3
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -26,7 +32,8 @@ class Preprocessing:
     Attributes:
         mean, std: per channel, pixel values scaled to 0 to 1.
         augmentation: of normalised training images.
-        distortions: before it, functions of a key and one uint8 image, in turn.
+        distortions: before it, functions of a key and one uint8 image, in turn, each with the number
+            of its random stream.
         pca_noise: deviation of a random shift of the colours; 0: none.
         mixing: of pairs of augmented images; None: none.
     """
@@ -34,7 +41,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
-    distortions: tuple[Distortion, ...] = ()
+    distortions: tuple[tuple[int, Distortion], ...] = ()
     pca_noise: float = 0.0
     mixing: Mixing | None = None
 
@@ -85,17 +92,17 @@ class Preprocessing:
 
     def _distorted(self, keys: Callable[[], jax.Array], images: jax.Array) -> jax.Array:
         """Distorted and normalised images; the keys are drawn only if needed."""
-        for number, distort in enumerate(self.distortions):
-            images = jax.vmap(distort)(_fold(keys(), number), images)
+        for stream, distort in self.distortions:
+            images = jax.vmap(distort)(_fold(keys(), stream), images)
         normalised = self.normalise(images)
         if not self.pca_noise:
             return normalised
-        shifts = jax.vmap(pca_noise, (0, None))(_fold(keys(), len(POLICIES)), self.pca_noise)
+        shifts = jax.vmap(pca_noise, (0, None))(_fold(keys(), PCA_NOISE), self.pca_noise)
         return normalised + (shifts / np.array(self.std, np.float32))[:, None, None]
 
 
-def _fold(keys: jax.Array, number: int) -> jax.Array:
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+def _fold(keys: jax.Array, stream: int) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, stream)
 
 
 def _rand_augment(data: ConfigDict, mean: tuple[float, ...]) -> Distortion:
@@ -141,12 +148,12 @@ def make_preprocessing(
     if data.pca_noise and len(mean) != 3:
         raise UserError("data.pca_noise", data.pca_noise, "needs images of three colours")
     choose("data.erase_fill", data.erase_fill, FILLS)
-    distortions = [jitter] if jitter != ColourJitter() else []
+    distortions = [(JITTER, jitter)] if jitter != ColourJitter() else []
     return Preprocessing(
         mean,
         std,
         Augmentation(data.pad, data.flip, data.cutout, data.erase, data.erase_fill),
-        tuple(distortions) + ((policy,) if policy else ()),
+        tuple(distortions) + (((POLICY, policy),) if policy else ()),
         data.pca_noise,
         make_mixing(config),
     )

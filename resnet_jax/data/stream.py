@@ -25,6 +25,8 @@ class StreamData:
         examples: random access to the split.
         batch_size: of the whole batch.
         geometry: of the images.
+        shape: (height, width, channels) that images must have where the geometry has no size; None:
+            that of the first one that can be read.
         random_crop: random resized crops instead of the centre; they need a size.
         num_threads: threads that decode, in each process.
         num_processes: processes that decode; 0: this one.
@@ -39,6 +41,7 @@ class StreamData:
         geometry: Geometry,
         *,
         batch_size: int,
+        shape: tuple[int, int, int] | None = None,
         random_crop: bool = False,
         num_threads: int = 4,
         num_processes: int = 0,
@@ -52,6 +55,7 @@ class StreamData:
         self.repeats = repeats
         self._attempts = min(max_damaged + 1, self.num_examples)
         self.geometry, self._random_crop = geometry, random_crop
+        self._shape = shape or _first_shape(examples, geometry)
 
     def host_batch(self, step: int, seed: int) -> HostBatch:
         """(This process's share of) the batch of a step, on the host.
@@ -102,7 +106,7 @@ class StreamData:
     def _crop(self, image: Pixels, rng: np.random.Generator) -> np.ndarray:
         if self._random_crop:
             return random_resized_crop(image, self.geometry, rng)
-        return sized(image, self.geometry)
+        return sized(image, self.geometry, self._shape)
 
 
 def _element(image: np.ndarray, label: int, index: int, damaged: int) -> dict[str, Any]:
@@ -159,6 +163,7 @@ def host_eval_batches(
     batch_size: int,
     num_threads: int,
     positions: range | None = None,
+    shape: tuple[int, int, int] | None = None,
 ) -> Iterator[HostBatch]:
     """All examples of a split once, in order, in batches of one size.
 
@@ -168,6 +173,10 @@ def host_eval_batches(
         batch_size: of the whole batch.
         num_threads: threads that decode.
         positions: of the batch, that are made here; None: all.
+        shape: as of `StreamData`.
+
+    Raises:
+        UserError: an image has another shape, or a wrong label.
 
     Yields:
         `image` uint8[share, …], `label` int32[share] and `mask` bool[share], which is False for
@@ -177,14 +186,15 @@ def host_eval_batches(
 
     positions = positions or range(batch_size)
     share = len(positions)
-    blank = _blank(examples, geometry.size)
+    shape = shape or _first_shape(examples, geometry)
+    blank = np.zeros(shape, np.uint8)
 
     def load(place: int) -> dict[str, Any]:
         index = place // share * batch_size + positions[place % share]
         if index < len(examples):
             with contextlib.suppress(DamagedImageError):
                 image, label = examples[index]
-                array = sized(image, geometry)
+                array = sized(image, geometry, shape)
                 return {"image": array, "label": np.int32(label), "mask": np.True_}
         return {"image": blank, "label": np.int32(0), "mask": np.False_}
 
@@ -194,13 +204,14 @@ def host_eval_batches(
     yield from dataset.batch(share)
 
 
-def _blank(examples: Examples, size: int | None) -> np.ndarray:
-    """A black image like the first one that is not damaged."""
+def _first_shape(examples: Examples, geometry: Geometry) -> tuple[int, int, int]:
+    """Shape, under a geometry, of the first image that can be read."""
+    size = geometry.size
     for index in range(len(examples)):
         with contextlib.suppress(DamagedImageError):
             height, width, channels = examples[index][0].shape
-            return np.zeros((size or height, size or width, channels), np.uint8)
-    return np.zeros((size or 1, size or 1, 3), np.uint8)
+            return size or height, size or width, channels
+    return size or 1, size or 1, 3
 
 
 def _parse_flags() -> None:

@@ -1,13 +1,17 @@
 """Data sets of TFDS, read from ArrayRecord files without TensorFlow."""
 
-import hashlib
 import logging
+import os
 from typing import Any
 
+from resnet_jax.data import content
 from resnet_jax.data.decoding import EncodedImage, Pixels
 from resnet_jax.data.embedded import EMBEDDED
-from resnet_jax.data.examples import Examples, Source
+from resnet_jax.data.examples import Examples, Part, Source
 from resnet_jax.errors import UserError, nearest
+
+# Read at a time, for a digest.
+_RECORDS = 1024
 
 
 class TfdsExamples:
@@ -28,7 +32,7 @@ class TfdsExamples:
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         example = self.data_source[index]
         image = EncodedImage(example["image"], f"{self.name}[{index}]", self.channels)
-        return image, int(example["label"])
+        return image, example["label"]
 
 
 def tfds_source(name: str, data_dir: str | None = None) -> Source:
@@ -56,15 +60,16 @@ def tfds_source(name: str, data_dir: str | None = None) -> Source:
         keys = ", ".join(builder.info.features)
         raise UserError("data.name", name, f"is no image classification set: it has {keys}")
     image, label = builder.info.features["image"], builder.info.features["label"]
-    if getattr(image, "shape", None) is None or not hasattr(label, "names"):
+    if getattr(image, "shape", None) is None or not getattr(label, "num_classes", None):
         raise UserError("data.name", name, "is no image classification set")
+    image_shape = (*image.shape[:2], image.shape[-1] or 3)
 
     def open_split(split: str) -> Examples:
         try:
             data_source = builder.as_data_source(
                 split, decoders={"image": tfds.decode.SkipDecoding()}
             )
-            examples = TfdsExamples(data_source, f"{name} {split}", image.shape[-1])
+            examples = TfdsExamples(data_source, f"{name} {split}", image_shape[-1])
             len(examples)  # Raises ValueError where a sub-split ends before it begins.
             return examples
         except NotImplementedError as error:
@@ -75,21 +80,47 @@ def tfds_source(name: str, data_dir: str | None = None) -> Source:
                 f"prepare it again: `python launch.py prepare {name}`",
             ) from error
         except (ValueError, KeyError, AssertionError) as error:
-            splits = ", ".join(builder.info.splits)
-            raise UserError("data split", split, f"{name} has {splits}") from error
+            raise _unknown_split(split) from error
 
-    info = (builder.data_path / "dataset_info.json").read_bytes()
-    fingerprint = (
-        f"{builder.info.full_name.replace('/', '-')}-{hashlib.sha256(info).hexdigest()[:12]}"
-    )
+    def _unknown_split(split: str) -> UserError:
+        splits = ", ".join(builder.info.splits)
+        return UserError("data split", split, f"{name} has {splits}")
+
+    def instructions(split: str) -> list[Any]:
+        try:
+            return builder.info.splits[split].file_instructions
+        except (ValueError, KeyError, AssertionError) as error:
+            raise _unknown_split(split) from error
+
+    def digest(split: str) -> str:
+        features = content.of_facts(builder.info.features.to_json())
+        return content.of_facts(features, content.of_each(_of_records, instructions(split)))
+
+    def parts(split: str) -> list[Part]:
+        return [Part(i.filename, i.skip, i.skip + i.take) for i in instructions(split)]
+
     return Source(
-        name,
-        fingerprint,
-        tuple(label.names),
-        tuple(image.shape),
-        tuple(builder.info.splits),
-        open_split,
+        name, tuple(label.names), image_shape, tuple(builder.info.splits), open_split, digest, parts
     )
+
+
+def _of_records(instruction: Any) -> str:
+    """Digest of a file, or of those of its records that a sub-split has."""
+    if instruction.take == instruction.examples_in_shard:
+        return content.of_file(instruction.filename)
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    reader = ArrayRecordReader(os.fspath(instruction.filename))
+    try:
+        start, stop = instruction.skip, instruction.skip + instruction.take
+        digests = [
+            content.of_bytes(record)
+            for first in range(start, stop, _RECORDS)
+            for record in reader.read(first, min(first + _RECORDS, stop))
+        ]
+    finally:
+        reader.close()
+    return content.of_facts(digests)
 
 
 def tfds_builder(name: str, data_dir: str | None, **options: Any) -> Any:

@@ -42,7 +42,7 @@ def evaluate_run(
     placed = parallel.place([state]), parallel.stack([experiment.numbers])
     (result,) = Programs(experiment).evaluate(*placed)
     for damage in experiment.inputs.damaged.take_new():
-        print(f"warning: damaged image: {damage}", file=sys.stderr)
+        print(f"warning: unreadable image: {damage}", file=sys.stderr)
     own, now = flatten(run.load_config({}).to_dict()), flatten(config.to_dict())
     protocol = {name: now[name] for name in PROTOCOL if now[name] != own[name]}
     return result | {"split": experiment.facts["eval_split"], "step": step} | protocol

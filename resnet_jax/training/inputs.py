@@ -15,8 +15,9 @@ from resnet_jax.data.examples import ArrayExamples, Examples, Source
 from resnet_jax.data.images import Geometry
 from resnet_jax.data.pipeline import DeviceData
 from resnet_jax.data.preprocessing import Preprocessing, make_preprocessing
+from resnet_jax.data.splits import warnings_of
 from resnet_jax.data.stream import StreamData
-from resnet_jax.errors import UserError, choose
+from resnet_jax.errors import UserError, choose, warn
 from resnet_jax.training.device_inputs import DeviceInputs
 from resnet_jax.training.parallel import Parallel
 from resnet_jax.training.preparation import (
@@ -61,6 +62,9 @@ def make_inputs(
     train = evaluation if evaluates else source.open(data.train_split)
     for split, examples in ((data.train_split, train), (eval_split, evaluation)):
         _check_not_empty(source, split, examples)
+    if not evaluates:
+        for message in warnings_of(source, data.train_split, train, eval_split):
+            warn(message)
     height, width, _ = cache.image_shape(source, data.image_size)
     if data.pad >= min(height, width):
         problem = f"must be smaller than the images of {source.name} ({height}×{width})"
@@ -97,6 +101,7 @@ def _stream_inputs(
         train,
         geometry,
         batch_size=batch_size,
+        shape=cache.image_shape(source, geometry.size),
         random_crop=data.random_resized_crop,
         num_threads=data.num_threads,
         num_processes=data.num_processes,
@@ -104,7 +109,11 @@ def _stream_inputs(
         positions=range(batch_size)[parallel.share(batch_size)],
         max_damaged=data.max_bad_examples,
     )
-    reading = {"geometry": image.geometry, "num_threads": data.num_threads}
+    reading = {
+        "geometry": image.geometry,
+        "shape": cache.image_shape(source, image.geometry.size),
+        "num_threads": data.num_threads,
+    }
     return StreamInputs(
         stream,
         evaluation,
@@ -142,10 +151,12 @@ def _device_inputs(
         _check_not_empty(source, split, examples)
         return examples
 
-    geometry = train_geometry(config, preparation.interpolation)
     evaluation = decoded(eval_split, image.geometry)
-    train = evaluation if evaluates else decoded(data.train_split, geometry)
-    measured = None if evaluates else _measured(config, source, geometry, train)
+    train = evaluation
+    if not evaluates:
+        train = decoded(data.train_split, train_geometry(config, preparation.interpolation))
+    # The decoded images have their geometry already.
+    measured = None if evaluates else _measured(config, source, Geometry(None), train)
     split = DeviceData(
         train,
         batch_size=config.train.batch_size,

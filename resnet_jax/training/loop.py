@@ -261,7 +261,7 @@ class Loop:
 
     def _tell_damage(self, step: int) -> None:
         for damage in self.experiment.inputs.damaged.take_new():
-            self.reporter.warn(f"damaged image: {damage}")
+            self.reporter.warn(f"unreadable image: {damage}")
             for record in self.active:
                 record.log_damage(step, damage)
 

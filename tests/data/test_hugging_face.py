@@ -45,7 +45,7 @@ def test_a_row_without_an_image_is_damage_and_one_without_a_label_an_error(tmp_p
     with pytest.raises(DamagedImageError, match=r"hf:images train\[0\]: is missing"):
         examples[0]
     np.testing.assert_array_equal(pixels(examples[1][0]), scene(8, 9))
-    with pytest.raises(UserError, match="examples without a label"):
+    with pytest.raises(UserError, match="example 1 of hf:labels has the label None"):
         open_source("hf:labels", str(tmp_path)).open("train")
 
 
@@ -65,10 +65,12 @@ def test_a_saved_set_is_what_was_saved(saved, relative):
             assert label == seed % 2
 
 
-def test_fingerprints_are_of_the_content(saved, tmp_path):
+def test_digests_are_of_the_content(saved, tmp_path):
     datasets.DatasetDict({"train": rows(range(4))}).save_to_disk(tmp_path / "pets")
-    prints = [open_source(f"hf:{path}").fingerprint for path in (saved, saved, tmp_path / "pets")]
-    assert prints[0] == prints[1] != prints[2]
+    digests = [
+        open_source(f"hf:{path}").content("train") for path in (saved, saved, tmp_path / "pets")
+    ]
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_saved_set_without_splits_is_train(tmp_path):
@@ -80,7 +82,7 @@ def test_an_image_that_is_a_path_is_read_there(tmp_path):
     path = tmp_path / "1.png"
     path.write_bytes(encoded(scene(8, 9), "PNG"))
     row = {"picture": {"bytes": None, "path": str(path)}, "kind": 1}
-    examples = HuggingFaceExamples([row], "hf:set train", "picture", "kind")
+    examples = HuggingFaceExamples([row], "hf:set train", "picture", np.array([1]))
     np.testing.assert_array_equal(pixels(examples[0][0]), scene(8, 9))
     path.unlink()
     with pytest.raises(DamagedImageError, match=r"^hf:set train\[0\] \(.*1.png\): No such file"):
@@ -94,7 +96,10 @@ def test_refusals(saved, tmp_path):
     with pytest.raises(UserError, match="0 columns of ClassLabel and needs one"):
         open_source(f"hf:{tmp_path}/unlabelled")
     rows((1, 2), [0, -1]).save_to_disk(tmp_path / "partly")
-    with pytest.raises(UserError, match="examples without a label"):
+    with pytest.raises(
+        UserError,
+        match="example 1 of hf:.*partly has the label -1; labels are integers from 0 to 1",
+    ):
         open_source(f"hf:{tmp_path}/partly").open("train")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="cannot be loaded .*save_to_disk"):

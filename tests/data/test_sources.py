@@ -69,10 +69,10 @@ def test_synthetic_has_the_size_asked_for(image_size, side):
         )
 
 
-def test_fingerprints_tell_contents_apart():
-    names = [open_source("synthetic", image_size=size).fingerprint for size in (8, 9, 8)]
-    assert names[0] == names[2]
-    assert len({*names, open_source("digits").fingerprint}) == 3
+def test_digests_tell_contents_apart():
+    digests = [open_source("synthetic", image_size=size).content("test") for size in (8, 9, 8)]
+    assert digests[0] == digests[2]
+    assert len({*digests, *map(open_source("digits").content, ("train", "test"))}) == 4
 
 
 @pytest.mark.parametrize("name", ["digits", "synthetic"])
@@ -119,11 +119,11 @@ def test_a_set_that_is_not_prepared_says_how_to(tmp_path):
     ],
 )
 def test_eval_split(splits, wanted, chosen):
-    assert Source("set", "set-1", ("a",), (1, 1, 1), splits, list).eval_split(wanted) == chosen
+    assert Source("set", ("a",), (1, 1, 1), splits, list, str).eval_split(wanted) == chosen
 
 
 def test_eval_split_where_there_is_none():
-    source = Source("set", "set-1", ("a",), (1, 1, 1), ("train", "extra"), list)
+    source = Source("set", ("a",), (1, 1, 1), ("train", "extra"), list, str)
     with pytest.raises(UserError, match="no test or validation split; name one of train, extra"):
         source.eval_split()
 

@@ -175,7 +175,9 @@ def test_damaged_images_are_counted_once_named_and_limited():
         damaged.note(examples, index)
     assert [damage.name for damage in damaged.take_new()] == ["file 1", "file 2"]
     assert damaged.take_new() == []
-    with pytest.raises(UserError, match="max_bad_examples = 2: 3 damaged images.*file 2.*file 4"):
+    with pytest.raises(
+        UserError, match="max_bad_examples = 2: 3 unreadable images.*file 2.*file 4"
+    ):
         damaged.note(examples, 4)
     assert [damage.name for damage in damaged.take_new()] == ["file 4"]
 
@@ -185,7 +187,7 @@ def test_a_run_that_goes_on_does_not_tell_again():
     damaged.add(DamagedImageError("a", "cut"))
     damaged.begin({"a": "cut", "b": "cut"})
     assert damaged.take_new() == []
-    with pytest.raises(UserError, match="3 damaged"):
+    with pytest.raises(UserError, match="3 unreadable"):
         damaged.add(DamagedImageError("c", "cut"))
 
 
@@ -193,7 +195,9 @@ def test_a_lower_limit_holds_for_images_that_were_told():
     """Where nothing stands in for one that was borne, the run would train on a blank image."""
     damaged = DamagedImages(0)
     damaged.begin({"a": "cut"})
-    with pytest.raises(UserError, match="max_bad_examples = 0: 1 damaged image; the last: a .cut."):
+    with pytest.raises(
+        UserError, match="max_bad_examples = 0: 1 unreadable image; the last: a .cut."
+    ):
         damaged.add(DamagedImageError("a", "cut"))
 
 
@@ -207,7 +211,9 @@ def test_damaged_images_are_left_out_of_decoded_splits(tmp_path):
         "directory": tmp_path / "cache",
         "num_threads": 2,
     }
-    with pytest.raises(UserError, match="0: 1 damaged image; the last: .*2.png .is no image file"):
+    with pytest.raises(
+        UserError, match="0: 1 unreadable image; the last: .*2.png .is no image file"
+    ):
         cache.decoded(source, "train", **arguments)
     for _ in range(2):
         damaged = DamagedImages(1)
@@ -220,7 +226,7 @@ def test_damaged_images_are_left_out_of_decoded_splits(tmp_path):
 
 
 def test_statistics_leave_damaged_images_out(tmp_path):
-    source = Source("set", "set-1", ("a",), (8, 8, 3), ("train", "test"), Files)
+    source = Source("set", ("a",), (8, 8, 3), ("train", "test"), Files, str)
     examples = Files(4, [0])
     mean, _ = cache.statistics(source, "train", Geometry(None), examples, directory=tmp_path)
     np.testing.assert_allclose(mean, [2 / 255] * 3)

@@ -64,11 +64,14 @@ def test_within_the_limit_each_damaged_image_is_named_and_the_run_goes_on(tmp_pa
     assert train(folder, run, data__max_bad_examples=3) == 0
     named = {line["example"]: line for line in lines(run, "bad_example")}
     assert set(named) == {str(folder / path) for path in DAMAGED}
-    assert named[f"{folder}/train/dog/text.jpg"]["problem"] == "is no image file"
+    assert (
+        named[f"{folder}/train/dog/text.jpg"]["problem"]
+        == "is no image file of a format that is read"
+    )
     assert named[f"{folder}/train/cat/truncated.jpg"]["step"] == 1
     assert named[f"{folder}/val/dog/cut.jpg"]["step"] == 2
     output = capsys.readouterr().out
-    assert all(f"warning: damaged image: {name}" in output for name in named)
+    assert all(f"warning: unreadable image: {name}" in output for name in named)
     (evaluation,) = lines(run, "eval")
     assert evaluation["examples"] == 3
     assert all(line["input_wait"] >= 0 for line in lines(run, "train"))
@@ -80,7 +83,7 @@ def test_within_the_limit_each_damaged_image_is_named_and_the_run_goes_on(tmp_pa
     assert "cut.jpg" in captured.err
     refused = ["--config.data.max_bad_examples=0"]
     assert main(["evaluate", f"--workdir={run}", *refused]) == 2
-    assert "1 damaged image; the last: " in capsys.readouterr().err
+    assert "1 unreadable image; the last: " in capsys.readouterr().err
 
 
 def test_past_the_limit_the_run_stops_and_names_the_last_files(tmp_path, capsys):
@@ -88,12 +91,12 @@ def test_past_the_limit_the_run_stops_and_names_the_last_files(tmp_path, capsys)
     run = tmp_path / "run"
     assert train(folder, run, data__max_bad_examples=1) == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: data.max_bad_examples = 1: 2 damaged images; the last: ")
+    assert message.startswith("error: data.max_bad_examples = 1: 2 unreadable images; the last: ")
     assert "truncated.jpg" in message
-    assert "text.jpg (is no image file)" in message
+    assert "text.jpg (is no image file of a format that is read)" in message
     status = json.loads((run / "status.json").read_text())
     assert status["state"] == "failed"
-    assert "2 damaged images" in status["error"]
+    assert "2 unreadable images" in status["error"]
     assert len(lines(run, "bad_example")) == 2
     assert not lines(run, "train")
 

@@ -88,7 +88,11 @@ def test_an_evaluation_is_finite_only_where_all_logits_are(logits, finite):
     # The loss of a class whose logit is not the infinite one is finite.
     network = SimpleNamespace(evaluate=lambda *_: jnp.array([*logits, [0.0, 0.0]]))
     weights = {"params": {}, "batch_stats": {}}
-    batch = {"image": jnp.zeros((2, 1)), "label": jnp.zeros(2, int), "mask": jnp.array([True, True])}
+    batch = {
+        "image": jnp.zeros((2, 1)),
+        "label": jnp.zeros(2, int),
+        "mask": jnp.array([True, True]),
+    }
     assert math.isfinite(eval_step(weights, batch, network)["loss"]) == finite
     # What only fills a batch does not count.
     filled = batch | {"mask": jnp.array([False, True])}
