@@ -46,7 +46,8 @@ def check_model(
             small = f"images of {side} pixels are too small for the stem, which needs {smallest}"
             raise UserError(field, value, small, "take larger ones or another model.stem")
     if config.model.norm == "group":
-        _check_groups(config, model, (*[min(side for *_, side in sides)] * 2, image_shape[2]))
+        side = min(side for *_, side in sides)
+        _check_groups(config, model, (side, side, image_shape[2]))
 
 
 def _check_groups(
