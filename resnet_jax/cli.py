@@ -188,10 +188,10 @@ def _export(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from resnet_jax.training.export import export_run
     from resnet_jax.training.state import weights_of
 
-    export_run(run, config, arguments.out, arguments.step, arguments.raw)
+    takes = export_run(run, config, arguments.out, arguments.step, arguments.raw)
     print(printable(arguments.out))
-    if weights_of(config) == "averaged":
-        print("it has the averaged weights, as `evaluate` uses them", file=sys.stderr)
+    averaged = ", averaged weights" if weights_of(config) == "averaged" else ""
+    print(f"{takes}{averaged}", file=sys.stderr)
     return 0
 
 

@@ -18,7 +18,7 @@ WEIGHTS = ".safetensors"
 PROGRAMS = {".stablehlo": export_stablehlo, ".onnx": export_onnx}
 
 
-def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw: bool) -> None:
+def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw: bool) -> str:
     """Write the network of a checkpoint.
 
     Args:
@@ -27,6 +27,9 @@ def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw:
         out: path; its suffix says which format, a key of `PROGRAMS` or `WEIGHTS`.
         which: `latest`, `best`, or the number of a step.
         raw: the program takes uint8 images and normalises them itself.
+
+    Returns:
+        What the file takes, in words.
 
     Raises:
         UserError: no such format or checkpoint, or one that cannot be exported or written.
@@ -50,6 +53,7 @@ def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw:
         mean, std = tuple(facts["mean"]), tuple(facts["std"])
         preprocessing = Preprocessing(mean, std, stored(facts).interpolation)
         write = partial(save_weights, model, path, preprocessing=preprocessing)
+        takes = f"for images with {preprocessing}"
     else:
         normalize = (facts["mean"], facts["std"]) if raw else None
         image = evaluated_image(config, stored(facts).interpolation)
@@ -58,7 +62,10 @@ def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw:
         shape = (size or height, size or width, channels)
         program = PROGRAMS[path.suffix]
         write = partial(program, model, shape, path, normalize=normalize, views=image.views)
+        what = "uint8" if raw else "normalised float32"
+        takes = f"takes {what} images [batch, {', '.join(map(str, shape))}]"
     try:
         write()
     except (ExportError, OSError) as error:
         raise UserError("--out", out, str(error)) from error
+    return takes
