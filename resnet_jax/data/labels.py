@@ -50,9 +50,13 @@ class LabelRange:
         if len(wrong) == len(labels) and all(_is_missing(labels[i]) for i in wrong):
             problem = f"of {self.source} has no labels (that of example {first} is {label})"
             raise NoLabelsError("data split", self.split, problem, "choose a split with labels")
-        allowed = f"labels are integers from 0 to {classes - 1}, one for each class"
-        problem = f"example {first} of {self.source} has the label {label}; {allowed}"
-        raise UserError("data split", self.split, problem, "correct it, or choose another split")
+        raise self.wrong(first, label)
+
+    def wrong(self, index: int, label: Any) -> UserError:
+        """The error for the label of one example."""
+        allowed = f"labels are integers from 0 to {len(self.class_names) - 1}, one for each class"
+        problem = f"example {index} of {self.source} has the label {label}; {allowed}"
+        return UserError("data split", self.split, problem, "correct it, or choose another split")
 
 
 def _is_label(label: Any, classes: int) -> bool:
@@ -95,7 +99,7 @@ class CheckedExamples:
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         image, label = self.examples[index]
         if not _is_label(label, len(self.range.class_names)):
-            self.range.check([label], [index])
+            raise self.range.wrong(index, label)
         return image, int(label)
 
 
