@@ -1,15 +1,18 @@
 """The cache, against direct reading and numpy; nothing is recomputed and nothing half-written."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from image_files import encoded, scene, write_folder
 
 from resnet_jax.data import cache
+from resnet_jax.data.channels import channel_statistics
 from resnet_jax.data.decoding import pixels
 from resnet_jax.data.examples import ArrayExamples
 from resnet_jax.data.images import Geometry, centre_crop
@@ -70,11 +73,10 @@ def test_decoded_images_of_many_sizes_are_cropped(ragged, tmp_path, size, fracti
         assert_same(examples, expected, labels)
 
 
-def test_second_call_reads_the_file(fashion_copy, tmp_path):
-    source, data_dir = fashion_copy
-    first = decode(source, "train", tmp_path / "cache")
-    shutil.rmtree(data_dir)
-    assert_same(decode(source, "train", tmp_path / "cache"), first.images, first.labels)
+def test_second_call_reads_the_file(fashion, tmp_path, monkeypatch):
+    first = decode(fashion, "train", tmp_path)
+    monkeypatch.setattr(cache, "read_images", None)
+    assert_same(decode(fashion, "train", tmp_path), first.images, first.labels)
 
 
 def test_every_split_size_and_crop_has_a_file_of_its_own(ragged, fashion, tmp_path):
@@ -122,12 +124,12 @@ def test_channel_statistics_are_those_of_all_pixels(count, height, width, channe
     rng = np.random.default_rng(seed)
     low, high = sorted(rng.integers(0, 257, 2))
     images = rng.integers(low, max(high, low + 1), (count, height, width, channels), np.uint8)
-    mean, std = cache.channel_statistics(images)
+    mean, std = channel_statistics(images)
     pixels = images.reshape(-1, channels).astype(np.float64) / 255
     np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-12, atol=1e-15)
-    # A constant channel must not be divided by zero.
-    np.testing.assert_allclose(std, np.maximum(pixels.std(0), 1e-6), rtol=1e-5, atol=1e-12)
-    shuffled = cache.channel_statistics(images[::-1])
+    floor = max(0.01, pixels.std(0).max() / 10)
+    np.testing.assert_allclose(std, np.maximum(pixels.std(0), floor), rtol=1e-10)
+    shuffled = channel_statistics(images[::-1])
     np.testing.assert_array_equal(shuffled, (mean, std))
 
 
@@ -161,7 +163,7 @@ def test_statistics_are_of_the_pixels_that_are_trained_on(ragged, fashion, tmp_p
     wanted += [(ragged, "validation", size, 1.0) for size in (8, 20)]
     for source, split, size, fraction in wanted:
         examples = decode(source, split, tmp_path, size, fraction)
-        mean, std = statistics(source, split, tmp_path, examples, size, fraction)
+        mean, std = statistics(source, split, tmp_path, examples)
         pixels = examples.images.astype(np.float64) / 255
         np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-12)
         np.testing.assert_allclose(std, pixels.std((0, 1, 2)), rtol=1e-10)
@@ -194,6 +196,131 @@ def test_decoded_and_sampled_statistics_do_not_mix(fashion, tmp_path, monkeypatc
     again = statistics(fashion, "train", tmp_path, fashion.open("train"))
     assert sampled == again
     assert sampled != exact
+
+
+def test_statistics_of_a_stream_are_those_of_its_decoded_images(ragged, fashion, tmp_path):
+    """Resized and cropped, as the network sees them: equal, to the last digit."""
+    wanted = [
+        (fashion, "train", None, 1.0),
+        (fashion, "train", 20, 0.8),
+        (ragged, "validation", 8, 1.0),
+        (ragged, "validation", 20, 0.5),
+        (open_source("digits"), "train", 5, 0.875),
+    ]
+    for source, split, size, fraction in wanted:
+        of_decoded = statistics(
+            source, split, tmp_path, decode(source, split, tmp_path, size, fraction)
+        )
+        of_stream = statistics(source, split, tmp_path, source.open(split), size, fraction)
+        assert of_stream == of_decoded
+    geometry = Geometry(8, interpolation="nearest")
+    examples = ragged.open("validation")
+    nearest = cache.statistics(ragged, "validation", geometry, examples, directory=tmp_path)
+    assert nearest != statistics(ragged, "validation", tmp_path, examples, 8)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_channel_that_is_nearly_constant_stays_small(share):
+    """A level of it counts at most ten times as much as one of the channel that varies most."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
+    images[..., 2] = rng.random((20, 8, 8)) < share
+    mean, std = channel_statistics(images)
+    assert std[2] == max(std[:2]) / 10
+    assert np.abs((1 - mean[2]) / std[2]) < 50
+    grey = np.full((3, 8, 8, 1), 7, np.uint8)
+    assert channel_statistics(grey)[1] == 0.01
+
+
+def with_other_bytes(data_dir):
+    """The same names, sizes and times; another byte, which decodes to other pixels."""
+    for path in data_dir.rglob("*.bmp"):
+        times = path.stat().st_mtime_ns
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 0xFF
+        path.write_bytes(content)
+        os.utime(path, ns=(times, times))
+
+
+def test_what_counts_is_the_content_of_a_folder(tmp_path):
+    names = {f"train/{c}/{i}.bmp": encoded(scene(8, 8, i), "BMP") for c in "ab" for i in range(2)}
+    folder = write_folder(tmp_path / "pets", names)
+    name, directory = f"folder:{folder}", tmp_path / "cache"
+    first = decode(open_source(name), "train", directory)
+    digest = open_source(name).content("train")
+    for path in folder.rglob("*.bmp"):
+        os.utime(path, (1, 1))
+    folder.rename(tmp_path / "moved")
+    moved = open_source(f"folder:{tmp_path}/moved")
+    assert moved.content("train") == digest
+    with_other_bytes(tmp_path / "moved")
+    changed = open_source(f"folder:{tmp_path}/moved")
+    second = decode(changed, "train", directory)
+    assert changed.content("train") != digest
+    assert np.all((second.images != first.images).any((1, 2, 3)))
+    # Class names swap, so labels do.
+    (tmp_path / "moved/train/a").rename(tmp_path / "moved/train/c")
+    swapped = decode(open_source(f"folder:{tmp_path}/moved"), "train", directory)
+    np.testing.assert_array_equal(swapped.images, second.images[[2, 3, 0, 1]])
+    assert swapped.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_what_counts_is_the_content_of_a_tfds_set(fashion_copy, tmp_path, build_tfds):
+    """Relabelled, with the same version and a dataset_info.json that says the same."""
+    import tensorflow_datasets as tfds
+    from PIL import Image
+
+    images = [Image.fromarray(np.full((4, 4), i, np.uint8)) for i in range(12)]
+    features = {
+        "image": tfds.features.Image(shape=(4, 4, 1), encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
+    }
+    data_dir, found, digests = tmp_path / "set", [], []
+    for shift in (0, 1):
+        examples = [{"image": image, "label": (i + shift) % 3} for i, image in enumerate(images)]
+        shutil.rmtree(data_dir, ignore_errors=True)
+        data_dir.mkdir()
+        build_tfds("counted", data_dir, features, "train", examples)
+        source = open_source("counted", str(data_dir))
+        for split in ("train", "train[2:7]", "train[7:]+train[:2]"):
+            decoded = decode(source, split, tmp_path / "cache")
+            expected_images, expected_labels = read(source, split)
+            assert_same(decoded, np.stack(expected_images), expected_labels)
+            digests.append(source.content(split))
+        found.append(decode(source, "train", tmp_path / "cache").labels)
+    np.testing.assert_array_equal(found[1], (found[0] + 1) % 3)
+    assert len(set(digests)) == 6
+
+
+def test_decoding_of_another_version_is_not_read(tmp_path, monkeypatch):
+    source = open_source("digits")
+    decode(source, "test", tmp_path)
+    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
+    decode(source, "test", tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_corrupt_file_is_written_again(tmp_path, data):
+    source = open_source("digits")
+    examples = source.open("test")
+    expected = statistics(source, "test", tmp_path, decode(source, "test", tmp_path))
+    for path in tmp_path.iterdir():
+        content = bytearray(path.read_bytes())
+        places = st.integers(0, len(content) - 1)
+        if data.draw(st.booleans()):
+            content = content[: data.draw(places)]
+        else:
+            for place in data.draw(st.lists(places, max_size=3)):
+                content[place] ^= data.draw(st.integers(1, 255))
+        path.write_bytes(content)
+    decoded = decode(source, "test", tmp_path)
+    assert_same(decoded, examples.images, examples.labels)
+    assert decode(source, "test", tmp_path).images.shape == (360, 8, 8, 1)
+    (path,) = tmp_path.glob("*.json")
+    path.write_bytes(path.read_bytes()[:-2])
+    assert statistics(source, "test", tmp_path, decoded) == expected
 
 
 def test_failing_source_leaves_nothing_behind(fashion_copy, tmp_path):
