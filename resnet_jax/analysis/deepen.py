@@ -20,7 +20,7 @@ from resnet_jax.analysis.request import Answer, Named, Request, finite_logits
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.config import default_config, flatten
 from resnet_jax.config_file import override
-from resnet_jax.errors import UserError, told_of
+from resnet_jax.errors import UserError, printable, told_of
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.arrays import read_arrays, write_arrays
 from resnet_jax.interop.files import write_atomically
@@ -210,8 +210,16 @@ def config_text(config: ConfigDict, title: str, path: Path) -> str:
         # A run's config was read from JSON, which has lists alone.
         value = tuple(value) if isinstance(value, list) else value
         if value != defaults[name]:
-            lines.append(
-                f"    config.{name} = {json.dumps(value) if isinstance(value, str) else repr(value)}"
-            )
+            lines.append(f"    config.{name} = {_literal(value)}")
     command = f"python launch.py train --config={shlex.quote(str(path))} --workdir=DIR"
+    title, command = _in_docstring(title), _in_docstring(command)
     return CONFIG.format(title=title, command=command, fields="\n".join(lines))
+
+
+def _literal(value: Any) -> str:
+    # Beyond ASCII, JSON writes pairs of surrogates.
+    return json.dumps(value) if isinstance(value, str) and value.isascii() else ascii(value)
+
+
+def _in_docstring(text: str) -> str:
+    return printable(text).replace("\\", "\\\\").replace('"', '\\"')

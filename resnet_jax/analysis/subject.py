@@ -1,6 +1,5 @@
 """What is analysed: the network of a run or of a config, and examples of its data."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from resnet_jax.data import cache
 from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.preprocessing import make_preprocessing
 from resnet_jax.data.sources import open_source
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, printable, warn
 from resnet_jax.training.data_changes import refuse_other_classes
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.preparation import (
@@ -122,7 +121,7 @@ class Subject:
             if problem is not None:
                 damaged.add(problem)
         for damage in damaged.take_new():
-            print(f"warning: unreadable image: {damage}", file=sys.stderr)
+            warn(f"unreadable image: {damage}")
         whole = np.array([problem is None for problem in problems], bool)
         mean, std = tuple(self.data["mean"]), tuple(self.data["std"])
         preprocessing = make_preprocessing(self.config, mean, std)
@@ -167,15 +166,18 @@ def open_config(path: str, overrides: Mapping[str, Any]) -> Subject:
     config = override(load_config(path), overrides)
     data = make_experiment(config, starts=True).facts
     model = model_at_start(config, data)
-    return Subject(Path(path).stem, config, data, None, model, 0)
+    return Subject(printable(Path(path).stem), config, data, None, model, 0)
 
 
 def _names(workdirs: Sequence[str]) -> list[str]:
-    """The last parts of the paths, as many as tell them apart."""
-    paths = [Path(workdir).absolute().parts for workdir in workdirs]
-    if len(set(paths)) < len(paths):
+    """The last parts of the paths, printable, as many as tell them apart."""
+    paths = [printable(Path(workdir).absolute()).split("/") for workdir in workdirs]
+    if len(set(map(tuple, paths))) < len(paths):
         raise UserError("--workdir", ", ".join(workdirs), "names a directory twice")
     length = 1
-    while len({path[-length:] for path in paths}) < len(paths):
+    # Matplotlib leaves a name that begins with `_` out of a legend.
+    while len({tuple(path[-length:]) for path in paths}) < len(paths) or any(
+        path[-length].startswith("_") for path in paths if length <= len(path)
+    ):
         length += 1
     return ["/".join(path[-length:]) for path in paths]

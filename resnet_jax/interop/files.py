@@ -1,6 +1,7 @@
 """Writing files whole or not at all."""
 
 import os
+import uuid
 from pathlib import Path
 
 
@@ -11,7 +12,8 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         OSError: it cannot be written; the old one is as it was.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Not longer than the name itself may be.
+    partial = path.with_name(f".{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
     try:
         partial.write_bytes(content)
         partial.replace(path)

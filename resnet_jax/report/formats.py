@@ -1,11 +1,14 @@
 """Tables as Markdown and LaTeX; numbers as CSV."""
 
 import csv
+import os
 import re
+import urllib.parse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from resnet_jax.errors import printable
 from resnet_jax.report.axes import Axes
 from resnet_jax.report.comparisons import Comparison
 from resnet_jax.report.confounded import Confounded
@@ -21,6 +24,10 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # After a row's end, these two would be its options.
+    "[": "{[}",
+    "*": "{*}",
     "±": r"$\pm$",
     "−": "$-$",
     "–": "--",
@@ -54,7 +61,18 @@ def _markdown_cell(cell: Cell) -> str:
 
 def latex_text(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    line = printable(" ".join(text.split()))
+    return "".join(_LATEX.get(character, character) for character in line)
+
+
+def link(name: str) -> str:
+    """The address of a file beside the page, for HTML and Markdown."""
+    return urllib.parse.quote(os.fsencode(name))
+
+
+def linked_file(address: str) -> str:
+    """The file name that `link` made an address of."""
+    return os.fsdecode(urllib.parse.unquote_to_bytes(address))
 
 
 def latex_table(table: Table, caption: str) -> str:

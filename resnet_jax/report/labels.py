@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from resnet_jax.errors import printable
+
 FIELD_LABELS = {
     "data.name": "data set",
     "data.pad": "crop padding (pixels)",
@@ -78,11 +80,13 @@ def value_label(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(str(part) for part in value) or "none"
+        return ", ".join(map(printable, value)) or "none"
     if isinstance(value, (int, float)):
         return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
-    text = str(value)
-    return text.replace("_", " ") if name.startswith("model.") else text
+    text = printable(value)
+    text = text.replace("_", " ") if name.startswith("model.") else text
+    # Matplotlib leaves what begins with `_` out of a legend.
+    return f"“{text}”" if text.startswith("_") else text
 
 
 def short_number(number: float | None) -> str:

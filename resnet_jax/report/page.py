@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from resnet_jax.report.formats import markdown_table, markdown_text
+from resnet_jax.report.formats import link, markdown_table, markdown_text
 from resnet_jax.report.style import Figure
 from resnet_jax.report.tables import Table
 
@@ -58,7 +58,7 @@ def html_page(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"picture": picture, "blocks": blocks}
+    environment.globals |= {"picture": picture, "blocks": blocks, "link": link}
     script = environment.get_template("sort.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = environment.get_template("style.css").render()
@@ -98,15 +98,20 @@ def markdown_page(content: Content, image_names: Sequence[str]) -> str:
         parts += ["## Failures", _list(lines)]
     parts += ["## Figures"] if content.figures else []
     for figure, name in zip(content.figures, image_names, strict=True):
-        parts.append(f"![{text(figure.name)}]({name})\n\n{text(figure.caption)}")
+        parts.append(f"![{text(figure.name)}]({link(name)})\n\n{text(figure.caption)}")
     parts += ["## Runs", markdown_table(content.runs), "## Environment"]
     places = [f"{n} × {devices}: {versions}" for devices, versions, n in content.environments]
     parts.append(_list(places))
     if content.description:
         parts.append("## About this study")
     for block in blocks(content.description):
-        parts.append(f"```\n{block}\n```" if block.startswith(" ") else text(block))
+        parts.append(_verbatim(block) if block.startswith(" ") else text(block))
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def _verbatim(block: str) -> str:
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", block)), default=0))
+    return f"{fence}\n{block}\n{fence}"
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from resnet_jax.report.formats import linked_file
 from resnet_jax.report.style import Figure
 
 DOTS_PER_INCH = 300
@@ -35,4 +36,5 @@ def _pictures_of(markdown: Path, stem: str) -> list[Path]:
     text = markdown.read_text(encoding="utf-8", errors="replace") if markdown.exists() else ""
     linked = re.findall(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE)
     own = re.compile(rf"{re.escape(stem)}_({'|'.join(KINDS)})\w*\.png")
-    return [markdown.with_name(name) for name in linked if own.fullmatch(name)]
+    names = map(linked_file, linked)
+    return [markdown.with_name(name) for name in names if own.fullmatch(name)]

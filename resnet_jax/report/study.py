@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, printable
 from resnet_jax.report.conditions import with_conditions
 from resnet_jax.report.run import Run, flat_config, read_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
@@ -48,7 +48,7 @@ def read_study(paths: Sequence[str]) -> Study:
     base = dict(runs[0].config)
     fields = tuple(dict.fromkeys(name for part in parts for name in part.fields))
     sweeps = [part for part in parts if part.fields]
-    title = " + ".join(part.title for part in sweeps) if sweeps else ", ".join(paths)
+    title = " + ".join(part.title for part in sweeps) if sweeps else printable(", ".join(paths))
     description = "\n\n".join(part.description for part in sweeps)
     search = any(part.search for part in parts)
     return Study(title, description, base, fields, runs, repeats, search)
@@ -62,6 +62,7 @@ def _parts(path: Path, prefix: bool) -> Iterator[Study]:
         found = True
         name = str(place.relative_to(path))
         name = path.name if name == "." else f"{path.name}/{name}" if prefix else name
+        name = printable(name)
         if SweepDirectory(place).exists():
             yield _sweep(SweepDirectory(place), f"{name}/" if place != path or prefix else "")
         else:

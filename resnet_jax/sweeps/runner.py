@@ -44,7 +44,7 @@ class SweepOptions:
     early_stop: str | None = None
     slurm: Mapping[str, str] = field(default_factory=dict)
 
-    def check(self, rules: Sequence[str] = ("median",)) -> None:
+    def check(self, directory: SweepDirectory, rules: Sequence[str] = ("median",)) -> None:
         """Raises UserError where an option is none; `rules` are what `early_stop` may be."""
         choose("--executor", self.executor, dict.fromkeys(EXECUTORS))
         choose("--vectorize", self.vectorize, dict.fromkeys(STRATEGIES))
@@ -54,6 +54,8 @@ class SweepOptions:
             choose("--early_stop", self.early_stop, dict.fromkeys(rules))
         if self.slurm and self.executor != "slurm":
             raise UserError("--slurm", dict(self.slurm), "needs --executor=slurm")
+        if self.executor == "slurm":
+            slurm.refuse_directory(directory)
 
 
 def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int:
@@ -71,7 +73,7 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
     Raises:
         UserError: a run is illegal, or the directory is of another study or in use.
     """
-    options.check()
+    options.check(directory)
     if study.ranges:
         problem = "states ranges, so it is a search"
         raise UserError("--config", study.config_file, problem, "add --search=optuna --trials=N")

@@ -64,7 +64,7 @@ def search(
         raise UserError("--trials", trials, "must be 1 or more")
     if not study.ranges:
         raise UserError("--search", engine, f"sweep() of {study.config_file} states no ranges")
-    options.check(PRUNERS)
+    options.check(directory, PRUNERS)
     refuse_other_study(study, directory)
     facts = {
         "engine": engine,

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from resnet_jax.errors import UserError, nearest
+from resnet_jax.errors import UserError, nearest, printable
 from resnet_jax.sweeps.jobs import (
     FINAL,
     Command,
@@ -169,6 +169,18 @@ def checked(options: Mapping[str, str]) -> dict[str, str]:
         problem = f"must be less than the time of a job ({minutes} min)"
         raise UserError("--slurm.signal_delay_s", delay, problem)
     return result | {"time": str(minutes)}
+
+
+def refuse_directory(directory: SweepDirectory) -> None:
+    r"""Raise where Slurm would not write its logs to the directory: it reads `%` and `\` in their names.
+
+    Raises:
+        UserError: its path has one of these, or a character that does not print.
+    """
+    path = str(directory.path.absolute())
+    if "%" in path or "\\" in path or printable(path) != path:
+        problem = "has %, a backslash or a character that does not print, which Slurm misreads"
+        raise UserError("--workdir", path, problem, "use another name, or --executor=local")
 
 
 def _minutes(text: str) -> int:

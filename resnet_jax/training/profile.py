@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from resnet_jax.errors import UserError, printable
+from resnet_jax.training.open_directory import OpenDirectory
 
 if TYPE_CHECKING:
     from resnet_jax.training.loop import Loop
@@ -40,18 +41,20 @@ class Profile:
 
     def __init__(self, directory: Path, steps: range) -> None:
         self.directory, self.steps = directory, steps
-        self.begun, self._running = False, False
+        self.begun = False
+        self._open: OpenDirectory | None = None
 
     def advance(self, loop: "Loop") -> None:
         """`loop.advance()`, traced where it is one of the steps."""
         if loop.step not in self.steps:
             loop.advance()
             return
-        if not self._running:
+        if self._open is None:
             # What was under way before is no part of the steps.
             jax.block_until_ready(loop.state)
-            jax.profiler.start_trace(self.directory, create_perfetto_trace=True)
-            self.begun, self._running = True, True
+            self._open = OpenDirectory(self.directory, create=True)
+            jax.profiler.start_trace(self._open.path, create_perfetto_trace=True)
+            self.begun = True
         with jax.profiler.StepTraceAnnotation("train", step_num=loop.step):
             loop.advance()
         if loop.step not in self.steps:
@@ -61,6 +64,9 @@ class Profile:
 
     def close(self) -> None:
         """End the trace where one is being taken."""
-        if self._running:
-            self._running = False
-            jax.profiler.stop_trace()
+        if self._open is not None:
+            try:
+                jax.profiler.stop_trace()
+            finally:
+                self._open.close()
+                self._open = None

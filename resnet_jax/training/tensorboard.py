@@ -30,7 +30,9 @@ class TensorBoard:
     def __init__(self, directory: Path, step: int) -> None:
         import tensorboardX
 
-        self._writer = tensorboardX.SummaryWriter(str(directory), purge_step=step + 1)
+        # Of a relative path, what stands before a colon is read as the scheme of a URL.
+        path = str(directory.absolute())
+        self._writer = tensorboardX.SummaryWriter(path, purge_step=step + 1)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Write the numbers of a line."""

@@ -1,18 +1,23 @@
 """A deepened network computes what the shallow one does, and learns from there."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
 
 from resnet_jax import models
 from resnet_jax.analysis.chain import batch_statistics_view
-from resnet_jax.analysis.deepen import deepen, run_network
+from resnet_jax.analysis.deepen import config_text, deepen, run_network
 from resnet_jax.analysis.identity import Moments
 from resnet_jax.cli import main
+from resnet_jax.config import default_config
+from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
 
 PREACTIVATED = {"activation_order": "full_preactivation"}
@@ -170,3 +175,13 @@ def test_the_written_config_trains_on_from_where_the_run_ended(small_run, tmp_pa
     results = [json.loads((d / "status.json").read_text())["result"] for d in (small_run, on)]
     assert results[1]["accuracy"] == pytest.approx(results[0]["accuracy"])
     assert results[1]["loss"] == pytest.approx(results[0]["loss"], rel=1e-4)
+
+
+@given(st.text(st.characters(codec=None), max_size=12), st.text(max_size=12))
+def test_a_written_config_has_any_text_as_it_was(name, path):
+    config = override(default_config(), {"data.name": f"folder:{name}", "model.freeze": (name,)})
+    file = Path("deep", f"{path}.py")
+    scope = {"__file__": str(file)}
+    exec(compile(config_text(config, f'"{name}"', file), "deepened.py", "exec"), scope)
+    found = scope["get_config"]()
+    assert (found.data.name, found.model.freeze) == (config.data.name, config.model.freeze)

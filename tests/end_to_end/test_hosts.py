@@ -97,7 +97,7 @@ def assert_close(first, second, step):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """A run of two processes, and what they printed."""
-    workdir = tmp_path_factory.mktemp("hosts") / "two"
+    workdir = tmp_path_factory.mktemp("hosts") / "two [2]"
     return workdir, finish(start_two("train", workdir, **FIELDS))
 
 

@@ -1,9 +1,11 @@
 """The page: complete, self-contained, and text stays text. `test_browser.py` opens it."""
 
 import html.parser
+import os
 import re
 import subprocess
 import sys
+from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 from fabricate import make_sweep
@@ -194,3 +196,33 @@ def test_command_without_jax(depth_study, tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: DIR = ")
     assert len(done.stderr.splitlines()) == 1
+
+
+NASTY = ["caf\udce9", "$a$ [b](c) *d* `e`", "_x", "a\nb\x1b", "\\ & % # {y} ~^", "</td><b>", "🙂"]
+
+
+def test_a_report_on_names_of_any_kind(tmp_path, sweep_of):
+    """Names are in the figures, tables and file names; a second report finds its files."""
+    sweep_of({"data.train_split": NASTY, "model.depth": [8, 14]})
+    page = tmp_path / "r [1] (é) caf\udce9.html"
+    files = write_report([str(tmp_path / "sweep")], str(page), latex=True)
+    text = page.read_text(encoding="utf-8")
+    assert "\udce9" not in text
+    assert all(
+        label in html.unescape(text) for label in (r"caf\xe9", "“_x”", r"a\nb\x1b", "</td><b>")
+    )
+    latex = page.with_suffix(".tex").read_text(encoding="utf-8")
+    assert r"caf\textbackslash{}xe9" in latex
+    assert {path.name for path in files} == {path.name for path in tmp_path.iterdir()} - {"sweep"}
+    linked = re.findall(r'<a href="([^"#]*)">', text)
+    assert {unquote_to_bytes(address) for address in linked} == {
+        os.fsencode(path.name) for path in files[1:]
+    }
+    picture = next(path for path in files if path.suffix == ".png")
+    old = picture.with_name(picture.name.replace(".png", "_9.png"))
+    old.touch()
+    markdown = page.with_suffix(".md")
+    address = quote(os.fsencode(old.name))
+    markdown.write_text(f"![x]({address})\n", encoding="utf-8")
+    write_report([str(tmp_path / "sweep")], str(page))
+    assert not old.exists()
