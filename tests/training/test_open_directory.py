@@ -79,6 +79,29 @@ def test_a_directory_that_cannot_be_opened_is_refused(tmp_path):
         Checkpoints(tmp_path / "none", {}, read_only=True)
 
 
+class AsItIs(OpenDirectory):
+    """Hands the directory's own name to Orbax, which reads `[1]` as a pattern."""
+
+    def __init__(self, directory, create=False):
+        super().__init__(directory, create)
+        self.path = directory
+
+
+def test_a_save_that_cannot_be_read_back_ends_the_run_and_deletes_nothing(tmp_path, monkeypatch):
+    directory = tmp_path / "run[1]"
+    with Checkpoints(directory, {}) as checkpoints:
+        checkpoints.save(1, tiny_state(), {})
+        checkpoints.save(2, tiny_state(), {})
+    monkeypatch.setattr("resnet_jax.training.checkpoint.OpenDirectory", AsItIs)
+    with Checkpoints(directory, {}, keep_last=1) as checkpoints:
+        with pytest.raises(UserError, match=r"/3'.*was saved and cannot be read back"):
+            checkpoints.save(3, tiny_state(), {})
+    assert {"1", "2"} <= set(os.listdir(directory))
+    monkeypatch.undo()
+    with Checkpoints(directory, {}, read_only=True) as checkpoints:
+        checkpoints.restore(2, tiny_state())
+
+
 def test_messages_name_the_directory_itself(tmp_path):
     directory = OpenDirectory(tmp_path / "x[1]", create=True)
     assert directory.in_words(f"no {directory.path}/3") == f"no {tmp_path}/x[1]/3"
