@@ -2,15 +2,16 @@
 
 import argparse
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from resnet_jax.arguments import make_parser
-from resnet_jax.config import default_config
+from resnet_jax.config import FIELDS, default_config, field_meant
 from resnet_jax.config_file import load_config, override, same_everywhere
 from resnet_jax.console import escape_unencodable
-from resnet_jax.errors import NotFiniteError, UserError, printable
+from resnet_jax.errors import NotFiniteError, UserError, letters_of, printable
 from resnet_jax.strict_json import to_json
 from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.interruption import StopRequest
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.slurm = _dotted("--slurm.", rest) if arguments.command == "sweep" else {}
         overrides = _dotted("--config.", rest)
         if rest:
-            raise UserError("argument", rest[0], "is unknown", "see --help")
+            raise UserError("argument", rest[0], "is unknown", _meant(rest[0], arguments))
         return COMMANDS[arguments.command](arguments, overrides)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -40,6 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _meant(argument: str, arguments: argparse.Namespace) -> str:
+    """A hint at the option that is meant by an unknown one: `--dry-run`, `--lr`."""
+    if not argument.startswith("--"):
+        return "options are written --NAME=VALUE; see --help"
+    name, _, value = argument.removeprefix("--").partition("=")
+    options = {letters_of(option): option for option in vars(arguments)}
+    if letters_of(name) in options:
+        return f"did you mean --{options[letters_of(name)]}?"
+    field = name if name in FIELDS else field_meant(name)
+    if field is None:
+        return "see --help"
+    if "epoch" in name and value.isdigit():
+        value = f"{value} epochs"
+    quoted = shlex.quote(value) if value else "VALUE"
+    return f"did you mean --config.{field}={quoted}?"
 
 
 def _dotted(prefix: str, rest: list[str]) -> dict[str, str]:

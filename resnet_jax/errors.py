@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,8 +70,24 @@ def told_of(option: str, instead_of: str) -> Iterator[None]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'X'?` for the known word most like `word`, or the empty string."""
-    matches = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {matches[0]!r}?" if matches else ""
+    found = most_like(word, known)
+    return "" if found is None else f"did you mean {found!r}?"
+
+
+def most_like(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like `word`, or None.
+
+    Case, hyphens, underscores and spaces do not count: `CIFAR-10` is `cifar10`.
+    """
+    # The first of several that are alike.
+    by_letters = {letters_of(one): one for one in reversed(list(known))}
+    matches = difflib.get_close_matches(letters_of(word), list(by_letters), n=1)
+    return by_letters[matches[0]] if matches else None
+
+
+def letters_of(word: str) -> str:
+    """What counts of a word when names are compared."""
+    return re.sub(r"[-_\s]", "", word.casefold())
 
 
 def choose(field: str, value: Any, table: Mapping[str, T]) -> T:

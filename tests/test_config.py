@@ -1,6 +1,7 @@
 """Configs: defaults, overrides, checks, durations."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,17 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import (
     FIELDS,
+    OTHER_NAMES,
     canonical,
     default_config,
     describe_fields,
+    field_meant,
     flatten,
     to_steps,
     validate,
 )
 from resnet_jax.config_file import differences, load_config, override
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, most_like, nearest
 from resnet_jax.training.hyperparameters import program_key
 
 ROOT = Path(__file__).parent.parent
@@ -170,6 +173,50 @@ def test_wrong_override_names_field_value_and_what_is_allowed(field, value, word
     assert field in message
     assert words in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("optimizer.lr", "optimizer.learning_rate"),
+        ("lr", "optimizer.learning_rate"),
+        ("train.weight-decay", "optimizer.weight_decay"),
+        ("Weight_Decay", "optimizer.weight_decay"),
+        ("train.epochs", "train.duration', e.g. '64000 steps' or '90 epochs"),
+        ("bs", "train.batch_size"),
+        ("batchsize", "train.batch_size"),
+        ("model.resnet_depth", "model.depth"),
+        ("dataset", "data.name"),
+        ("data.Name", "data.name"),
+        ("model.DEPTH", "model.depth"),
+    ],
+)
+def test_a_field_of_another_name_is_hinted_at(name, meant):
+    with pytest.raises(
+        UserError, match=re.escape(f"no such config field; did you mean '{meant}'?")
+    ):
+        override(default_config(), {name: "1"})
+
+
+@pytest.mark.parametrize(("other", "field"), OTHER_NAMES.items())
+def test_other_names_lead_to_fields_from_every_section(other, field):
+    assert field in FIELDS
+    assert field_meant(other) == field_meant(f"train.{other}") == field
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "meant"),
+    [
+        ("b", ("none", "A", "B", "C"), "B"),
+        ("CIFAR-10", ("cifar100", "cifar10", "cifar10_1"), "cifar10"),
+        ("Full-Preactivation", ("original", "full_preactivation"), "full_preactivation"),
+        ("adm", ("sgd", "adamw"), "adamw"),
+        ("x", ("sgd", "adamw"), None),
+    ],
+)
+def test_hints_do_not_count_case_and_hyphens(word, known, meant):
+    assert most_like(word, known) == meant
+    assert nearest(word, known) == (f"did you mean {meant!r}?" if meant else "")
 
 
 @pytest.mark.parametrize(

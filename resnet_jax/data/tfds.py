@@ -2,13 +2,15 @@
 
 import logging
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 from resnet_jax.data import content
 from resnet_jax.data.decoding import EncodedImage, Pixels
 from resnet_jax.data.embedded import EMBEDDED
 from resnet_jax.data.examples import Examples, Part, Source
-from resnet_jax.errors import UserError, nearest
+from resnet_jax.errors import UserError, letters_of, nearest
 
 # Read at a time, for a digest.
 _RECORDS = 1024
@@ -134,15 +136,31 @@ def tfds_builder(name: str, data_dir: str | None, **options: Any) -> Any:
     import tensorflow_datasets as tfds
 
     try:
+        if not re.fullmatch(r"[A-Za-z]\w*(?:[:/].*)?", name):
+            raise _no_such_set(name)
         return tfds.builder(name, data_dir=data_dir, **options)
     except tfds.core.registered.DatasetNotFoundError as error:
-        known = [*EMBEDDED, *tfds.list_builders(with_community_datasets=False)]
-        problem = f"no such data set; allowed: {', '.join(EMBEDDED)}, folder:PATH, hf:NAME and TFDS names such as cifar10"
-        raise UserError("data.name", name, problem, nearest(name.split("/")[0], known)) from error
+        raise _no_such_set(name) from error
     except ModuleNotFoundError as error:
         raise needs_tensorflow(name) from error
     except (ValueError, TypeError, AssertionError) as error:
         raise UserError("data.name", name, str(error)) from error
+
+
+def _no_such_set(name: str) -> UserError:
+    import tensorflow_datasets as tfds
+
+    problem = (
+        f"no such data set; allowed: {', '.join(EMBEDDED)}, folder:PATH, hf:NAME and TFDS names such as "
+        "cifar10"
+    )
+    if Path(name).is_dir():
+        return UserError("data.name", name, problem, f"did you mean 'folder:{name}'?")
+    first = re.split("[:/]", name)[0]
+    # Too unlike for `nearest`, which would find imagenet_r.
+    first = {"imagenet": "imagenet2012", "imagenet1k": "imagenet2012"}.get(letters_of(first), first)
+    known = [*EMBEDDED, *tfds.list_builders(with_community_datasets=False)]
+    return UserError("data.name", name, problem, nearest(first, known))
 
 
 def needs_tensorflow(name: str) -> UserError:

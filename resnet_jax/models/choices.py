@@ -13,10 +13,11 @@ class IllegalChoiceError(ValueError):
         field: the name of the argument.
         value: what was given.
         allowed: the legal values, in words.
+        known: the legal values, where they are names.
     """
 
-    def __init__(self, field: str, value: Any, allowed: str) -> None:
-        self.field, self.value, self.allowed = field, value, allowed
+    def __init__(self, field: str, value: Any, allowed: str, known: Collection[str] = ()) -> None:
+        self.field, self.value, self.allowed, self.known = field, value, allowed, tuple(known)
         super().__init__(f"{field} = {value!r}: allowed: {allowed}")
 
 
@@ -36,5 +37,5 @@ def member(field: str, value: Any, allowed: Collection[str]) -> Any:
         IllegalChoiceError: it is not.
     """
     if value not in allowed:
-        raise IllegalChoiceError(field, value, ", ".join(allowed))
+        raise IllegalChoiceError(field, value, ", ".join(allowed), allowed)
     return value

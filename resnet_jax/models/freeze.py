@@ -25,8 +25,9 @@ def freeze(model: nnx.Module, parts: Sequence[str]) -> None:
     modules = {".".join(map(str, path)): m for path, m in nnx.iter_modules(model) if path}
     for part in parts:
         if part not in modules:
-            top = ", ".join(name for name in modules if "." not in name)
-            raise IllegalChoiceError("freeze", part, f"{top}, or a dotted name below them")
+            top = [name for name in modules if "." not in name]
+            allowed = f"{', '.join(top)}, or a dotted name below them"
+            raise IllegalChoiceError("freeze", part, allowed, top)
         for _, module in nnx.iter_modules(modules[part]):
             for name, value in list(vars(module).items()):
                 if isinstance(value, nnx.Param):

@@ -294,7 +294,7 @@ def _fields(name: str) -> dict[str, Any]:
     match = re.fullmatch(r"(resnet|plain)(\d+)", name)
     if not match:
         raise IllegalChoiceError(
-            "name", name, f"{', '.join(ZOO)}, or resnetN and plainN with N = 6n+2"
+            "name", name, f"{', '.join(ZOO)}, or resnetN and plainN with N = 6n+2", ZOO
         )
     kind, depth = match.groups()
     return {"family": "cifar", "depth": int(depth), "shortcut": "none" if kind == "plain" else "A"}

@@ -9,7 +9,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from resnet_jax import models
-from resnet_jax.errors import UserError, choose
+from resnet_jax.errors import UserError, choose, nearest
 from resnet_jax.training.parallel import Parallel
 from resnet_jax.training.state import make_network
 
@@ -143,7 +143,7 @@ def model_builder(
             models.freeze(model, frozen)
             return model
         except models.IllegalChoiceError as error:
-            allowed = f"allowed: {error.allowed}"
-            raise UserError(f"model.{error.field}", error.value, allowed) from error
+            allowed, hint = f"allowed: {error.allowed}", nearest(str(error.value), error.known)
+            raise UserError(f"model.{error.field}", error.value, allowed, hint) from error
 
     return build
