@@ -77,12 +77,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def most_like(word: str, known: Iterable[str]) -> str | None:
     """The known word most like `word`, or None.
 
-    Case, hyphens, underscores and spaces do not count: `CIFAR-10` is `cifar10`.
+    First one that differs in case, hyphens, underscores and spaces alone: `CIFAR-10` is `cifar10`.
     """
-    # The first of several that are alike.
-    by_letters = {letters_of(one): one for one in reversed(list(known))}
-    matches = difflib.get_close_matches(letters_of(word), list(by_letters), n=1)
-    return by_letters[matches[0]] if matches else None
+    known = list(known)
+    alike = [one for one in known if letters_of(one) == letters_of(word)]
+    lower = {one.casefold(): one for one in reversed(known)}
+    matches = difflib.get_close_matches(word.casefold(), list(lower), n=1)
+    return next(iter([*alike, *(lower[match] for match in matches)]), None)
 
 
 def letters_of(word: str) -> str:
