@@ -658,7 +658,7 @@ def _canonical(name: str, field: Field, value: Any) -> Any:
     words, legal = field.rule
     # `not legal` also refuses a NaN.
     if not legal(number):
-        raise UserError(name, value, f"must be {words}")
+        raise UserError(name, result, f"must be {words}")
     if isinstance(number, float) and not math.isfinite(number):
         raise UserError(name, value, "must be finite")
     return result
