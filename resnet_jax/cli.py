@@ -157,11 +157,14 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     )
     study = read_study(arguments.config, overrides)
     directory = SweepDirectory(arguments.workdir)
+    if arguments.search is None:
+        for name in ("trials", "storage"):
+            if getattr(arguments, name) is not None:
+                problem, fix = "is an option of a search", "it needs --search=optuna"
+                raise UserError(f"--{name}", getattr(arguments, name), problem, fix)
     if arguments.dry_run:
-        dry_run(study, directory)
+        dry_run(study, directory, searches=arguments.search is not None)
         return 0
-    if arguments.search is None and (arguments.trials, arguments.storage) != (None, None):
-        raise UserError("--trials, --storage", None, "are for --search=optuna")
     if arguments.search is not None:
         from resnet_jax.sweeps.search import search
 

@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resnet_jax.config import FIELDS, canonical, find_field, flatten, set_field, validate
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,16 @@ class ConfigFile:
             UserError: there is no such function or form, or it raises.
         """
         if not hasattr(self.module, name):
-            raise UserError("--config", self.path, f"has no function {name}()")
+            fix = "to train one run use the command `train`" if name == "sweep" else ""
+            raise UserError("--config", self.path, f"has no function {name}()", fix)
         function = getattr(self.module, name)
         forms = getattr(self.module, "FORMS", ())
         if self.form is not None and self.form not in forms:
-            allowed = f"allowed: {', '.join(forms)}" if forms else "this file has no forms (FORMS)"
-            raise UserError("--config", f"{self.path}:{self.form}", allowed)
+            allowed = "this file has no forms (FORMS)"
+            fix = f"give {self.path} alone"
+            if forms:
+                allowed, fix = f"allowed: {', '.join(forms)}", nearest(self.form, forms)
+            raise UserError("--config", f"{self.path}:{self.form}", allowed, fix)
         with _mistakes_of(self.path):
             return function() if self.form is None else function(self.form)
 

@@ -74,9 +74,7 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
         UserError: a run is illegal, or the directory is of another study or in use.
     """
     options.check(directory)
-    if study.ranges:
-        problem = "states ranges, so it is a search"
-        raise UserError("--config", study.config_file, problem, "add --search=optuna --trials=N")
+    refuse_ranges(study)
     refuse_other_study(study, directory)
     study = with_earlier_ids(study, directory)
     refuse_changed_runs(study, directory)
@@ -140,14 +138,15 @@ def execute(
         )
 
 
-def dry_run(study: Study, directory: SweepDirectory) -> None:
+def dry_run(study: Study, directory: SweepDirectory, searches: bool = False) -> None:
     """Print the runs of a study with their cost; nothing is written.
 
     Raises:
         UserError: as of `sweep`.
     """
-    if study.ranges:
-        raise UserError("--dry_run", True, "a search has no list of runs")
+    if searches:
+        raise UserError("--dry_run", True, "a search has no list of runs", "leave it out")
+    refuse_ranges(study)
     refuse_other_study(study, directory)
     study = with_earlier_ids(study, directory)
     refuse_changed_runs(study, directory)
@@ -187,6 +186,13 @@ def dry_run(study: Study, directory: SweepDirectory) -> None:
     )
 
 
+def refuse_ranges(study: Study) -> None:
+    """Raises UserError where the study is a search, which has no runs yet."""
+    if study.ranges:
+        problem = "states ranges, so it is a search"
+        raise UserError("--config", study.config_file, problem, "add --search=optuna --trials=N")
+
+
 def refuse_other_study(study: Study, directory: SweepDirectory) -> None:
     """Raises UserError where the directory holds something else."""
     path = directory.path
@@ -197,6 +203,9 @@ def refuse_other_study(study: Study, directory: SweepDirectory) -> None:
             raise UserError(
                 "--workdir", str(path), f"holds the sweep {name}", "use another directory"
             )
+    elif (path / "config.json").exists():
+        problem, fix = "is the directory of a run, not of a sweep", "use another directory"
+        raise UserError("--workdir", str(path), problem, fix)
     elif path.is_dir() and any(not child.name.startswith(".") for child in path.iterdir()):
         raise UserError(
             "--workdir", str(path), "is not empty and holds no sweep", "use a new directory"

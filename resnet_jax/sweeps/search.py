@@ -61,9 +61,11 @@ def search(
     """
     choose("--search", engine, {"optuna": None})
     if trials is None or trials < 1:
-        raise UserError("--trials", trials, "must be 1 or more")
+        problem = "how many runs the search trains, 1 or more"
+        raise UserError("--trials", trials, problem, "give e.g. --trials=20")
     if not study.ranges:
-        raise UserError("--search", engine, f"sweep() of {study.config_file} states no ranges")
+        problem = f"sweep() of {study.config_file} states no ranges, but a list of runs"
+        raise UserError("--search", engine, problem, "leave out --search and --trials")
     options.check(directory, PRUNERS)
     refuse_other_study(study, directory)
     facts = {

@@ -24,6 +24,11 @@ from resnet_jax.training.state import TrainState
 FIELDS = ("step", "params", "batch_stats", "opt_state", "ema")
 # What versions that saved no checksums wrote as meta.
 UNSEALED = {"totals", "result", "seconds"}
+# `train` compares its config with config.json before anything else.
+CHANGED_CONFIG = (
+    "if config.json was edited, the `train` command that made the run lists the fields that differ: "
+    "set them back"
+)
 
 
 class DamagedCheckpointError(UserError):
@@ -245,8 +250,8 @@ class Checkpoints:
             raise UserError(
                 "checkpoint",
                 str(self.directory / str(step)),
-                f"is damaged or of another model ({self._in_short(error)})",
-                "remove that directory to go on from the one before it",
+                f"is corrupt, or config.json differs from what was trained ({self._in_short(error)})",
+                f"{CHANGED_CONFIG}; if not, move that directory away to resume from the one before",
             ) from error
 
     def _read_item(self, step: int, name: str, args: Any) -> Any:
@@ -268,8 +273,9 @@ class Checkpoints:
             raise UserError(
                 "checkpoint",
                 str(self.directory / str(step)),
-                f"is of another model or optimiser ({other} as the config has it)",
-                "remove that directory, or use the config that it was trained with",
+                "is of another model or optimiser than config.json, which differs from what was trained "
+                f"({other} as the config has it)",
+                CHANGED_CONFIG,
             )
 
 

@@ -37,6 +37,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.strict_json import is_finite, to_json
 from resnet_jax.training.data_changes import data_changes
 from resnet_jax.training.lock import Lock
+from resnet_jax.wording import first_few
 
 # After so long a network file system shows what another machine wrote.
 SEEN_SECONDS = 60
@@ -97,7 +98,8 @@ class RunDirectory:
         # that a kill left half written, and those of file systems.
         others = {path.name for path in self.path.glob("[!.]*")} - {"status.json"}
         if others:
-            raise self._refused("is not empty and holds no run", "use a new directory")
+            problem, fix = self._something_else() or ("is not empty and holds no run", "")
+            raise self._refused(problem, fix or "use a new directory")
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Make the directory for a run of `config` and lock it, or check that it is of that config.
@@ -163,6 +165,19 @@ class RunDirectory:
 
     def _refused(self, problem: str, fix: str = "use another directory") -> UserError:
         return UserError("--workdir", str(self.path), problem, fix)
+
+    def _something_else(self) -> tuple[str, str] | None:
+        """What a directory is that is not a run's, and which one to give; None: neither is known."""
+        if (self.path / "config.json").exists():
+            return None
+        if (self.path.parent / "config.json").exists():
+            return "is a part of a run directory", f"give the run: {self.path.parent}"
+        is_sweep = (self.path / "sweep.json").exists()
+        folder = self.path / "runs" if is_sweep else self.path
+        runs = first_few(sorted(path.parent for path in folder.glob("*/config.json")))
+        if is_sweep:
+            return "is a sweep, not a run", f"give one of its runs: {runs or folder / 'ID'}"
+        return ("is a folder of runs, not a run", f"give one of them: {runs}") if runs else None
 
     def _unwritable(self, error: OSError) -> UserError:
         fix = "use another directory"
@@ -325,10 +340,11 @@ class RunDirectory:
                 raise ValueError("it holds no JSON object")
             return content
         except FileNotFoundError as error:
-            raise self._refused(
+            problem, fix = self._something_else() or (
                 f"holds no {name}: nothing was trained there",
                 "give the directory of a run, or run `train` first",
-            ) from error
+            )
+            raise self._refused(problem, fix) from error
         except (ValueError, OSError) as error:
             raise UserError("--workdir", str(path), f"cannot be read ({error})") from error
 

@@ -4,9 +4,11 @@ import json
 import shutil
 
 import pytest
-from commands import ROOT, launch
+from commands import ROOT, SMALL, launch
 
 from resnet_jax.cli import main
+from resnet_jax.config import default_config
+from resnet_jax.training.run_directory import RunDirectory
 
 DIGITS = f"--config={ROOT}/configs/digits.py"
 
@@ -107,6 +109,103 @@ def test_evaluate_where_nothing_was_trained(capsys, tmp_path, option, words):
     assert words in refused(capsys, "evaluate", f"--workdir={tmp_path}", option)
 
 
+@pytest.fixture
+def sweep_directory(tmp_path):
+    """A sweep as it looks from outside: its file, and runs with a config each."""
+    directory = tmp_path / "study"
+    for seed in range(6):
+        RunDirectory(directory / "runs" / f"seed={seed}").create(default_config().to_dict())
+    (directory / "sweep.json").write_text("{}")
+    return directory
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate"],
+        ["export", "--out=x.stablehlo"],
+        ["analyze", "gradients", "--out=x"],
+        ["train", DIGITS],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_sweep_is_not_a_run_and_its_runs_are_named(capsys, sweep_directory, words):
+    message = refused(capsys, *words, f"--workdir={sweep_directory}")
+    assert "is a sweep, not a run; give one of its runs: " in message
+    assert f"{sweep_directory}/runs/seed=0, " in message
+    assert message.strip().endswith("and 3 more")
+    message = refused(capsys, *words, f"--workdir={sweep_directory / 'runs'}")
+    assert (
+        f"is a folder of runs, not a run; give one of them: {sweep_directory}/runs/seed=0"
+        in message
+    )
+    inside = sweep_directory / "runs" / "seed=0" / "checkpoints"
+    inside.mkdir()
+    (inside / "5").touch()
+    message = refused(capsys, *words, f"--workdir={inside}")
+    assert f"is a part of a run directory; give the run: {inside.parent}" in message
+
+
+@pytest.mark.parametrize("option", ["--max_parallel=1", "--dry_run"])
+def test_a_run_is_not_a_sweep(capsys, sweep_directory, option):
+    words = ["sweep", f"--config={ROOT}/configs/sweeps/depth.py", option]
+    message = refused(capsys, *words, f"--workdir={sweep_directory}/runs/seed=0")
+    assert "is the directory of a run, not of a sweep; use another directory" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([DIGITS], "has no function sweep(); to train one run use the command `train`"),
+        ([f"--config={ROOT}/configs/sweeps/depth.py:ful"], "did you mean 'full'?"),
+        ([f"{DIGITS}:foo"], "this file has no forms (FORMS); give "),
+        (["--search=optuna"], "--trials = None: how many runs the search trains, 1 or more"),
+        (["--search=optuna", "--trials=3"], "states no ranges"),
+        (["--trials=3"], "needs --search=optuna"),
+        (["--search"], "expected one argument"),
+        (["--search=bayes", "--trials=3"], "allowed: optuna"),
+        (["--max_parallel=0"], "must be 1 or more"),
+    ],
+)
+def test_sweep_refuses(capsys, tmp_path, words, expected):
+    if not words[0].startswith("--config"):
+        words = [f"--config={ROOT}/configs/sweeps/depth.py", *words]
+    if words[-1] == "--search":
+        with pytest.raises(SystemExit) as error:
+            main(["sweep", f"--workdir={tmp_path / 'study'}", *words])
+        assert (error.value.code, expected in capsys.readouterr().err) == (2, True)
+    else:
+        assert expected in refused(capsys, "sweep", f"--workdir={tmp_path / 'study'}", *words)
+    assert not (tmp_path / "study").exists()
+
+
+RANGES = """
+from resnet_jax.config import default_config as get_config
+from resnet_jax.sweeps.grid import log_uniform
+
+
+def sweep():
+    return {"optimizer.learning_rate": log_uniform(0.01, 1.0)}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "states ranges, so it is a search; add --search=optuna --trials=N"),
+        (["--search=optuna"], "--trials = None: how many runs the search trains"),
+        (["--search=optuna", "--trials=0"], "--trials = 0: how many"),
+        (["--dry_run"], "states ranges, so it is a search; add --search=optuna"),
+        (["--dry_run", "--search=optuna", "--trials=2"], "a search has no list of runs"),
+    ],
+)
+def test_a_study_of_ranges_is_refused_without_a_search(capsys, tmp_path, options, expected):
+    (tmp_path / "study.py").write_text(RANGES)
+    words = ["sweep", f"--config={tmp_path / 'study.py'}", f"--workdir={tmp_path / 'study'}"]
+    assert expected in refused(capsys, *words, *options)
+    assert not (tmp_path / "study").exists()
+
+
 def test_usage_errors_have_exit_code_2_too(capsys):
     for words in ([], ["trian"], ["train"], ["evaluate"]):
         with pytest.raises(SystemExit) as error:
@@ -191,6 +290,24 @@ def test_a_damaged_or_foreign_checkpoint_is_named(capsys, run, damage, words):
     message = refused(capsys, "evaluate", f"--workdir={run}")
     assert "checkpoints/2" in message
     assert words in message
+    assert "remove" not in message
+
+
+def test_an_edited_config_json_is_found_and_restored_by_what_the_messages_say(capsys, run):
+    original = (run / "config.json").read_text()
+    change_depth(run)
+    message = refused(capsys, "evaluate", f"--workdir={run}")
+    assert "config.json, which differs from what was trained" in message
+    assert "the `train` command that made the run lists the fields that differ" in message
+    fields = SMALL | {"train.duration": 2}
+    words = [f"--config.{field}={value}" for field, value in fields.items()]
+    message = refused(capsys, "train", DIGITS, f"--workdir={run}", *words)
+    assert "holds a run of another config: model.depth: 14 → 8; use" in message
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["depth"] = 8
+    (run / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    assert (run / "config.json").read_text() == original
+    assert main(["evaluate", f"--workdir={run}", "--json"]) == 0
 
 
 def test_damaged_config_json(capsys, run):
