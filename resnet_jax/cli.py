@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from resnet_jax.arguments import make_parser
+from resnet_jax.compiler import turn_off_ynnpack
 from resnet_jax.config import FIELDS, default_config, field_meant
 from resnet_jax.config_file import load_config, override, same_everywhere
 from resnet_jax.console import escape_unencodable
@@ -24,6 +25,7 @@ NOT_FINITE = 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     escape_unencodable()
+    turn_off_ynnpack()
     parser = make_parser()
     try:
         arguments, rest = parser.parse_known_args(argv)

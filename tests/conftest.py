@@ -4,10 +4,13 @@ import gzip
 import os
 import tempfile
 
+from resnet_jax.compiler import turn_off_ynnpack
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
+turn_off_ynnpack()
 os.environ.setdefault("RESNET_JAX_CACHE", tempfile.mkdtemp(prefix="resnet_jax_cache_"))
 
 import jax

@@ -1,7 +1,6 @@
 """What each depth sees: feature maps with and without the skip path, class activation maps, similarity of
 layers, first-layer filters."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -22,7 +21,7 @@ from resnet_jax.analysis.request import Answer, Named, Request, drawn, finite_lo
 from resnet_jax.analysis.similarity import LEAST_EXAMPLES, layer_similarity
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.errors import UserError
-from resnet_jax.models import ResNet, compiler_options
+from resnet_jax.models import ResNet, checked_jit
 
 Arrays = dict[str, Named]
 # Rows of a picture.
@@ -51,7 +50,7 @@ def feature_maps(model: ResNet, images: np.ndarray) -> dict[str, tuple[np.ndarra
         joined = block.shortcut(skip, branch, None)
         return block.join(skip, branch), (alone, joined - alone)
 
-    @partial(jax.jit, compiler_options=compiler_options())
+    @checked_jit
     def run(weights: Any, images: jax.Array) -> dict[str, Any]:
         _, kept = chain.blocks(weights, chain.stem(weights, images), step)
         ends = last_of_stages(chain, kept)

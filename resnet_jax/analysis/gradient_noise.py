@@ -39,7 +39,7 @@ def gradient_noise(
     groups = len(labels) // size
     rows = np.random.default_rng(seed).permutation(len(labels))[: groups * size]
     loss, vector, rest = loss_of_vector(model)
-    over_batches = jax.jit(partial(mean_gradient, loss), compiler_options=models.compiler_options())
+    over_batches = models.checked_jit(partial(mean_gradient, loss))
     mean = over_batches((vector, rest, in_batches(images[rows], labels[rows])))
 
     def products(shared: Any, item: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -109,7 +109,7 @@ def eigenvalues(
             return result
 
         lanczos = tridiag_sym(steps, reortho="full", custom_vjp=False)
-        run = jax.jit(partial(lanczos, product), compiler_options=models.compiler_options())
+        run = models.checked_jit(partial(lanczos, product))
         _, matrix, remainder, _ = run(start, (vector, rest, batches))
         return _ritz(np.asarray(matrix), float(jnp.linalg.norm(remainder)))
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from resnet_jax.console import make_console
 from resnet_jax.errors import printable
-from resnet_jax.models import compiler_options
+from resnet_jax.models import checked_jit
 
 SAVE_SECONDS = 15.0
 LINE_SECONDS = 30.0
@@ -59,7 +59,7 @@ def over_items(
     # Arrays of a checkpoint are bound to one device.
     shared = jax.device_put(shared, NamedSharding(mesh, everywhere))
 
-    @partial(jax.jit, compiler_options=compiler_options())
+    @checked_jit
     @partial(
         jax.shard_map, mesh=mesh, in_specs=(everywhere, split), out_specs=split, check_vma=False
     )

@@ -1,9 +1,14 @@
 """Residual networks in Flax NNX. Needs JAX and Flax only and can be used on its own."""
 
+from resnet_jax.compiler import warn_of_ynnpack
 from resnet_jax.models.blocks import BLOCKS, BasicBlock, BottleneckBlock
 from resnet_jax.models.branch import BRANCH_INITS, ORDERS, BranchInit
 from resnet_jax.models.choices import IllegalChoiceError
-from resnet_jax.models.compilation import compile_for_initialisation, compiler_options
+from resnet_jax.models.compilation import (
+    checked_jit,
+    compile_checked,
+    compile_for_initialisation,
+)
 from resnet_jax.models.convolution import (
     IMPLEMENTATIONS,
     automatic_implementation,
@@ -32,6 +37,8 @@ from resnet_jax.models.views import (
 )
 from resnet_jax.models.zoo import FAMILIES, ZOO, create, resnet
 
+warn_of_ynnpack()
+
 __all__ = [
     "BLOCKS",
     "BRANCH_INITS",
@@ -56,8 +63,9 @@ __all__ = [
     "StochasticDepth",
     "Views",
     "automatic_implementation",
+    "checked_jit",
+    "compile_checked",
     "compile_for_initialisation",
-    "compiler_options",
     "count_macs",
     "count_parameters",
     "create",

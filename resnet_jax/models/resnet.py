@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from resnet_jax.models.activation import choosing_relu
 from resnet_jax.models.blocks import BLOCKS
 from resnet_jax.models.branch import ORDERS, BranchInit
 from resnet_jax.models.choices import IllegalChoiceError, pick
+from resnet_jax.models.compilation import kept_apart
 from resnet_jax.models.convolution import convolution as make_convolution
 from resnet_jax.models.key_stream import KeyStream
 from resnet_jax.models.normalization import ScalarBias, norm_factory
@@ -256,7 +258,7 @@ class ResNet(nnx.Module):
         Returns:
             As a call.
         """
-        return self._classify(self._end(last).mean((1, 2)))
+        return self._classify(kept_apart(self._end(last).mean((1, 2))))
 
     def _classify(self, features: jax.Array) -> jax.Array:
         return features if self.head is None else self.head(features)
@@ -268,7 +270,7 @@ class ResNet(nnx.Module):
         if self.norm is not None:
             last = self.norm(last)
         if self.activates_end:
-            last = nnx.relu(last)
+            last = choosing_relu(last)
         return last.astype(jnp.promote_types(jnp.float32, last.dtype))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from resnet_jax.models import compiler_options
+from resnet_jax.models import checked_jit
 
 AXIS = "run"
 RUNS, SHARED = PartitionSpec(AXIS), PartitionSpec()
@@ -107,8 +107,7 @@ class RunsTogether:
             out_specs=RUNS,
             check_vma=False,
         )
-        donated = (0,) if returns_state else ()
-        return jax.jit(several, donate_argnums=donated, compiler_options=compiler_options())
+        return checked_jit(several, donate_argnums=(0,) if returns_state else ())
 
     def take(self, tree: Any, run: int = 0) -> Any:
         """What a compiled function returned for a run, on the first device."""

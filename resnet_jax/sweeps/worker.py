@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
+from resnet_jax.compiler import turn_off_ynnpack
 from resnet_jax.config_file import override
 from resnet_jax.console import escape_unencodable
 from resnet_jax.sweeps.executors import stop_with_parent
@@ -37,6 +38,7 @@ STRATEGIES = ("auto", "off", "turns", "map", "vmap", "shard")
 
 def main() -> int:
     escape_unencodable()
+    turn_off_ynnpack()
     stop_with_parent()
     parser = argparse.ArgumentParser(description="Train runs of a sweep that share programs.")
     parser.add_argument("--sweep", required=True, help="the sweep directory")

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from resnet_jax.models import compiler_options
+from resnet_jax.models import checked_jit
 
 AXIS = "data"
 SHARD_AXIS = "fsdp"
@@ -97,12 +97,11 @@ class JitMesh:
             return jax.tree.map(lax.with_sharding_constraint, state, shardings), metrics
 
         # None: a state stays as it was placed.
-        return jax.jit(
+        return checked_jit(
             sharded,
             in_shardings=(None, everywhere, own, everywhere),
             out_shardings=(None, everywhere) if returns_state else everywhere,
             donate_argnums=(0,) if returns_state else (),
-            compiler_options=compiler_options(),
         )
 
     def take(self, tree: Any, run: int = 0) -> Any:

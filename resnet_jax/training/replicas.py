@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from resnet_jax.models import checked_jit
 from resnet_jax.training.mesh import AXIS, share_of_process
 
 
@@ -81,10 +82,18 @@ class PmapReplicas:
     def compile(
         self, function: Callable, inputs: str = "replicated", returns_state: bool = False
     ) -> Any:
-        """See `Parallel`."""
+        """See `Parallel`. The program is that of `jax.pmap`, which takes no compiler options."""
         del inputs  # Placed arrays look alike here.
-        donated = (0,) if returns_state else ()
-        return jax.pmap(function, AXIS, devices=self.devices, donate_argnums=donated)
+
+        def replica(*arguments: Any) -> Any:
+            own = jax.tree.map(lambda a: a[0], arguments)
+            return jax.tree.map(lambda a: a[None], function(*own))
+
+        spec = PartitionSpec(AXIS)
+        replicas = jax.shard_map(
+            replica, mesh=self._mesh, in_specs=spec, out_specs=spec, check_vma=False
+        )
+        return checked_jit(replicas, donate_argnums=(0,) if returns_state else ())
 
     def take(self, tree: Any, run: int = 0) -> Any:
         """One copy of what a compiled function returned for a run: that of the first device."""

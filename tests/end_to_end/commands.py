@@ -36,7 +36,7 @@ def command(name, workdir, **overrides):
 
 
 def environment(**variables):
-    """One device, compiled as for a user."""
+    """One device, compiled as for a user who chose no flags."""
     return os.environ | {"XLA_FLAGS": ""} | variables
 
 

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from resnet_jax.compiler import turn_off_ynnpack
+
+turn_off_ynnpack()
 sys.path.insert(0, str(Path(__file__).parent))
 
 from faults_by_signals import (
@@ -128,6 +131,7 @@ def main():
     arguments = parser.parse_args()
     # Several processes are compared with one of eight devices, this one.
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    turn_off_ynnpack()
     for fault in (*QUICK, *SLOW, *HOSTS):
         if arguments.only is not None and fault.__name__ not in arguments.only:
             continue

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from resnet_jax.models import BatchNorm, compilation, compiler_options
+from resnet_jax.models import BatchNorm
 from resnet_jax.models.activation import choosing_relu
 from resnet_jax.models.pooling import max_pool
 
@@ -51,19 +51,6 @@ def test_relu_and_its_derivatives(x):
     np.testing.assert_array_equal(*slopes)
     _, tangent = jax.jvp(choosing_relu, (x,), (x,))
     np.testing.assert_array_equal(tangent, jax.jvp(jax.nn.relu, (x,), (x,))[1])
-
-
-def test_options_that_this_jaxlib_does_not_have_are_left_out(monkeypatch):
-    assert compiler_options() == compilation._CPU_OPTIONS
-    compilation._known.cache_clear()
-    monkeypatch.setattr(compilation, "_CPU_OPTIONS", {"xla_cpu_no_such_option": True})
-    assert compiler_options() is None
-    compilation._known.cache_clear()
-
-
-def test_other_backends_have_no_options(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert compiler_options() is None
 
 
 @pytest.mark.parametrize("mean", [0.0, 30.0])
