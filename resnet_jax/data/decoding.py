@@ -53,7 +53,7 @@ class DamagedImageError(Exception):
 
     def __init__(self, name: str, problem: str) -> None:
         self.name, self.problem = printable(name), printable(" ".join(problem.split()))
-        super().__init__(f"{name}: {self.problem}")
+        super().__init__(f"{self.name}: {self.problem}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DamagedImageError, (self.name, self.problem)

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 
+from resnet_jax import random_streams
 from resnet_jax.data import colour
 from resnet_jax.data.policies import OPERATIONS, RandAugment, TrivialAugmentWide, apply
+from resnet_jax.data.preprocessing import POLICIES, make_preprocessing
 
 EACH = 5
 FILL = (7, 99, 200)
@@ -268,3 +270,34 @@ def test_pca_noise_has_the_covariance_of_its_components():
     np.testing.assert_allclose(np.sqrt(values[::-1]), [0.02175, 0.00188, 0.00045], rtol=0.05)
     # The first component is nearly grey: all colours shift together.
     np.testing.assert_allclose(np.abs(vectors[:, 2]), [0.5675, 0.5808, 0.5836], atol=0.01)
+
+
+def distorted(config, **fields):
+    """A batch of four noisy images after the distortions of these fields, as 0 to 255."""
+    config.data.update(pad=0, **fields)
+    preprocessing = make_preprocessing(config, (0.5,) * 3, (1 / 255,) * 3)
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    positions = jnp.arange(4)
+    batch = preprocessing.train_batch(
+        jnp.asarray(images), positions, random_streams.run_key(5), jnp.int32(7), 4, positions
+    )
+    return images, np.asarray(batch["image"]) + 127.5
+
+
+def keys_of(stream):
+    key = random_streams.stream_key(random_streams.run_key(5), random_streams.COLOUR, 7)
+    return jax.vmap(jax.random.fold_in, (0, None))(jax.random.split(key, 4), stream)
+
+
+def test_each_distortion_has_a_random_stream_of_its_own(small_config, monkeypatch):
+    """A policy draws the same beside a jitter, and PCA noise whatever policies there are."""
+    policy = TrivialAugmentWide()
+    images, alone = distorted(small_config, policy="trivial_augment_wide")
+    np.testing.assert_allclose(alone, jax.vmap(policy)(keys_of(0), images), atol=1e-3)
+    # So small a hue changes nothing.
+    _, beside = distorted(small_config, hue=1e-7)
+    np.testing.assert_allclose(beside, alone, atol=1e-3)
+    shifts = jax.vmap(colour.pca_noise, (0, None))(keys_of(3), 0.1)[:, None, None]
+    monkeypatch.setitem(POLICIES, "another", lambda data, mean: None)
+    _, noisy = distorted(small_config, policy="none", hue=0.0, pca_noise=0.1)
+    np.testing.assert_allclose(noisy, images + 255 * np.asarray(shifts), atol=1e-3)
