@@ -123,7 +123,7 @@ def start_worker(
     log = directory.logs / f"{job.name}.log"
     before = {run_id: _written(directory.run(run_id)) for run_id in job.runs}
     with log.open("ab") as file:
-        file.write(f"$ {shlex.join(words)}\n".encode())
+        file.write(os.fsencode(f"$ {shlex.join(words)}\n"))
         file.flush()
         process: subprocess.Popen[bytes] = subprocess.Popen(
             words,

@@ -4,6 +4,7 @@ Optuna keeps its own storage: a file in the sweep directory, or one that several
 with a sweep directory of its own. Trials count on all machines together.
 """
 
+import os
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -109,7 +110,7 @@ class Trials:
         )
         # Neither a sampler that begins anew nor one on another machine is to suggest the same again.
         place = f"{directory.path.absolute()} {len(self.suggestions.trials)}"
-        seed = (study.config.seed + zlib.crc32(place.encode())) % 2**32
+        seed = (study.config.seed + zlib.crc32(os.fsencode(place))) % 2**32
         self.suggestions.sampler = optuna.samplers.TPESampler(seed=seed)
         self.runs: list[Run] = []
         self.facts: dict[str, dict[str, Any]] = {}

@@ -93,9 +93,9 @@ def test_a_save_that_cannot_be_read_back_ends_the_run_and_deletes_nothing(tmp_pa
         checkpoints.save(1, tiny_state(), {})
         checkpoints.save(2, tiny_state(), {})
     monkeypatch.setattr("resnet_jax.training.checkpoint.OpenDirectory", AsItIs)
-    with Checkpoints(directory, {}, keep_last=1) as checkpoints:
-        with pytest.raises(UserError, match=r"/3'.*was saved and cannot be read back"):
-            checkpoints.save(3, tiny_state(), {})
+    unreadable = pytest.raises(UserError, match=r"/3'.*was saved and cannot be read back")
+    with Checkpoints(directory, {}, keep_last=1) as checkpoints, unreadable:
+        checkpoints.save(3, tiny_state(), {})
     assert {"1", "2"} <= set(os.listdir(directory))
     monkeypatch.undo()
     with Checkpoints(directory, {}, read_only=True) as checkpoints:
