@@ -161,7 +161,7 @@ def checked(options: Mapping[str, str]) -> dict[str, str]:
             raise UserError(f"--slurm.{key}", value, allowed, nearest(name, OPTIONS))
         result[name] = value
     for name, minimum in (("signal_delay_s", 1), ("cpus_per_task", 1), ("gpus_per_node", 0)):
-        if name in result and not (result[name].isdigit() and int(result[name]) >= minimum):
+        if name in result and not (result[name].isdecimal() and int(result[name]) >= minimum):
             problem = f"must be a whole number, {minimum} or more"
             raise UserError(f"--slurm.{name}", result[name], problem)
     minutes, delay = _minutes(result["time"]), result["signal_delay_s"]

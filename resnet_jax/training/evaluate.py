@@ -1,12 +1,12 @@
 """Metrics of a whole split: every example once."""
 
 import contextlib
-import sys
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from resnet_jax.config import flatten
+from resnet_jax.errors import warn
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.hosts import together
 from resnet_jax.training.programs import Programs
@@ -42,7 +42,7 @@ def evaluate_run(
     placed = parallel.place([state]), parallel.stack([experiment.numbers])
     (result,) = Programs(experiment).evaluate(*placed)
     for damage in experiment.inputs.damaged.take_new():
-        print(f"warning: unreadable image: {damage}", file=sys.stderr)
+        warn(f"unreadable image: {damage}")
     own, now = flatten(run.load_config({}).to_dict()), flatten(config.to_dict())
     protocol = {name: now[name] for name in PROTOCOL if now[name] != own[name]}
     return result | {"split": experiment.facts["eval_split"], "step": step} | protocol

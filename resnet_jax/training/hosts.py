@@ -72,9 +72,10 @@ def exchange(text: str) -> list[str]:
     if jax.process_count() == 1:
         return [text]
     client, name = _client(), f"resnet_jax/exchange/{next(_meetings)}"
-    client.key_value_set(f"{name}/{jax.process_index():06}", text)
+    # The store takes UTF-8 alone; names of files need not be.
+    client.key_value_set(f"{name}/{jax.process_index():06}", json.dumps(text))
     client.wait_at_barrier(name, MEETING_MILLISECONDS)
-    return [value for _, value in sorted(client.key_value_dir_get(name))]
+    return [json.loads(value) for _, value in sorted(client.key_value_dir_get(name))]
 
 
 @contextlib.contextmanager

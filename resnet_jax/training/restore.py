@@ -36,7 +36,7 @@ def open_checkpoint(
         raise UserError("--workdir", str(run.path), "holds no checkpoint yet", "run `train` first")
     results = evaluations(run.read_metrics()) if which == "best" else {}
     with Checkpoints(run.checkpoints, results, read_only=True) as checkpoints:
-        if which not in ("latest", "best") and not which.isdigit():
+        if which not in ("latest", "best") and not which.isdecimal():
             raise UserError("--step", which, f"allowed: {allowed}")
         named = {"latest": checkpoints.latest, "best": checkpoints.best}
         step = named[which]() if which in named else int(which)

@@ -212,7 +212,7 @@ class RunDirectory:
 
     def checkpoint_steps(self) -> set[int]:
         """Steps of the complete checkpoints; Orbax gives others another kind of name."""
-        return {int(path.name) for path in self.checkpoints.glob("*") if path.name.isdigit()}
+        return {int(path.name) for path in self.checkpoints.glob("*") if path.name.isdecimal()}
 
     def state_when_over(self) -> str | None:
         """`diverged` or `stopped` where the run ended for good before its last step, else None."""
