@@ -58,7 +58,7 @@ def against(
         "the training error is the mean over the last epoch."
     )
     if any(
-        len(_joined(line, axis)) > 1
+        len(joined(line, axis)) > 1
         for _, members in cells
         for line in _of_hue(members, hue).values()
     ):
@@ -79,7 +79,7 @@ def _lines(
     for row, ((value, members), look) in enumerate(zip(of_hue.items(), looks(hue), strict=True)):
         label = hue.value_label(value) if hue and value is not None else ""
         label = f"{hue.label} {label}" if hue and hue.is_numeric else label
-        for line in _joined(members, axis):
+        for line in joined(members, axis):
             own = look if len(line) > 1 else replace(look, dash="")
             ns += _line(panel, line, axis, own, label, split)
         _mark_failures(panel, members, axis, look, row)
@@ -95,7 +95,7 @@ def _of_hue(settings: Sequence[Setting], hue: Axis | None) -> dict[Value | None,
     return {value: [s for s in settings if s.values[hue] == value] for value in hue.values}
 
 
-def _joined(settings: Sequence[Setting], axis: Axis) -> list[list[Setting]]:
+def joined(settings: Sequence[Setting], axis: Axis) -> list[list[Setting]]:
     """Those that differ in the field of the axis alone, and so may be joined."""
     lines: dict[frozenset[tuple[str, Any]], list[Setting]] = {}
     for setting in settings:

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resnet_jax.config import FIELDS
 from resnet_jax.report.conditions import DATA
-from resnet_jax.report.labels import field_label, value_label
+from resnet_jax.report.labels import VALUE_LABELS, field_label, value_label
 from resnet_jax.report.run import Run
 from resnet_jax.report.study import Study
 
@@ -35,6 +36,16 @@ class Axis:
     def is_numeric(self) -> bool:
         """Whether the values lie on a scale."""
         return all(len(value) == 1 and _is_number(value[0]) for value in self.values)
+
+    @property
+    def speaks_for_itself(self) -> bool:
+        """Whether the values are words that need no name of the field beside them."""
+        if len(self.fields) > 1:
+            return True
+        (name,) = self.fields
+        labels = VALUE_LABELS.get(name, {})
+        is_duration = name in FIELDS and FIELDS[name].kind == "duration"
+        return not is_duration and all(isinstance(v, str) or v in labels for (v,) in self.values)
 
     def of(self, conditions: Mapping[str, Any]) -> Value:
         """The value under some conditions (dotted field → value)."""
@@ -105,9 +116,13 @@ def find_axes(study: Study) -> Axes:
 
 
 def _axis(names: tuple[str, ...], runs: Sequence[Run]) -> Axis:
-    values = dict.fromkeys(tuple(run.conditions.get(name) for name in names) for run in runs)
+    values = list(dict.fromkeys(tuple(run.conditions.get(n) for n in names) for run in runs))
     axis = Axis(names, tuple(values))
-    return Axis(names, tuple(sorted(values))) if axis.is_numeric else axis
+    if axis.is_numeric:
+        return Axis(names, tuple(sorted(values)))
+    # Of several fields, values that share the first one stand together.
+    firsts = [value[0] for value in values]
+    return Axis(names, tuple(sorted(values, key=lambda value: firsts.index(value[0]))))
 
 
 def _tied(names: Sequence[str], runs: Sequence[Run]) -> list[tuple[str, str, dict[Any, Any]]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_jax.report.axes import DEPTH, Axes, Axis
-from resnet_jax.report.conditions import DATA, conditions_of
+from resnet_jax.report.conditions import NOT_COMPARED, conditions_of
 from resnet_jax.report.run import Run
 from resnet_jax.report.settings import ERRORS, UNFINISHED, Setting, count_states, describe
 from resnet_jax.report.statistics import CONFIDENCE, Paired, holm, paired
@@ -78,7 +78,8 @@ class Comparison:
         points = f"{abs(difference.mean):.2f}{spread} points"
         error = ERRORS[self.split]
         if round(difference.mean, 2) == 0 and self.verdict != DISTINGUISHABLE:
-            same = f"the same mean {error} to two decimals (difference{spread}, {facts})"
+            difference_text = f"difference{spread}, " if spread else ""
+            same = f"the same mean {error} to two decimals ({difference_text}{facts})"
             return f"{place}{other} and {baseline} have {same}; {self.verdict}."
         if self.verdict == DISTINGUISHABLE:
             return (
@@ -147,7 +148,7 @@ def compare(
     """
     base = conditions_of(base)
     splits = ("train", "test") if axes.with_field(DEPTH) else ("test",)
-    fields = [(axis, name) for axis in axes.axes for name in axis.fields if name != DATA]
+    fields = [(a, name) for a in axes.axes for name in a.fields if name not in NOT_COMPARED]
     found = []
     for split in splits:
         of_split = [

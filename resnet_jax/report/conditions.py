@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from resnet_jax.config import FIELDS
+from resnet_jax.config import FIELDS, to_steps
+from resnet_jax.errors import UserError
 from resnet_jax.report.data_versions import data_versions
 from resnet_jax.report.run import Run
 
@@ -20,6 +21,9 @@ Difference = tuple[str, Any, Any]
 REPLICATE = "seed"
 DATA = "data.name"
 STEPS = "steps trained"
+# Data sets are not compared, and a run that was trained for other steps than it should is no result of a
+# study.
+NOT_COMPARED = (DATA, STEPS)
 # Which images an evaluation shows to the network, and how often.
 PROTOCOL = (
     "evaluate.scales",
@@ -79,7 +83,8 @@ def with_conditions(runs: Sequence[Run]) -> list[Run]:
     """The runs with their conditions: those of the config, and what data and steps really were.
 
     A data set that was not the same in all runs, by data.json, becomes several. A run that was trained
-    for other steps than most runs of its duration, batch size and data has them as a condition.
+    for other steps than those of its config has them as a condition; where data.json is missing and the
+    duration is in epochs, these are the steps of most runs of the same duration, batch size and data.
     """
     conditions = [conditions_of(run.config) if run.config else {} for run in runs]
     for own, name in zip(conditions, data_versions(runs, conditions), strict=True):
@@ -92,7 +97,7 @@ def with_conditions(runs: Sequence[Run]) -> list[Run]:
 
 
 def _unusual_steps(runs: Sequence[Run], conditions: Sequence[Conditions]) -> list[int | None]:
-    """Steps of each run where most runs like it have another number, else None."""
+    """Steps of each run that was not trained for those of its config, else None."""
     keys = [tuple(own.get(name) for name in _STEPS_FROM) for own in conditions]
     steps = [run.status.get("step" if run.state == "done" else "total_steps") for run in runs]
     found: dict[Any, Counter[int]] = {}
@@ -100,7 +105,21 @@ def _unusual_steps(runs: Sequence[Run], conditions: Sequence[Conditions]) -> lis
         if isinstance(number, int):
             found.setdefault(key, Counter())[number] += 1
     usual = {key: counter.most_common(1)[0][0] for key, counter in found.items()}
+    planned = map(_planned_steps, runs, conditions)
     return [
-        number if isinstance(number, int) and number != usual[key] else None
-        for key, number in zip(keys, steps, strict=True)
+        number if isinstance(number, int) and number != (plan or usual[key]) else None
+        for key, number, plan in zip(keys, steps, planned, strict=True)
     ]
+
+
+def _planned_steps(run: Run, own: Conditions) -> int | None:
+    """The steps of a config; None where the number of training images is needed, but not known."""
+    duration, examples = own.get("train.duration"), run.data.get("train_examples")
+    if examples is None and not str(duration).endswith(("step", "steps")):
+        return None
+    try:
+        return round(
+            to_steps("train.duration", duration, examples or 0, own.get("train.batch_size") or 1)
+        )
+    except UserError:
+        return None

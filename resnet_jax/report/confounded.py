@@ -4,9 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resnet_jax.config import FIELDS
 from resnet_jax.report.axes import Axes, Axis, Value
 from resnet_jax.report.comparisons import Comparison, find_baseline
-from resnet_jax.report.conditions import DATA, Difference, conditions_of, differences
+from resnet_jax.report.conditions import (
+    DATA,
+    NOT_COMPARED,
+    STEPS,
+    Difference,
+    conditions_of,
+    differences,
+)
 from resnet_jax.report.labels import enumerate_words, field_label, value_label
 from resnet_jax.report.settings import Setting, describe
 
@@ -41,18 +49,24 @@ class Confounded:
 
     @property
     def verdict(self) -> str:
-        """`no verdict: they differ in depth (20, 8) and shortcut (residual A, plain)`."""
+        """`no verdict, as they differ in depth (20, 8) and shortcut (residual A, plain)`."""
         parts = [
-            f"{field_label(name)} ({value_label(name, other)}, {value_label(name, baseline)})"
+            f"{field_label(name)} ({_label(name, other)}, {_label(name, baseline)})"
             for name, baseline, other in self.fields
         ]
-        return f"no verdict: they differ in {enumerate_words(parts)}"
+        return f"no verdict, as they differ in {enumerate_words(parts)}"
 
     def sentence(self) -> str:
-        """`depth 20 against depth 8: no verdict: they differ in …`."""
+        """`depth 20 against depth 8: no verdict, as they differ in …`."""
         baseline, other = self.names
         place = f"{self.fixed}: " if self.fixed else ""
         return f"{place}{other} against {baseline}: {self.verdict}."
+
+
+def _label(name: str, value: Any) -> str:
+    # A field of another version, which this one does not know.
+    unknown = name not in FIELDS and name != STEPS
+    return "not set" if value is None and unknown else value_label(name, value)
 
 
 def find_confounded(
@@ -73,15 +87,17 @@ def find_confounded(
     base = conditions_of(base)
     pairs: list[Confounded] = []
     for axis in axes.axes:
-        if axis.fields == (DATA,):
+        if set(axis.fields) <= set(NOT_COMPARED):
             continue
         along = list(_along(axis, settings, base))
         sides = [(pair.baseline, pair.other) for pair in along]
         sides += [(c.baseline, c.other) for c in comparisons if c.axis.fields[0] in axis.fields]
         covered = {axis.of(setting.conditions) for pair in sides for setting in pair}
         pairs += [*along, *_nearest(axis, settings, base, covered)]
-    unique = {frozenset((id(pair.baseline), id(pair.other))): pair for pair in reversed(pairs)}
-    return tuple(reversed(unique.values()))
+    unique: dict[frozenset[int], Confounded] = {}
+    for pair in pairs:
+        unique.setdefault(frozenset((id(pair.baseline), id(pair.other))), pair)
+    return tuple(unique.values())
 
 
 def _along(

@@ -62,7 +62,8 @@ def other_software(runs: Sequence[Run]) -> list[str]:
 
 def findings(comparisons: Sequence[Comparison], confounded: Sequence[Confounded]) -> list[str]:
     """The comparisons in words, then the pairs that have no verdict."""
-    lines = [c.sentence() for c in comparisons if not c.waits]
+    # A pair without results reads the same for both errors.
+    lines = list(dict.fromkeys(c.sentence() for c in comparisons if not c.waits))
     lines += [pair.sentence() for pair in confounded[:MOST_CONFOUNDED]]
     if len(confounded) > MOST_CONFOUNDED:
         more = count(len(confounded) - MOST_CONFOUNDED, "more pair")

@@ -74,9 +74,9 @@ class Setting:
 
 
 def describe(axis: Axis, value: Value) -> str:
-    """`depth 20`; of a choice the value alone: `residual A`."""
+    """`depth 20`; of a choice among words the value alone: `residual A`."""
     label = axis.value_label(value)
-    return f"{axis.label} {label}" if axis.is_numeric else label
+    return label if axis.speaks_for_itself else f"{axis.label} {label}"
 
 
 def make_settings(study: Study, axes: Axes) -> tuple[Setting, ...]:

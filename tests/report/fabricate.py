@@ -9,6 +9,10 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import default_config
 from resnet_jax.report.axes import Axes, find_axes
+from resnet_jax.report.comparisons import Comparison, compare
+from resnet_jax.report.conditions import with_conditions
+from resnet_jax.report.confounded import Confounded, find_confounded
+from resnet_jax.report.run import Curve, Run, flat_config
 from resnet_jax.report.settings import Setting, make_settings
 from resnet_jax.report.study import Study, read_study
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
@@ -106,3 +110,29 @@ def read(directory: SweepDirectory) -> tuple[Study, Axes, tuple[Setting, ...]]:
     study = read_study([str(directory.path)])
     axes = find_axes(study)
     return study, axes, make_settings(study, axes)
+
+
+def all_done(base: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]]) -> Study:
+    """A study in memory, all of whose runs are done at an error of 20%.
+
+    Args:
+        base: dotted field → value.
+        overrides: of each run.
+    """
+    curve = Curve(*np.array([[10.0, 1.0, 20.0]]).T)
+    runs = [
+        Run(str(i), flat_config(dict(base) | dict(own)), "done", train=curve, test=curve)
+        for i, own in enumerate(overrides)
+    ]
+    fields = dict.fromkeys(name for own in overrides for name in own)
+    return Study("A study", "", base, tuple(fields), tuple(with_conditions(runs)))
+
+
+def compare_all(
+    study: Study,
+) -> tuple[tuple[Comparison, ...], tuple[Confounded, ...], tuple[Setting, ...]]:
+    """Comparisons, pairs without a verdict, and settings of a study."""
+    axes = find_axes(study)
+    settings = make_settings(study, axes)
+    comparisons = compare(settings, axes, study.base)
+    return comparisons, find_confounded(settings, axes, study.base, comparisons), settings

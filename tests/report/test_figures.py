@@ -81,6 +81,74 @@ def test_each_data_set_has_panels_of_its_own(sweep_of):
     assert titles == [f"{d} · {s}" for d in ("digits", "CIFAR-10") for s in ("plain", "residual A")]
 
 
+def drawn_heights(panel):
+    """All numbers of a panel's points, bars and bands along its axis of errors."""
+    for line in panel.lines:
+        if line.get_label() not in ("test", "train") and len(line.get_xdata()) > 0:
+            yield from np.asarray(line.get_ydata(), float)
+    for collection in panel.collections:
+        for path in collection.get_paths():
+            yield from path.vertices[:, 1]
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_no_panel_joins_data_sets(tmp_path, coupled):
+    """Errors of the one lie from 2 to 8%, of the other from 70 to 76%; nothing is drawn in between."""
+
+    def error(o):
+        final = (2.0 if o["data.name"] == "digits" else 70.0) + o["model.depth"] / 10
+        return final, final
+
+    rows = [
+        {"data.name": data, "model.depth": depth, "model.shortcut": shortcut, "seed": seed}
+        for data, depth, shortcut in itertools.product(
+            ("digits", "fashion_mnist"), (8, 14, 20), ("none", "A", "B")
+        )
+        for seed in range(2)
+    ]
+    if coupled:
+        rows = [r for r in rows if (r["data.name"] == "digits") == (r["model.depth"] == 8)]
+    sweep = make_sweep(tmp_path / "s", [(row, error(row)) for row in rows])
+    figures = draw(sweep)
+    assert {"curves", "error_by_depth", "error_by_shortcut"} & figures.keys()
+    for name, figure in figures.items():
+        for panel in figure.canvas.axes:
+            if name.startswith("curves"):
+                # Curves fall from chance: their ends say which data set they are of.
+                ends = [line.get_ydata()[-1] for line in panel.lines if len(line.get_xdata()) > 1]
+            elif name.startswith("heat_map"):
+                ends = [float(t.get_text()) for t in panel.texts]
+            elif name == "error_by_shortcut":
+                ends = [x for line in panel.lines for x in np.asarray(line.get_xdata(), float)]
+            else:
+                ends = list(drawn_heights(panel))
+            kinds = {end > 40 for end in ends if end not in (0, 1)}
+            assert len(kinds) < 2, (name, panel.get_title())
+
+
+def test_data_sets_alone_are_no_axis(sweep_of):
+    figures = draw(sweep_of({"data.name": ("digits", "cifar10")}, seeds=2))
+    assert list(figures) == ["curves"]
+    assert [p.get_title() for p in figures["curves"].canvas.axes] == ["digits", "CIFAR-10"]
+
+
+def test_a_line_joins_what_differs_in_its_axis_alone(tmp_path):
+    """Depth 110 has a warm-up, as in He et al. 2015: its point stands alone."""
+    runs = [
+        (
+            {"model.depth": depth, "seed": seed, "schedule.warmup": 40 if depth == 110 else 0},
+            (10.0 + seed, 5.0),
+        )
+        for depth in (20, 32, 110)
+        for seed in range(2)
+    ]
+    figure = draw(make_sweep(tmp_path / "s", runs))["error_by_depth"]
+    for panel in figure.canvas.axes:
+        bars = [c for c in panel.containers if isinstance(c, ErrorbarContainer)]
+        assert [list(bar[0].get_xdata()) for bar in bars] == [[20, 32], [110]]
+    assert "Points that are not joined differ in more than depth." in figure.caption
+
+
 def test_learning_rate_is_logarithmic_and_its_best_is_ringed(sweep_of):
     best = {0.01: 12.0, 0.1: 8.0, 1.0: 20.0}
     fields = {"optimizer.learning_rate": tuple(best)}

@@ -7,6 +7,7 @@ from fabricate import make_sweep, read
 
 from resnet_jax.report.figures import figures_of
 from resnet_jax.report.style import RC
+from resnet_jax.report.write import write_report
 
 RATES = tuple(0.0003 * 2.1**i for i in range(12))
 DECAYS = tuple(2e-4 + 1e-5 * ((7 * i) % 12) for i in range(12))
@@ -139,3 +140,29 @@ def test_figures_of_a_search_do_not_grow_with_it(tmp_path):
         figures = figures_of(study, settings, axes)
     assert len(figures) == 3
     assert len(points(figures[0].canvas.axes[0])) == 50
+
+
+def test_a_search_over_two_data_sets_has_figures_of_each(tmp_path):
+    errors = {"digits": (9.0, 3.0, 5.0), "cifar10": (70.0, 60.0, 80.0)}
+    runs = [
+        ({"optimizer.momentum": 0.5 + 0.1 * i, "data.name": data}, (error, 5.0))
+        for i in range(3)
+        for data, error in ((data, errors[data][i]) for data in errors)
+    ]
+    study, axes, settings = read(make_sweep(tmp_path / "s", runs, search={"engine": "optuna"}))
+    with matplotlib.rc_context(RC):
+        figures = {figure.name: figure for figure in figures_of(study, settings, axes)}
+    assert len(figures) == 6
+    for data, name in (("digits", "lowest_so_far"), ("cifar10", "lowest_so_far_2")):
+        (panel,) = figures[name].canvas.axes
+        (step,) = [line for line in panel.lines if line.get_label() == "lowest so far"]
+        assert list(step.get_ydata()) == pytest.approx(np.minimum.accumulate(errors[data]))
+    assert figures["lowest_so_far"].caption.startswith("digits: ")
+    assert "shows no effect of one of them" in figures["search"].caption
+
+
+def test_a_search_names_no_cause(trials):
+    page, *files = write_report([str(trials.path)])
+    for text in (path.read_text() for path in (page, *files) if path.suffix in (".html", ".md")):
+        assert "a low error has no single field as its cause" in text
+        assert not any(word in text for word in (" beats ", "distinguishable", "all else equal"))

@@ -87,3 +87,19 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
     assert holm([0.7, 0.8]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("values", [[3.0], [3.0, 3.0], [3.0, 3.0 + 4e-6, 3.0 - 4e-6]])
+def test_without_variance_nothing_is_certain(values):
+    """float32 rounds errors by up to 6e-6 points: a t-test of that alone gives p = 1e-12."""
+    first = dict(enumerate(values))
+    result = paired(first, dict.fromkeys(first, 1.0))
+    assert result.difference.mean == pytest.approx(2.0)
+    assert (result.p_value, result.bootstrap, result.difference.interval) == (None, None, None)
+    assert bootstrap_interval(np.array(values)) is None
+
+
+def test_what_is_not_finite_enters_no_mean():
+    for number in (math.nan, math.inf, None):
+        with pytest.raises(ValueError, match="not finite"):
+            summarize([1.0, number])
