@@ -57,11 +57,8 @@ def against(
         f"Points: means over {seeds_text(ns)}; {INTERVALS}; "
         "the training error is the mean over the last epoch."
     )
-    if any(
-        len(joined(line, axis)) > 1
-        for _, members in cells
-        for line in _of_hue(members, hue).values()
-    ):
+    lines = [joined(members, axis) for _, members in cells]
+    if any(len(of_panel) > 1 and min(map(len, of_panel)) == 1 for of_panel in lines):
         caption += f" Points that are not joined differ in more than {axis.label}."
     labels = {label for panel in panels.flat for label in panel.get_legend_handles_labels()[1]}
     if "all failed" in labels:

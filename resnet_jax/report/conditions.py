@@ -114,12 +114,11 @@ def _unusual_steps(runs: Sequence[Run], conditions: Sequence[Conditions]) -> lis
 
 def _planned_steps(run: Run, own: Conditions) -> int | None:
     """The steps of a config; None where the number of training images is needed, but not known."""
-    duration, examples = own.get("train.duration"), run.data.get("train_examples")
-    if examples is None and not str(duration).endswith(("step", "steps")):
+    duration, batch_size = str(own.get("train.duration")), own.get("train.batch_size")
+    examples = run.data.get("train_examples")
+    if not isinstance(batch_size, int) or (examples is None and "step" not in duration):
         return None
     try:
-        return round(
-            to_steps("train.duration", duration, examples or 0, own.get("train.batch_size") or 1)
-        )
+        return round(to_steps("train.duration", duration, examples or 0, batch_size))
     except UserError:
         return None

@@ -143,7 +143,7 @@ def _draw(
         panel.set_ylim(0, 100.0 if unfinished else _limit(same))
         panel.set_xlim(left=0)
     label_outer(panels, unit, "error (%)")
-    _add_key(next(iter(drawn)))
+    _add_key(list(drawn)[-1])
     shared_legend(canvas, list(drawn))
     ns = [curve.n for curves in drawn.values() for curve in curves]
     return [Figure(name, _caption(outer, ns, left_out, list(drawn)), canvas)]
