@@ -139,13 +139,8 @@ def make_experiment(
         _check_batch_size(config, parallel)
         if config.log.tensorboard:
             check_installed()
-    data = config.data
-    source = open_source(data.name, data.data_dir, data.image_size)
-    shape = cache.image_shape(source, data.image_size)
-    _check_num_classes(config, source)
-    if facts is not None:
-        refuse_other_classes(source.name, facts["class_names"], source.class_names)
-        _refuse_other_shape(source.name, facts["image_shape"], shape)
+    source = _open_data(config, facts)
+    shape = cache.image_shape(source, config.data.image_size)
     make_loss(config.train)
     global_statistics = config.parallel.batch_statistics == "global"
     axis_name = parallel.axis_name if global_statistics else None
@@ -155,16 +150,13 @@ def make_experiment(
     check_model(config, model, shape)
     reads = starts and config.model.init_from is not None
     pretrained = read_pretrained(config.model, network, source.class_names) if reads else None
-    if facts is not None:
-        preparation = stored(facts)
-    else:
-        of_weights = pretrained.report.preprocessing if pretrained else None
-        preparation = chosen(config, of_weights, shape[-1])
+    of_weights = pretrained.report.preprocessing if pretrained else None
+    preparation = stored(facts) if facts else chosen(config, of_weights, shape[-1])
     image = evaluated_image(config, preparation.interpolation)
     network = replace(network, views=image.views)
-    eval_split = eval_split or (facts or {}).get("eval_split") or source.eval_split(data.eval_split)
+    if eval_split is None:
+        eval_split = facts["eval_split"] if facts else source.eval_split(config.data.eval_split)
     inputs = make_inputs(config, source, parallel, eval_split, preparation, evaluates)
-
     examples = facts["train_examples"] if facts is not None else inputs.data.num_examples
 
     def steps(field: str) -> float:
@@ -191,6 +183,18 @@ def make_experiment(
         macs=models.count_macs(model, shape),
         pretrained=pretrained,
     )
+
+
+def _open_data(config: ConfigDict, facts: Mapping[str, Any] | None) -> Source:
+    """The data set of a config, which has the classes and images of `facts` where they are given."""
+    data = config.data
+    source = open_source(data.name, data.data_dir, data.image_size)
+    _check_num_classes(config, source)
+    if facts is not None:
+        refuse_other_classes(source.name, facts["class_names"], source.class_names)
+        shape = cache.image_shape(source, data.image_size)
+        _refuse_other_shape(source.name, facts["image_shape"], shape)
+    return source
 
 
 def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
