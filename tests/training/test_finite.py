@@ -70,7 +70,7 @@ def test_a_run_whose_evaluation_is_not_finite_has_diverged(small_config, tmp_pat
     assert status["error"] == "the evaluation is not finite at step 20"
     lines = [strict(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     first = [line for line in lines if line["event"] == "eval"]
-    assert [line["step"] for line in first] == [10]
+    assert [(line["step"], line["weights"]) for line in first] == [(10, "raw")]
     # What is left is the last good evaluation; no rule or search is told of the other.
     assert status["result"]["accuracy"] == first[0]["accuracy"]
     assert asked == [10]
@@ -101,7 +101,7 @@ def test_an_evaluation_is_finite_only_where_all_logits_are(logits, finite):
 
 @pytest.mark.parametrize("part", ["params", "batch_stats", "opt_state", "ema"])
 def test_no_part_of_a_state_is_saved_that_is_not_finite(part):
-    parts = dict.fromkeys(("params", "batch_stats", "opt_state", "ema"), {"a": jnp.ones(2)})
+    parts = {name: {"a": jnp.ones(2)} for name in ("params", "batch_stats", "opt_state", "ema")}
     good = TrainState(step=jnp.int32(1), **parts)
     good.opt_state = {"a": jnp.ones(2), "best": jnp.float32(np.inf)}
     assert _snapshot(good)[1]
