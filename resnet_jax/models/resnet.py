@@ -203,7 +203,11 @@ class ResNet(nnx.Module):
 
         Returns:
             `stem`, `stage1`, `stage2`, …: dtype[batch, h, w, channels], in this order.
+
+        Raises:
+            ValueError: `x` has other axes or channels, or is not of a float type.
         """
+        self._check_images(x)
         keys = example_keys(key, x.shape[0])
         outputs = {"stem": self.stem(x)}
         x = outputs["stem"]
@@ -246,6 +250,9 @@ class ResNet(nnx.Module):
 
         Returns:
             logits: float32[batch, num_classes]; without classes, the features that they would be of.
+
+        Raises:
+            ValueError: as `features`.
         """
         return self.classify(self._last(x, key, survival_probability))
 
@@ -259,6 +266,20 @@ class ResNet(nnx.Module):
             As a call.
         """
         return self._classify(kept_apart(self._end(last).mean((1, 2))))
+
+    def _check_images(self, x: jax.Array) -> None:
+        """By shape and type alone, so it costs nothing in a compiled program."""
+        expected = f"float[batch, height, width, {self.in_channels}]"
+        problem = ""
+        if x.ndim != 4:
+            problem = "; a single image needs a batch axis: x[None]" if x.ndim == 3 else ""
+        elif x.shape[-1] == self.in_channels:
+            if jnp.issubdtype(x.dtype, jnp.floating):
+                return
+            problem = "; normalise pixels first: (x / 255 - mean) / std"
+        elif x.shape[1] == self.in_channels:
+            problem = ": channels come last (NHWC), not first (NCHW): x.transpose(0, 2, 3, 1)"
+        raise ValueError(f"images must be {expected}, not {x.dtype}{list(x.shape)}{problem}")
 
     def _classify(self, features: jax.Array) -> jax.Array:
         return features if self.head is None else self.head(features)

@@ -121,3 +121,30 @@ def test_import_of_models_loads_nothing_of_the_trainer():
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     loaded = eval(printed.stdout)
     assert all(m == "resnet_jax" or m.startswith("resnet_jax.models") for m in loaded), loaded
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (jnp.zeros((2, 3, 32, 32)), r"channels come last \(NHWC\), not first \(NCHW\)"),
+        (jnp.zeros((2, 32, 32, 1)), r"(?m)must be float\[batch, height, width, 3\], not float32\[2, 32, 32, 1\]$"),
+        (jnp.zeros((32, 32, 3)), r"needs a batch axis: x\[None\]"),
+        (jnp.zeros((3, 32)), r"(?m)not float32\[3, 32\]$"),
+        (jnp.zeros((2, 32, 32, 3), jnp.uint8), "normalise pixels first"),
+        (jnp.zeros((2, 32, 32, 3), jnp.int32), "normalise pixels first"),
+        (np.zeros((2, 3, 8, 8), np.float64), "NCHW"),
+    ],
+)  # fmt: skip
+def test_other_images_are_refused_when_the_model_is_traced(images, words):
+    model = nnx.eval_shape(lambda: models.create("resnet20", rngs=nnx.Rngs(0)))
+    for call in (lambda m, x: m(x), lambda m, x: m.features(x), lambda m, x: m.dense_logits(x)):
+        with pytest.raises(ValueError, match=words):
+            nnx.eval_shape(call, model, images)
+
+
+def test_grey_images_with_channels_first_are_refused_too():
+    model = nnx.eval_shape(lambda: models.create("resnet20", in_channels=1, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match="NCHW"):
+        nnx.eval_shape(lambda m, x: m(x), model, jnp.zeros((2, 1, 28, 28)))
+    assert nnx.eval_shape(lambda m, x: m(x), model, jnp.zeros((2, 28, 28, 1))).shape == (2, 10)
+    assert nnx.eval_shape(lambda m, x: m(x), model, np.zeros((2, 28, 28, 1))).shape == (2, 10)
