@@ -1,8 +1,54 @@
-"""Run `resnet_jax` from a checkout: python launch.py COMMAND …"""
+"""Run `resnet_jax` from a checkout: python launch.py COMMAND ...
 
+This file has to parse under Python 3.6, so that it can say which one is needed.
+"""
+
+import os
 import sys
 
-from resnet_jax.cli import main
+
+def missing(first):
+    """The packages of pyproject.toml that this Python lacks."""
+    import importlib.metadata
+    import re
+    import tomllib
+
+    with open(
+        os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyproject.toml"), "rb"
+    ) as file:
+        needed = tomllib.load(file)["project"]["dependencies"]
+    lacking = []
+    for requirement in needed:
+        name = re.split(r"[^\w.-]", requirement)[0]
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            lacking.append(name)
+    return lacking or [first]
+
+
+def stop(problem):
+    """End with one line that says which Python to use."""
+    root = os.path.dirname(os.path.abspath(__file__))
+    python = os.path.relpath(os.path.join(root, ".venv", "bin", "python"))
+    fix = "`make train` made .venv, so use"
+    if not os.path.exists(python):
+        fix = "run `make train` once, which makes .venv, then"
+    command = " ".join([python, *sys.argv[:2]])
+    sys.stderr.write(f"error: {problem}; {fix} {command} ...\n")
+    sys.exit(2)
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.version_info < (3, 11):  # noqa: UP036
+        stop(f"this is Python {sys.version.split()[0]}, and 3.11 or newer is needed")
+    try:
+        from resnet_jax.cli import main
+
+        sys.exit(main())
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "resnet_jax":
+            raise
+        names = missing(error.name)
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        stop(f"{sys.executable} lacks {', '.join(names[:3])}{more}")
