@@ -23,7 +23,7 @@ from resnet_jax.training.hyperparameters import hyperparameters, program_key
 from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
 from resnet_jax.training.losses import make_loss
 from resnet_jax.training.model import check_model, check_training, model_builder
-from resnet_jax.training.optimizer import make_optimizer, make_schedule
+from resnet_jax.training.optimizer import make_optimizer, make_schedule, schedule_warnings
 from resnet_jax.training.parallel import Parallel, make_parallel
 from resnet_jax.training.preparation import chosen, evaluated_image, stored
 from resnet_jax.training.pretrained import Pretrained, read_pretrained
@@ -71,6 +71,11 @@ class Experiment:
     def num_examples(self) -> int:
         """Training examples of an epoch."""
         return self.inputs.data.num_examples
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is legal in the config and probably not meant, a line each."""
+        return schedule_warnings(self.config, self.total_steps, self.num_examples)
 
     def start(self, fresh: TrainState) -> TrainState:
         """The state at step 0: a fresh one, with pretrained weights where the config says so."""

@@ -6,9 +6,10 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from resnet_jax.config import to_steps
+from resnet_jax.config import Duration, to_steps
 from resnet_jax.errors import UserError, choose
 from resnet_jax.training.hyperparameters import is_absent
+from resnet_jax.wording import first_few
 
 
 def decay_mask(params) -> dict:
@@ -121,27 +122,67 @@ def make_schedule(config: ConfigDict, total_steps: int, num_examples: int) -> op
     """
     batch_size, optimizer, schedule = config.train.batch_size, config.optimizer, config.schedule
     peak = optimizer.learning_rate * batch_size / (optimizer.reference_batch_size or batch_size)
-    warmup = round(to_steps("schedule.warmup", schedule.warmup, num_examples, batch_size))
+    warmup, boundaries = _warmup_and_boundaries(config, num_examples)
     if warmup >= total_steps:
         raise UserError(
             "schedule.warmup",
             schedule.warmup,
-            f"must be shorter than train.duration ({total_steps} steps)",
+            f"is {warmup} steps and must be shorter than train.duration ({total_steps} steps)",
+            f"set e.g. --config.schedule.warmup={total_steps // 10}",
         )
-    boundaries = [
-        round(to_steps("schedule.boundaries", b, num_examples, batch_size)) - warmup
-        for b in schedule.boundaries
-    ]
-    if boundaries != sorted(set(boundaries)) or any(b <= 0 for b in boundaries):
+    if boundaries != sorted(set(boundaries)) or any(b <= warmup for b in boundaries):
         raise UserError(
-            "schedule.boundaries", schedule.boundaries, "must rise and lie behind the warm-up"
+            "schedule.boundaries",
+            schedule.boundaries,
+            f"must rise and come after the warm-up, but are at {_steps(boundaries)}, the warm-up of {warmup} steps",
+            "set them or schedule.warmup anew",
         )
     make = choose("schedule.name", schedule.name, SCHEDULES)
-    main = make(schedule, peak, boundaries, total_steps - warmup)
+    main = make(schedule, peak, [b - warmup for b in boundaries], total_steps - warmup)
     if not warmup:
         return main
     rise = optax.linear_schedule(peak * schedule.warmup_start_factor, peak, warmup)
     return optax.join_schedules([rise, main], [warmup])
+
+
+def schedule_warnings(config: ConfigDict, total_steps: int, num_examples: int) -> list[str]:
+    """What is legal in a schedule and probably not meant, as of a recipe whose run was shortened.
+
+    Args:
+        config, total_steps, num_examples: as of `make_schedule`, which accepts them.
+    """
+    warmup, boundaries = _warmup_and_boundaries(config, num_examples)
+    beyond = [b for b in boundaries if b >= total_steps]
+    warnings = []
+    if config.schedule.name == "step" and beyond:
+        never = "never falls" if beyond == boundaries else "falls fewer times"
+        # Where He et al. 2015 have theirs.
+        halves = f"{max(1, total_steps // 2)}, {max(2, total_steps * 3 // 4)}"
+        warnings.append(
+            f"schedule.boundaries: {_steps(beyond)} is not before the end of the run (step {total_steps}), so the "
+            f"learning rate {never}; set e.g. --config.schedule.boundaries='{halves}'"
+        )
+    if warmup > total_steps / 2:
+        warnings.append(
+            f"schedule.warmup: takes {warmup} of the {total_steps} steps of the run; set e.g. "
+            f"--config.schedule.warmup={total_steps // 10}"
+        )
+    return warnings
+
+
+def _warmup_and_boundaries(config: ConfigDict, num_examples: int) -> tuple[int, list[int]]:
+    """Both in steps from the start of the run."""
+
+    def steps(name: str, duration: Duration) -> int:
+        return round(to_steps(name, duration, num_examples, config.train.batch_size))
+
+    schedule = config.schedule
+    boundaries = [steps("schedule.boundaries", b) for b in schedule.boundaries]
+    return steps("schedule.warmup", schedule.warmup), boundaries
+
+
+def _steps(boundaries: list[int]) -> str:
+    return f"step {first_few(boundaries)}"
 
 
 def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:

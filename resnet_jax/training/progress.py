@@ -129,6 +129,8 @@ class Reporter:
         if len(workdirs) > 1:
             title = f"Training {len(workdirs)} runs together: {workdirs[0]}, …"
         self.console.print(table(title, describe(experiment)))
+        for warning in experiment.warnings:
+            self.warn(warning)
         if step:
             self.console.print(f"going on from the checkpoint of step {step:,}")
         if self.console.is_terminal:

@@ -1,15 +1,25 @@
 """Optimisers and schedules against their definitions."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from resnet_jax.config import default_config
+from resnet_jax.config import default_config, to_steps
+from resnet_jax.config_file import load_config, override
 from resnet_jax.errors import UserError
 from resnet_jax.models import stack_blocks
-from resnet_jax.training.optimizer import OPTIMIZERS, decay_mask, make_optimizer, make_schedule
+from resnet_jax.training.optimizer import (
+    OPTIMIZERS,
+    decay_mask,
+    make_optimizer,
+    make_schedule,
+    schedule_warnings,
+)
 
 PARAMS = {
     "conv": {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]])},
@@ -180,3 +190,62 @@ def test_stacked_blocks_are_updated_as_if_apart(name, decay_all):
     together = step(stack_blocks({"stage1": {"blocks": blocks}}))
     assert "scanned" in together["stage1"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), together, apart)
+
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SHIPPED = {
+    str(path.relative_to(CONFIGS)) + form: path
+    for path in sorted(CONFIGS.rglob("*.py"))
+    for form in (("", ":full") if path.parent.name == "sweeps" else ("",))
+}
+SIZES = {"digits": 1437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+
+
+@pytest.mark.parametrize("duration", ["10 steps", "1 epoch"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_config_that_is_shortened_says_what_to_set(name, duration):
+    config = override(load_config(str(CONFIGS / name)), {"train.duration": duration})
+    examples = SIZES.get(config.data.name, 9_469 if "imagenette" in name else 1_281_167)
+    steps = round(to_steps("train.duration", duration, examples, config.train.batch_size))
+    was_told = False
+    for _ in range(3):
+        try:
+            make_schedule(config, steps, examples)
+            warnings = schedule_warnings(config, steps, examples)
+        except UserError as error:
+            warnings = [str(error)]
+        if not warnings:
+            break
+        was_told = True
+        advice = dict(re.findall(r"set e.g. --config\.([\w.]+)='?([\d, ]+)", " ".join(warnings)))
+        assert len(advice) == len(warnings)
+        assert all("\n" not in warning for warning in warnings)
+        config = override(config, advice)
+    assert not warnings
+    rates = [float(make_schedule(config, steps, examples)(step)) for step in (0, steps - 1)]
+    assert np.isfinite(rates).all()
+    if config.schedule.boundaries:
+        assert rates[1] < max(rates[0], config.optimizer.learning_rate)
+    recipe = load_config(str(CONFIGS / name)).schedule
+    if duration == "10 steps" and (recipe.warmup or recipe.boundaries):
+        assert was_told
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"schedule.boundaries": (50, 75)}, None),
+        (
+            {"schedule.boundaries": (100,)},
+            "step 100 is not before the end of the run .* never falls",
+        ),
+        ({"schedule.boundaries": (50, 200)}, "step 200 .* falls fewer times"),
+        ({"schedule.boundaries": (200,), "schedule.name": "cosine"}, None),
+        ({"schedule.warmup": 50}, None),
+        ({"schedule.warmup": 51}, "takes 51 of the 100 steps"),
+    ],
+)
+def test_warnings_of_schedules(fields, words):
+    warnings = schedule_warnings(override(default_config(), fields), 100, 1000)
+    assert bool(warnings) == bool(words)
+    assert not words or re.search(words, warnings[0])
