@@ -46,13 +46,17 @@ class CheckedJit:
         self._jitted = jitted
         self._programs: list[jax.stages.Compiled] = []
 
+    def lower(self, *arguments: Any, **named: Any) -> jax.stages.Lowered:
+        """As of `jax.jit`; for `compile_checked`."""
+        return self._jitted.lower(*arguments, **named)
+
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         for program in self._programs:
             try:
                 return program(*arguments, **named)
             except (TypeError, ValueError):
                 continue  # It is for others, which it says before it runs.
-        program = compile_checked(self._jitted.lower(*arguments, **named))
+        program = compile_checked(self.lower(*arguments, **named))
         self._programs.insert(0, program)
         return program(*arguments, **named)
 

@@ -73,7 +73,7 @@ def _computations(text: str) -> Iterator[tuple[str, list[str]]]:
             name, body = line.removeprefix("ENTRY ").split()[0], []
         elif line.startswith("}"):
             yield name, body
-        else:
+        elif line.startswith("  "):
             body.append(line)
 
 
