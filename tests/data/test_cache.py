@@ -17,6 +17,7 @@ from resnet_jax.data.decoding import pixels
 from resnet_jax.data.examples import ArrayExamples
 from resnet_jax.data.images import Geometry, centre_crop
 from resnet_jax.data.sources import open_source
+from resnet_jax.data.stream import StreamData, host_eval_batches
 from resnet_jax.errors import UserError
 
 
@@ -111,6 +112,48 @@ def test_images_of_many_sizes_need_a_size(ragged, tmp_path):
     with pytest.raises(UserError, match="data.image_size = None: .*ragged differ in size"):
         decode(ragged, "validation", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def folder_of_sizes(tmp_path, odd=None, count=100):
+    """PNG images of 6×5 pixels, but for one, which no probe looks at."""
+    files = {f"train/a/{i:03d}.png": encoded(scene(5, 6, i), "PNG") for i in range(count)}
+    if odd is not None:
+        files[f"train/a/{odd:03d}.png"] = encoded(scene(1, 1), "PNG")
+    files["val/a/0.png"] = encoded(scene(5, 6), "PNG")
+    return open_source(f"folder:{write_folder(tmp_path / 'set', files)}")
+
+
+def test_images_of_one_size_need_no_size(tmp_path):
+    source = folder_of_sizes(tmp_path, count=5)
+    assert cache.image_shape(source, None) == (5, 6, 3)
+    examples = decode(source, "train", tmp_path / "cache")
+    np.testing.assert_array_equal(examples.images, [scene(5, 6, i) for i in range(5)])
+    batch = StreamData(source.open("train"), Geometry(None), batch_size=5).host_batch(0, 0)
+    assert batch["image"].shape == (5, 5, 6, 3)
+
+
+def test_one_image_of_another_size_among_many_is_named(tmp_path):
+    """It has one pixel, which numpy would spread over all of an image."""
+    source = folder_of_sizes(tmp_path, odd=50)
+    shape = cache.image_shape(source, None)
+    examples = source.open("train")
+    stream = StreamData(examples, Geometry(None), batch_size=50, shape=shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "PROBED", 200)
+        with pytest.raises(UserError, match="folder:.* differ in size: .*050.png is 1×1 pixels"):
+            cache.image_shape(folder_of_sizes(tmp_path, odd=50), None)
+    for read in (
+        lambda: decode(source, "train", tmp_path / "cache"),
+        lambda: [stream.host_batch(step, 0) for step in range(2)],
+        lambda: list(host_eval_batches(examples, Geometry(None), 50, 2, shape=shape)),
+        lambda: list(host_eval_batches(examples, Geometry(None), 50, 2)),
+        lambda: list(host_eval_batches(source.open("val"), Geometry(None), 5, 2, shape=(7, 7, 3))),
+    ):
+        with pytest.raises(UserError, match=r"data.image_size = None: .* differ in size") as caught:
+            read()
+        assert caught.value.fix == "set it to a number of pixels"
+    # With a size, all are read.
+    assert len(decode(source, "train", tmp_path / "cache", 4)) == 100
 
 
 @given(
