@@ -28,11 +28,14 @@ LARGEST_JPEG_REDUCTION = 8
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Of a grey value, where fewer than 8 bits are scaled to 8.
 _FACTORS = {"L;2": 85, "L;4": 17}
-# An orientation is in one of these, so a file without them need not be opened to ask.
+# Pillow finds an orientation behind one of these only, so it need not be asked where there is none.
+_JPEG, _PNG = b"\xff\xd8", b"\x89P"
 _ORIENTED = {
-    b"\xff\xd8": (b"Exif\0\0", b"tiff:Orientation"),
-    b"\x89P": (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"),
+    _JPEG: (b"Exif\0\0", b"tiff:Orientation"),
+    _PNG: (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"),
 }
+# To search a longer JPEG file takes longer than Pillow, which reads its beginning.
+_SEARCHED = 2**14
 # What Pillow and the libraries below it raise where a file is corrupt.
 _DAMAGE = (
     OSError,
@@ -156,8 +159,9 @@ def _plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
 
 def _orientation(content: bytes) -> int:
     """1 to 8, as Exif counts; 1 is upright."""
-    marks = _ORIENTED.get(content[:2])
-    if marks and not any(mark in content for mark in marks):
+    kind = content[:2]
+    searched = kind == _PNG or (kind == _JPEG and len(content) <= _SEARCHED)
+    if searched and not any(mark in content for mark in _ORIENTED[kind]):
         return 1
     try:
         image = _open(content)
