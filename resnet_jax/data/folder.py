@@ -99,7 +99,8 @@ def folder_source(path: str, data_dir: str | None = None) -> Source:
     splits = {split: classes for split, classes in scanned.items() if classes}
     _check(name, root, splits)
     if skipped:
-        warn(f"{name}: {skipped.total():,} files are not read as images: {_counts(skipped)}")
+        count = f"{skipped.total():,} file{'s' * (skipped.total() > 1)}"
+        warn(f"{name}: {count} left out, not images by name: {_counts(skipped)}")
     class_names = tuple(splits[TRAIN])
 
     def open_split(split: str) -> FolderExamples:

@@ -1,6 +1,8 @@
 """Names of any characters: files, classes and splits of a folder."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -108,7 +110,7 @@ def test_skipped_files_are_counted_by_suffix_in_one_line_once(tmp_path, capsys):
     assert len(source.open("train")) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    start = f"warning: folder:{tmp_path}: 10 files are not read as images: 2 .txt, "
+    start = f"warning: folder:{tmp_path}: 10 files left out, not images by name: 2 .txt, "
     assert err.startswith(start)
     counts = err.removeprefix(start).strip().split(", ")
     assert 2 + sum(int(count.split()[0]) for count in counts) == 10
@@ -125,3 +127,33 @@ def test_every_suffix_that_counts_is_one_that_pillow_opens():
         suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN
     }
     assert set(EXTENSIONS) - {".avif"} <= opened
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from resnet_jax.data import cache
+from resnet_jax.data.damage import DamagedImages
+from resnet_jax.data.images import Geometry
+from resnet_jax.data.sources import open_source
+source, damaged = open_source("folder:" + sys.argv[1]), DamagedImages(1)
+options = {"directory": Path(sys.argv[2]), "num_threads": 1, "damaged": damaged}
+print(len(cache.decoded(source, "train", Geometry(4), **options)), *damaged.take_new())
+"""
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "en_US.UTF-8"])
+def test_names_that_are_not_utf_8_print_under_every_locale(tmp_path, locale):
+    directory = os.fsencode(tmp_path) + b"/\xe9\xff[1]/train/caf\xe9"
+    os.makedirs(directory)
+    for name, content in (("1.png", PNG[0]), ("2.jpg", b"text"), ("3.x\udce9", b"")):
+        with open(directory + b"/caf\xe9" + os.fsencode(name), "wb") as file:
+            file.write(content)
+    # As where the locale is there: strict, unlike the C locale.
+    environment = {**os.environ, "LC_ALL": locale, "PYTHONIOENCODING": "utf-8:strict"}
+    command = [sys.executable, "-c", PROGRAM, directory.rsplit(b"/", 2)[0], tmp_path / "cache"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("1 ")
+    assert r"caf\xe9/caf\xe92.jpg: is no image file" in done.stdout
+    assert done.stderr.count("\n") == 1
+    assert r"1 file left out, not images by name: 1 .x\xe9" in done.stderr
