@@ -165,7 +165,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
                 problem, fix = "is an option of a search", "it needs --search=optuna"
                 raise UserError(f"--{name}", getattr(arguments, name), problem, fix)
     if arguments.dry_run:
-        dry_run(study, directory, searches=arguments.search is not None)
+        dry_run(study, directory, options, searches=arguments.search is not None)
         return 0
     if arguments.search is not None:
         from resnet_jax.sweeps.search import search

@@ -7,14 +7,13 @@ import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.jobs import Job
 from resnet_jax.sweeps.study import Run, of_run
-
-TIMED_STEPS = 3
+from resnet_jax.sweeps.timing import CACHED, costs
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,33 @@ class Plan:
 
     Attributes:
         facts: run id → `parameters`, `macs` of an image, `steps`, `work` (multiply-adds of the whole
-            run), and, where it was timed, an estimate of the `seconds` that it will take.
+            run), and, where they were timed, estimates of the `seconds` that it will take and of those to
+            `compile` its programs.
         groups: ids of the runs that share their compiled programs, in the order of the file.
         errors: run id → what is wrong with it; it has no facts and no group.
+        warnings: what is legal and probably not meant → ids of the runs of which it is said.
+        start_up: seconds until a process had read the data and built one network.
+        checking: seconds of checking all runs, as every sweep does before it starts.
     """
 
     facts: dict[str, dict[str, Any]]
     groups: list[list[str]]
     errors: dict[str, UserError]
+    warnings: dict[str, list[str]]
+    start_up: float = 0.0
+    checking: float = 0.0
+
+    def seconds(self, jobs: Sequence[Job]) -> float:
+        """An estimate of the time of these jobs, one process after the other."""
+        total, compiled = self.checking, set[int]()
+        group_of = {run_id: n for n, group in enumerate(self.groups) for run_id in group}
+        for job in jobs:
+            group = group_of[job.runs[0]]
+            share = CACHED if group in compiled else 1.0
+            compiled.add(group)
+            total += self.start_up + share * self.facts[job.runs[0]]["compile"]
+            total += sum(self.facts[run_id]["seconds"] for run_id in job.runs)
+        return total
 
 
 def make_plan(runs: Sequence[Run], timed: bool = False) -> Plan:
@@ -38,12 +56,13 @@ def make_plan(runs: Sequence[Run], timed: bool = False) -> Plan:
 
     Args:
         runs: of a study.
-        timed: train some steps of one of the networks, to estimate the time.
+        timed: train some steps of two of the networks, to estimate the time.
     """
+    began = time.time()
     work = [(run.id, run.config.to_dict()) for run in runs]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(check, work, timed).result()
+        return pool.submit(check, work, timed, began).result()
 
 
 def make_legal_plan(runs: Sequence[Run], timed: bool = False) -> Plan:
@@ -58,8 +77,16 @@ def make_legal_plan(runs: Sequence[Run], timed: bool = False) -> Plan:
     return plan
 
 
-def check(runs: Sequence[tuple[str, Mapping[str, Any]]], timed: bool = False) -> Plan:
-    """Build the parts of every run; see `make_plan`."""
+def check(
+    runs: Sequence[tuple[str, Mapping[str, Any]]], timed: bool = False, began: float = 0.0
+) -> Plan:
+    """Build the parts of every run; see `make_plan`.
+
+    Args:
+        runs: id and config of each.
+        timed: as of `make_plan`.
+        began: `time.time()` when this process was started.
+    """
     from ml_collections import ConfigDict
 
     from resnet_jax.training.hyperparameters import program_key
@@ -68,25 +95,36 @@ def check(runs: Sequence[tuple[str, Mapping[str, Any]]], timed: bool = False) ->
     groups: dict[str, list[str]] = {}
     for run_id, config in configs.items():
         groups.setdefault(program_key(config), []).append(run_id)
-    plan = Plan({}, [], {})
+    plan = Plan({}, [], {}, {})
+    experiments, start_up = [], 0.0
     for group in groups.values():
-        _check_group(plan, {run_id: configs[run_id] for run_id in group})
-    if timed and plan.groups:
-        by_work = sorted(plan.groups, key=lambda group: plan.facts[group[0]]["work"])
-        pace = _seconds_per_mac(configs[by_work[len(by_work) // 2][0]])
-        for facts in plan.facts.values():
-            facts["seconds"] = pace * facts["work"]
-    return plan
+        experiment = _check_group(plan, {run_id: configs[run_id] for run_id in group})
+        start_up = start_up or time.time() - began
+        if experiment is not None:
+            experiments.append(experiment)
+    if not timed:
+        return plan
+    checking = time.time() - began
+    for group, first, cost in zip(plan.groups, experiments, costs(experiments), strict=True):
+        for run_id in group:
+            seconds = cost.of_run(first.of(configs[run_id]))
+            plan.facts[run_id] |= {"seconds": seconds, "compile": cost.compile}
+    return replace(plan, start_up=start_up, checking=checking)
 
 
-def _check_group(plan: Plan, configs: dict[str, Any]) -> None:
-    """Add to the plan the runs that are legal, and the errors of the others."""
+def _check_group(plan: Plan, configs: dict[str, Any]) -> Any:
+    """Add to the plan the runs that are legal, and the errors of the others.
+
+    Returns:
+        The experiment of one of them, or None.
+    """
     experiment, good = None, []
     for run_id, config in configs.items():
         try:
             if experiment is None:
                 experiment = _experiment(config)
-            experiment.of(config)
+            for warning in experiment.of(config).warnings:
+                plan.warnings.setdefault(warning, []).append(run_id)
         except UserError as error:
             plan.errors[run_id] = of_run(run_id, error)
             continue
@@ -98,6 +136,7 @@ def _check_group(plan: Plan, configs: dict[str, Any]) -> None:
             "work": _macs(experiment),
         }
     plan.groups.extend([good] if good else [])
+    return experiment if good else None
 
 
 def _experiment(config: Any) -> Any:
@@ -120,28 +159,6 @@ def _macs(experiment: Any) -> float:
         e.inputs.eval_examples
     )
     return e.macs * images
-
-
-def _seconds_per_mac(config: Any) -> float:
-    """Of training steps of one network on this machine."""
-    import jax
-
-    from resnet_jax.random_streams import run_key
-    from resnet_jax.training.compilation_cache import keep_compiled_programs
-    from resnet_jax.training.programs import Programs
-
-    keep_compiled_programs(config)
-    e, seed = _experiment(config), config.seed
-    programs = Programs(e)
-    state = e.parallel.place([programs.initialise(run_key(seed))])
-    numbers = e.parallel.stack([e.numbers])
-    start = 0.0
-    for step in range(1 + TIMED_STEPS):
-        state, _ = programs.training(1)(state, numbers, *e.inputs.train(step, (seed,)))
-        jax.block_until_ready(state)
-        start = start or time.perf_counter()
-    macs = 3 * e.macs * e.config.train.batch_size * TIMED_STEPS
-    return (time.perf_counter() - start) / macs
 
 
 def make_jobs(groups: Sequence[Sequence[str]], together: bool, max_parallel: int) -> list[Job]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resnet_jax.console import make_console
-from resnet_jax.errors import UserError, choose, printable
+from resnet_jax.errors import UserError, choose, printable, warn
 from resnet_jax.sweeps import executors, slurm
 from resnet_jax.sweeps.jobs import ENDED, FINAL, Job, state
 from resnet_jax.sweeps.live import LiveTable, duration
@@ -19,6 +19,7 @@ from resnet_jax.sweeps.plan import Plan, make_jobs, make_legal_plan
 from resnet_jax.sweeps.study import Study, refuse_changed_runs, with_earlier_ids
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.sweeps.worker import STRATEGIES
+from resnet_jax.wording import first_few
 
 UNFINISHED = 1
 EXECUTORS = ("local", "slurm")
@@ -79,6 +80,7 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
     study = with_earlier_ids(study, directory)
     refuse_changed_runs(study, directory)
     plan = make_legal_plan(study.runs)
+    print_warnings(plan)
     console = make_console()
     with executors.hold(directory, console.print) as lock:
         study.write(directory, study.runs, plan.facts)
@@ -102,10 +104,8 @@ def execute(
     Returns:
         Exit code: 0 all have ended, 130 or 143 stopped by SIGINT or SIGTERM.
     """
-    over = [name for name in FINAL if not (options.retry_failed and name == "failed")]
     costs = {run_id: facts["work"] for run_id, facts in plan.facts.items()}
-    open_runs = [[i for i in group if state(directory.run(i)) not in over] for group in plan.groups]
-    groups = [group for group in open_runs if group]
+    groups = open_groups(directory, plan, options)
     together = options.vectorize != "off"
     jobs = make_jobs(groups, together, options.max_parallel or 1)
 
@@ -138,22 +138,46 @@ def execute(
         )
 
 
-def dry_run(study: Study, directory: SweepDirectory, searches: bool = False) -> None:
-    """Print the runs of a study with their cost; nothing is written.
+def open_groups(directory: SweepDirectory, plan: Plan, options: SweepOptions) -> list[list[str]]:
+    """Ids of the runs that have not ended, by the programs that they share."""
+    over = [name for name in FINAL if not (options.retry_failed and name == "failed")]
+    left = [[i for i in group if state(directory.run(i)) not in over] for group in plan.groups]
+    return [group for group in left if group]
+
+
+def _processes(number: int) -> str:
+    return f"{number} process{'' if number == 1 else 'es'}"
+
+
+def print_warnings(plan: Plan) -> None:
+    """What is legal in some runs and probably not meant."""
+    for warning, run_ids in plan.warnings.items():
+        warn(f"{first_few(run_ids)}: {warning}")
+
+
+def dry_run(
+    study: Study, directory: SweepDirectory, options: SweepOptions, searches: bool = False
+) -> None:
+    """Print the runs of a study with their cost; nothing is written to the directory.
 
     Raises:
         UserError: as of `sweep`.
     """
     if searches:
         raise UserError("--dry_run", True, "a search has no list of runs", "leave it out")
+    options.check(directory)
     refuse_ranges(study)
     refuse_other_study(study, directory)
     study = with_earlier_ids(study, directory)
     refuse_changed_runs(study, directory)
     plan = make_legal_plan(study.runs, timed=True)
+    print_warnings(plan)
     group_of = {run_id: n for n, group in enumerate(plan.groups, 1) for run_id in group}
     table = Table(title=printable(study.title), title_justify="left", show_footer=True)
-    seconds = [plan.facts[run.id]["seconds"] for run in study.runs]
+    groups = open_groups(directory, plan, options)
+    jobs = make_jobs(groups, options.vectorize != "off", options.max_parallel or 1)
+    seconds = plan.seconds(jobs)
+    training = sum(plan.facts[run_id]["seconds"] for job in jobs for run_id in job.runs)
     heads = {
         "run": f"{len(study.runs)} runs",
         "state": "",
@@ -161,7 +185,7 @@ def dry_run(study: Study, directory: SweepDirectory, searches: bool = False) -> 
         "parameters": "",
         "multiply-adds": "",
         "steps": f"{sum(plan.facts[run.id]['steps'] for run in study.runs):,}",
-        "time": f"about {duration(sum(seconds))}",
+        "time": f"about {duration(seconds)}",
     }
     for name, footer in heads.items():
         side: Literal["left", "right"] = "left" if name in ("run", "state") else "right"
@@ -181,8 +205,10 @@ def dry_run(study: Study, directory: SweepDirectory, searches: bool = False) -> 
     console = make_console(soft_wrap=False, width=None if sys.stdout.isatty() else 200)
     console.print(table)
     console.print(
-        "Runs with the same program share its compilation. The time is that of the steps, by the pace of "
-        "one network here, one run at a time; compilation comes on top."
+        f"Runs with the same program share its compilation. The total is of the {sum(map(len, groups))} runs that "
+        f"are left, one process after the other on this machine: {duration(training)} of training, evaluations and "
+        f"saves, and {duration(seconds - training)} to check them, start {_processes(len(jobs))} and compile. It was measured on "
+        "the networks with the cheapest and the dearest step."
     )
 
 
