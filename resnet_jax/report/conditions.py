@@ -3,13 +3,12 @@
 Two runs may be averaged if they agree in all conditions, and compared if they differ in exactly one.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from resnet_jax.config import FIELDS, to_steps
+from resnet_jax.config import FIELDS, canonical, to_steps
 from resnet_jax.errors import UserError
 from resnet_jax.report.data_versions import data_versions
 from resnet_jax.report.run import Run
@@ -32,13 +31,11 @@ PROTOCOL = (
     "evaluate.crops",
 )
 _STEPS_FROM = (DATA, "data.train_split", "data.repeats", "train.duration", "train.batch_size")
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*(steps?|epochs?|)\s*")
 
 
 def counts(name: str) -> bool:
     """Whether a config field can change the numbers of a run."""
-    runtime_only = name in FIELDS and FIELDS[name].place and name not in PROTOCOL
-    return name != REPLICATE and not runtime_only
+    return name != REPLICATE and not (name in FIELDS and FIELDS[name].place)
 
 
 def conditions_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,24 +44,17 @@ def conditions_of(config: Mapping[str, Any]) -> dict[str, Any]:
     Fields that an earlier version did not have get their defaults, as when such a run is resumed.
     """
     complete = {name: field.default for name, field in FIELDS.items()} | dict(config)
-    return {name: canonical(name, value) for name, value in complete.items() if counts(name)}
+    return {name: _spelled(name, value) for name, value in complete.items() if counts(name)}
 
 
-def canonical(name: str, value: Any) -> Any:
-    """One hashable spelling of values that mean the same: `10` and `"10 steps"`, `1` and `1.0`."""
-    if isinstance(value, (list, tuple)):
-        return tuple(canonical(name, part) for part in value)
-    kind = FIELDS[name].kind.removesuffix("s") if name in FIELDS else ""
-    if isinstance(value, bool) or value is None:
+def _spelled(name: str, value: Any) -> Any:
+    """The one spelling of a value; an illegal one, and one of an unknown field, stays as it is."""
+    if name not in FIELDS:
         return value
-    if kind == "float" and isinstance(value, int):
-        return float(value)
-    match = _DURATION.fullmatch(str(value)) if kind == "duration" else None
-    if match is None:
+    try:
+        return canonical(name, value)
+    except UserError:
         return value
-    number, unit = float(match[1]), match[2].removesuffix("s") or "step"
-    text = f"{number:.0f}" if number.is_integer() else repr(number)
-    return f"{text} {unit}" + ("" if number == 1 else "s")
 
 
 def differences(first: Conditions, second: Conditions) -> list[Difference]:
@@ -114,11 +104,13 @@ def _unusual_steps(runs: Sequence[Run], conditions: Sequence[Conditions]) -> lis
 
 def _planned_steps(run: Run, own: Conditions) -> int | None:
     """The steps of a config; None where the number of training images is needed, but not known."""
-    duration, batch_size = str(own.get("train.duration")), own.get("train.batch_size")
+    duration, batch_size = own.get("train.duration"), own.get("train.batch_size")
+    if isinstance(duration, int):
+        return duration
     examples = run.data.get("train_examples")
-    if not isinstance(batch_size, int) or (examples is None and "step" not in duration):
+    if not isinstance(duration, str) or not isinstance(batch_size, int) or examples is None:
         return None
     try:
-        return round(to_steps("train.duration", duration, examples or 0, batch_size))
+        return round(to_steps("train.duration", duration, examples, batch_size))
     except UserError:
         return None

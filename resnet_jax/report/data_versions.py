@@ -18,9 +18,12 @@ _FOLLOWS_FROM: dict[str, tuple[str, ...] | None] = {
     "train_examples": ("data.train_split",),
     "eval_split": ("data.eval_split",),
     "eval_examples": ("data.eval_split",),
+    "interpolation": None,
     "mean": None,
     "std": None,
+    "measured": None,
 }
+_NUMBERS = ("mean", "std", "measured")
 # Another decoder rounds otherwise (`training/data_changes.py`).
 _CLOSE = 0.01
 _MOST_NAMES = 6
@@ -88,7 +91,7 @@ def _source(fact: str, own: Conditions) -> tuple[Any, ...]:
 
 
 def _close(fact: str, first: Any, second: Any) -> bool:
-    if first == second or fact not in ("mean", "std") or first is None or second is None:
+    if first == second or fact not in _NUMBERS or first is None or second is None:
         return first == second
     return len(first) == len(second) and all(
         math.isclose(a, b, abs_tol=_CLOSE) for a, b in zip(first, second, strict=True)
@@ -110,7 +113,11 @@ def _words(fact: str, value: Any) -> str:
         return f"{len(value)} classes: {', '.join(map(str, value[:_MOST_NAMES]))}{more}"
     if fact == "image_shape":
         return f"{'×'.join(map(str, value))} pixels"
-    if fact in ("mean", "std"):
+    if fact in _NUMBERS:
         return f"{fact} {', '.join(f'{part:.3g}' for part in value)}"
-    number = {"train_examples": "training images", "eval_examples": "evaluated images"}
-    return f"{value} {number[fact]}" if fact in number else f"evaluated on {value}"
+    words = {
+        "train_examples": f"{value} training images",
+        "eval_examples": f"{value} evaluated images",
+        "eval_split": f"evaluated on {value}",
+    }
+    return words.get(fact, f"{fact} {value}")

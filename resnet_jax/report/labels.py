@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from resnet_jax.config import FIELDS
 from resnet_jax.errors import printable
 
 FIELD_LABELS = {
@@ -85,7 +86,9 @@ def value_label(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(printable, value)) or "none"
+        return ", ".join(value_label(name, part) for part in value) or "none"
+    if isinstance(value, int) and name in FIELDS and FIELDS[name].kind in ("duration", "durations"):
+        return count(value, "step")
     if isinstance(value, (int, float)):
         return f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
     text = printable(value)

@@ -4,8 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_jax.config import FIELDS, SCHEMA
-from resnet_jax.report.conditions import canonical
+from resnet_jax.config import FIELDS, SCHEMA, canonical
 from resnet_jax.report.labels import field_label, value_label
 
 Values = Mapping[str, Any]

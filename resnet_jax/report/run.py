@@ -1,6 +1,7 @@
 """One run as a report sees it: config, state, curves, final errors."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -83,15 +84,11 @@ class Run:
         """
         if self.state != "done":
             return None
-        if split == "train":
-            return last_epoch(self.train)
-        # An earlier evaluation is not the final one, even if the last line was lost.
-        if (
-            not len(self.test.step)
-            or self.status.get("step", self.test.step[-1]) != self.test.step[-1]
-        ):
+        curve: Curve = getattr(self, split)
+        # Of a run that is done, the last step has a line of both kinds; an earlier one is not final.
+        if not len(curve.step) or self.status.get("step", curve.step[-1]) != curve.step[-1]:
             return None
-        return float(self.test.error[-1])
+        return last_epoch(curve) if split == "train" else float(curve.error[-1])
 
 
 def last_epoch(curve: Curve) -> float | None:
@@ -137,10 +134,9 @@ def read_run(run_id: str, directory: RunDirectory, planned: Mapping[str, Any]) -
         has_data = (directory.path / "data.json").exists()
         lines = list(directory.read_metrics())
         state, error = str(status.get("state", "pending")), str(status.get("error", ""))
-        not_finite = _first_not_finite(lines)
-        if not_finite is not None and state == "done":
+        if state == "done" and not _is_finite_throughout(directory, lines):
             # Earlier versions called such a run done.
-            state, error = "diverged", f"loss or accuracy is not finite at step {not_finite}"
+            state, error = "diverged", "metrics.jsonl has a loss or accuracy that is not finite"
         return Run(
             run_id,
             config,
@@ -171,24 +167,25 @@ def _facts(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     kinds: dict[str, type] = {"class_names": str, "image_shape": int, "mean": float, "std": float}
     facts: dict[str, Any] = {
-        name: tuple(kind(part) for part in data[name])
-        for name, kind in kinds.items()
-        if name in data
+        name: tuple(map(kind, data[name])) for name, kind in kinds.items() if name in data
     }
-    for name, kind in (("train_examples", int), ("eval_examples", int), ("eval_split", str)):
+    if "measured" in data:
+        facts["measured"] = tuple(float(x) for part in data["measured"].values() for x in part)
+    for name in ("train_examples", "eval_examples"):
         if name in data:
-            facts[name] = kind(data[name])
-    return facts
+            facts[name] = int(data[name])
+    return facts | {
+        name: str(data[name]) for name in ("eval_split", "interpolation") if name in data
+    }
 
 
-def _first_not_finite(lines: list[dict[str, Any]]) -> int | None:
-    """Step of the first line whose loss or accuracy is not a finite number; None: there is none."""
-    for line in lines:
-        if line["event"] in ("train", "eval"):
-            numbers = [line[name] for name in ("loss", "accuracy") if name in line]
-            if not all(_is_finite(number) for number in numbers):
-                return line["step"]
-    return None
+def _is_finite_throughout(directory: RunDirectory, lines: list[dict[str, Any]]) -> bool:
+    """Whether all losses and accuracies are numbers; of the lines that `RunDirectory` leaves out, too."""
+    path = directory.path / "metrics.jsonl"
+    if path.exists() and re.search(rb'": *-?(NaN|Infinity)', path.read_bytes()):
+        return False
+    numbers = [line.get(name, 0) for line in lines for name in ("loss", "accuracy")]
+    return all(map(_is_finite, numbers))
 
 
 def _is_finite(number: Any) -> bool:

@@ -298,7 +298,7 @@ def test_a_number_that_is_not_finite_makes_a_run_diverged(tmp_path, number, name
     assert setting.summary("test").n == setting.summary("train").n == 2
     assert other.summary("test").n == 3
     (run,) = [run for run in study.runs if run.state == "diverged"]
-    assert run.error == "loss or accuracy is not finite at step 200"
+    assert run.error == "metrics.jsonl has a loss or accuracy that is not finite"
     page = write_report([str(sweep.path)])[0].read_text()
     assert "nan" not in page.lower().replace("nanum", "")
 
