@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,11 +16,15 @@ from typing import Any, NamedTuple
 import jax
 import matplotlib
 import numpy as np
+from ml_collections import ConfigDict
 
 from resnet_jax import __version__
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.subject import Examples, Subject
+from resnet_jax.config import flatten
 from resnet_jax.errors import NotFiniteError, UserError
+from resnet_jax.report.conditions import conditions_of
+from resnet_jax.report.labels import enumerate_words, field_label
 from resnet_jax.report.style import RC, Figure
 from resnet_jax.strict_json import to_json
 from resnet_jax.training.preparation import EvaluatedImage
@@ -91,7 +95,7 @@ class Request:
         return subject.examples(o.split, o.examples or None, o.seed, image=image)
 
     def one_data_set(self) -> None:
-        """Refuse networks of different data.
+        """Refuse networks of different data, or that are asked about different examples.
 
         Raises:
             UserError: names the first that differs.
@@ -99,6 +103,10 @@ class Request:
         facts = ("name", "image_shape", "class_names", "mean", "std")
         first = self.subjects[0]
         for other in self.subjects[1:]:
+            split, usual = other.data["eval_split"], first.data["eval_split"]
+            if not self.options.split and split != usual:
+                problem = f"is {split} of {other.name} by default, and {usual} of {first.name}"
+                raise UserError("--split", None, problem, "name one split for all")
             same = all(first.data[name] == other.data[name] for name in facts)
             if not same or other.evaluated_image != first.evaluated_image:
                 problem = f"was trained on other data than {first.name}"
@@ -182,18 +190,23 @@ class Request:
         return path
 
     def _facts(self, answer: Answer) -> dict[str, Any]:
+        differing = differing_fields([subject.config for subject in self.subjects])
+        # No plot says which of several fields makes the networks differ.
+        labels = enumerate_words([field_label(name) for name in differing]) if differing else ""
+        note = f" The networks differ in {labels}." if labels else ""
         return {
             "analysis": self.name,
             "version": __version__,
             "options": self._options,
             "networks": [_describe(subject) for subject in self.subjects],
+            "networks_differ_in": differing,
             "examples": answer.examples,
             "results": answer.results,
             "arrays": {
                 name: {"axes": a.axes, "shape": np.shape(a.values), "unit": a.unit}
                 for name, a in answer.arrays.items()
             },
-            "figures": {figure.name: figure.caption for figure in answer.figures},
+            "figures": {figure.name: figure.caption + note for figure in answer.figures},
         }
 
 
@@ -218,6 +231,14 @@ def drawn() -> Iterator[None]:
     """Figures are made under this, in the style of the reports."""
     with matplotlib.rc_context(RC):
         yield
+
+
+def differing_fields(configs: Sequence[ConfigDict]) -> dict[str, list[Any]]:
+    """Dotted field → its value in each config, of the fields that change numbers and differ; no seed."""
+    conditions = [conditions_of(flatten(config.to_dict())) for config in configs]
+    names = dict.fromkeys(name for own in conditions for name in own)
+    values = {name: [own.get(name) for own in conditions] for name in names}
+    return {name: found for name, found in values.items() if len(set(found)) > 1}
 
 
 def _describe(subject: Subject) -> dict[str, Any]:

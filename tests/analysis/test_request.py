@@ -5,9 +5,14 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
-from resnet_jax.analysis.request import Answer, Request, plain
+from resnet_jax.analysis.request import Answer, Request, drawn, plain
+from resnet_jax.config import default_config
+from resnet_jax.config_file import override
+from resnet_jax.errors import UserError
+from resnet_jax.report.style import Figure, canvas_of
 
 
 def make_request(out):
@@ -39,3 +44,39 @@ def test_parts_are_those_of_the_same_weights_and_items(tmp_path):
 def test_plain():
     tree = {"a": np.arange(2), "b": (np.float32(0.5), float("inf")), "c": "word"}
     assert plain(tree) == {"a": [0, 1], "b": [0.5, None], "c": "word"}
+
+
+def test_captions_name_the_fields_in_which_networks_differ(tmp_path):
+    configs = [default_config(), override(default_config(), {"model.depth": 56, "seed": 3})]
+    subjects = [
+        SimpleNamespace(name=name, run=None, step=0, config=config, data={"name": "digits"})
+        for name, config in zip("ab", configs, strict=True)
+    ]
+    options = argparse.Namespace(analysis="lesion", out=str(tmp_path), seed=0)
+    with drawn():
+        figure = Figure("deletion", "Error after deleting a block.", canvas_of(1, 1)[0])
+    Request(subjects, options, tmp_path).write(Answer({}, {}, [figure]))
+    content = json.loads((tmp_path / "lesion.json").read_text())
+    assert content["networks_differ_in"] == {"model.depth": [20, 56]}
+    caption = "Error after deleting a block. The networks differ in depth."
+    assert content["figures"] == {"deletion": caption}
+    Request(subjects[:1], options, tmp_path).write(Answer({}, {}, [figure]))
+    content = json.loads((tmp_path / "lesion.json").read_text())
+    assert content["figures"] == {"deletion": "Error after deleting a block."}
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+def test_networks_are_asked_about_the_examples_of_one_split(tmp_path, split):
+    facts = {"name": "digits", "image_shape": [8, 8, 1], "class_names": ["0"]}
+    facts |= {"mean": [0.0], "std": [1.0]}
+    subjects = [
+        SimpleNamespace(name=name, data=facts | {"eval_split": name}, evaluated_image=None)
+        for name in ("test", "validation")
+    ]
+    options = argparse.Namespace(analysis="lesion", out=str(tmp_path), seed=0, split=split)
+    request = Request(subjects, options, tmp_path)
+    if split:
+        request.one_data_set()
+        return
+    with pytest.raises(UserError, match="--split"):
+        request.one_data_set()
