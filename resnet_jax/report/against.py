@@ -63,7 +63,7 @@ def against(
     labels = {label for panel in panels.flat for label in panel.get_legend_handles_labels()[1]}
     if "all failed" in labels:
         caption += FAILED_CAPTION
-    if axis.fields == (LEARNING_RATE,):
+    if axis.fields == (LEARNING_RATE,) and any(len(line) > 1 for own in lines for line in own):
         caption += " Ringed: the lowest mean test error of a line."
     return [Figure(f"error_by_{slug(axis)}", caption, canvas)]
 

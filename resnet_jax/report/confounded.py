@@ -77,8 +77,8 @@ def find_confounded(
 ) -> tuple[Confounded, ...]:
     """The pairs along each axis that differ in more than one field.
 
-    First those that agree in all other axes; then, for each value of an axis that is in no pair so far,
-    the pair with the baseline's value that differs in the fewest fields.
+    First those that agree in all other axes; then, for each setting that is in no pair along the axis,
+    the pair with a setting of the baseline's value that differs in the fewest fields.
 
     Args:
         settings, axes, base: as of `compare`.
@@ -92,7 +92,7 @@ def find_confounded(
         along = list(_along(axis, settings, base))
         sides = [(pair.baseline, pair.other) for pair in along]
         sides += [(c.baseline, c.other) for c in comparisons if c.axis.fields[0] in axis.fields]
-        covered = {axis.of(setting.conditions) for pair in sides for setting in pair}
+        covered = {id(setting) for pair in sides for setting in pair}
         pairs += [*along, *_nearest(axis, settings, base, covered)]
     unique: dict[frozenset[int], Confounded] = {}
     for pair in pairs:
@@ -116,15 +116,14 @@ def _along(
 
 
 def _nearest(
-    axis: Axis, settings: Sequence[Setting], base: Mapping[str, Any], covered: set[Value]
+    axis: Axis, settings: Sequence[Setting], base: Mapping[str, Any], covered: set[int]
 ) -> Iterator[Confounded]:
-    """For each value that is not covered, the pair with the baseline's value that differs least."""
-    value = axis.of(find_baseline(axis, settings, base).conditions)
+    """For each setting that is not covered, its pair with the baseline's value that differs least."""
+    value = find_baseline(axis, settings, base).values[axis]
     starts = [setting for setting in settings if setting.values[axis] == value]
-    for other in axis.values:
-        if other != value and other not in covered:
-            ends = [setting for setting in settings if setting.values[axis] == other]
-            pairs = [_pair(axis, start, end) for start in starts for end in ends]
+    for end in settings:
+        if end.values[axis] != value and id(end) not in covered:
+            pairs = [_pair(axis, start, end) for start in starts]
             yield min(pairs, key=lambda pair: (pair.is_across_data, len(pair.fields)))
 
 
