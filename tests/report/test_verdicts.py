@@ -66,7 +66,7 @@ def studies(draw):
         extra = draw(st.sampled_from([None, None, None, *LABELS]))
         if extra and extra not in names:
             s[extra] = draw(st.sampled_from(list(LABELS[extra])))
-    effects = [draw(st.sampled_from([0, 20, 20])) for _ in settings_]
+    effects = [draw(st.sampled_from([0, 1, 20])) for _ in settings_]
     runs = {}
     for s, effect in zip(settings_, effects, strict=True):
         for seed in range(seeds):
