@@ -8,8 +8,11 @@ import pytest
 from scipy.special import log_softmax
 
 from resnet_jax.analysis import calibration
+from resnet_jax.analysis.batches import summed_correct, summed_loss
 from resnet_jax.analysis.ensembles import disagreement, growth
+from resnet_jax.analysis.request import finite_logits
 from resnet_jax.cli import main
+from resnet_jax.errors import NotFiniteError
 
 RNG = np.random.default_rng(0)
 
@@ -44,6 +47,28 @@ def test_scores_by_hand():
     assert found["loss"] == pytest.approx((np.log(2) + np.log(10)) / 2)
     brier = (0.25 + 2 * 0.0625 + 0.01 + 0.81 + 0.64) / 2
     assert found["brier_score"] == pytest.approx(brier)
+
+
+def test_scores_of_what_is_not_finite_are_none():
+    probabilities = np.array([[0.5, 0.5], [np.nan, np.nan]])
+    labels = np.array([0, 0])
+    assert all(np.isnan(score) for score in calibration.scores(probabilities, labels).values())
+    assert np.isnan(calibration.reliability(probabilities, labels).accuracy).all()
+    with pytest.raises(NotFiniteError, match="net: logits of 1 of 2 examples are not finite"):
+        finite_logits("net", probabilities)
+
+
+@pytest.mark.parametrize("logit", [np.nan, np.inf, -np.inf])
+def test_answers_of_a_batch_do_not_count_where_a_logit_is_not_finite(logit):
+    logits = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    labels = np.array([0, 0, -1])
+    assert summed_correct(logits, labels) == 1
+    # An image that only fills the batch may be anything.
+    logits[2, 0] = logit
+    assert summed_correct(logits, labels) == 1
+    logits[1, 0] = logit
+    assert np.isnan(summed_correct(logits, labels))
+    assert np.isnan(summed_loss(logits, labels))
 
 
 def test_averages_grow_over_all_subsets():

@@ -155,6 +155,13 @@ def test_norms_and_deviations_of_gradients_whose_squares_leave_float32():
     assert _described("gradient", jnp.zeros((1, 3, 3)))["gradient_std"] == 0
 
 
+def test_deviations_of_activations_far_from_zero():
+    # Within an example 1, and a little between the means of examples.
+    x = np.random.default_rng(0).normal(3000, 1, (4, 16, 3)) + np.arange(4)[:, None, None]
+    found = _described("activation", moments(jnp.asarray(x, jnp.float32))[None])
+    np.testing.assert_allclose(found["activation_std"], x.std(), rtol=1e-3)
+
+
 def test_whole_batches_take_every_example_once():
     images = np.arange(10.0).reshape(10, 1, 1, 1)
     examples = Examples(images, np.arange(10), {"examples": 10})
