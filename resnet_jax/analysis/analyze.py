@@ -46,7 +46,9 @@ def analyze(options: argparse.Namespace, overrides: Mapping[str, Any]) -> tuple[
     except DegenerateStatisticsError as error:
         problem = "leave a batch norm one value per channel, which has no statistics"
         count = options.examples
-        raise UserError("--examples", count, problem, "take more, or running statistics") from error
+        raise UserError(
+            "--examples", count, problem, "take more at a time, or running statistics"
+        ) from error
     for name, results in answer.results.items():
         _refuse_not_finite(name, results)
     return answer, request.write(answer)

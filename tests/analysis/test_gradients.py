@@ -220,3 +220,13 @@ def test_refused(tmp_path, small_run, capsys, option):
     assert cli.main([*command, option]) == 2
     assert option.partition("=")[0] in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_batch_of_one_value_per_channel_is_refused(tmp_path, capsys):
+    fields = {"model.family": "imagenet", "model.depth": 18, "train.batch_size": 1}
+    fields |= {"parallel.num_devices": 1}
+    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
+    command = ["analyze", "gradients", "--config=configs/digits.py", f"--out={tmp_path / 'out'}"]
+    assert cli.main([*command, *overrides, "--examples=3", "--lines=0"]) == 2
+    assert "one value per channel, which has no statistics" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))

@@ -63,7 +63,8 @@ def refused(capsys, *words):
         ("--config.train.duration=1e999epochs", "must be finite"),
         ("--config.model.dtype=float16", "is not for training: its gradients underflow"),
         (
-            "--config.model.family=imagenet --config.model.depth=18 --config.train.batch_size=1",
+            "--config.model.family=imagenet --config.model.depth=18 --config.train.batch_size=1"
+            " --config.parallel.num_devices=1",
             "train.batch_size = 1: leaves one image to a batch norm",
         ),
         ("--config.train.duration=-1", "train.duration = -1: must be greater than 0"),
