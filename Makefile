@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: train test check clean
+.PHONY: train test test-jaxlibs check clean
 
 train: .venv/installed
 	$(BIN)/python launch.py train --config=configs/digits.py --workdir=runs/digits
 
 test: .venv/installed-test
 	$(BIN)/pytest --numprocesses=2
+
+# The compiler's own faults, with each jaxlib; needs python3.11 and python3.13.
+test-jaxlibs:
+	$(PYTHON) tests/jaxlibs.py .venv-jaxlibs
 
 check: .venv/installed-test
 	$(BIN)/ruff check .
@@ -28,4 +32,4 @@ check: .venv/installed-test
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-jaxlibs

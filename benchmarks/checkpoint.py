@@ -17,6 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from resnet_jax.compiler import turn_off_ynnpack
+
+turn_off_ynnpack()  # Before JAX starts.
+
 import jax
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -49,6 +49,9 @@ def measure(
     depth: int, layout: str, remat: str, batch_size: int, steps: int
 ) -> dict[str, float | None]:
     """One row: seconds, milliseconds and MiB."""
+    from resnet_jax.compiler import turn_off_ynnpack
+
+    turn_off_ynnpack()  # Before JAX starts.
     import jax
     import numpy as np
     import optax
@@ -82,7 +85,7 @@ def measure(
     began = time.perf_counter()
     lowered = jax.jit(step, donate_argnums=0).trace(state, batch).lower()
     traced = time.perf_counter()
-    compiled = lowered.compile(compiler_options=models.compiler_options())
+    compiled = models.compile_checked(lowered)
     done = time.perf_counter()
     times = []
     for _ in range(steps + 1 if steps else 0):

@@ -18,6 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from resnet_jax.compiler import turn_off_ynnpack
+
+turn_off_ynnpack()  # Before JAX starts.
+
 import jax
 from rich.console import Console
 

@@ -93,7 +93,7 @@ def prepare_ours(
     start = time.perf_counter()
     lowered = jax.jit(call, donate_argnums=0).trace(state, batch).lower()
     traced = time.perf_counter()
-    compiled = lowered.compile(compiler_options=models.compiler_options())
+    compiled = models.compile_checked(lowered)
     seconds = {"trace": traced - start, "compile": time.perf_counter() - traced}
 
     def run(steps: int) -> float:

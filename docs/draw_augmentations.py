@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from resnet_jax.compiler import turn_off_ynnpack
+
+turn_off_ynnpack()  # Before JAX starts.
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np

@@ -12,6 +12,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnet_jax.compiler import turn_off_ynnpack
+
+turn_off_ynnpack()  # Before JAX starts.
+
 import jax
 from flax import nnx
 

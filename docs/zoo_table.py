@@ -3,6 +3,10 @@
 python docs/zoo_table.py
 """
 
+from resnet_jax.compiler import turn_off_ynnpack
+
+turn_off_ynnpack()  # Before JAX starts.
+
 from resnet_jax.models import ZOO
 
 

@@ -8,6 +8,10 @@ the shapes in fresh images, above 0.9.
 
 import sys
 
+from resnet_jax.compiler import turn_off_ynnpack
+
+turn_off_ynnpack()  # Before JAX starts.
+
 import jax
 import numpy as np
 import optax

@@ -9,6 +9,11 @@ and the accuracy on images held out, by the running statistics, above 0.9.
 import sys
 
 import flax.linen as nn
+
+from resnet_jax.compiler import turn_off_ynnpack
+
+turn_off_ynnpack()  # Before JAX starts.
+
 import jax
 import numpy as np
 import optax

@@ -12,6 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from resnet_jax.compiler import turn_off_ynnpack
+
+turn_off_ynnpack()  # Before JAX starts.
+
 import jax
 import numpy as np
 import optax

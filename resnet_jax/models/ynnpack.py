@@ -40,7 +40,7 @@ RIGHT = frozenset(
 MOST_AXES = 6
 
 NAME = r"%[\w.-]+"
-INSTRUCTION = re.compile(rf"  (?:ROOT )?{NAME} = (\w+)\[([\d,]*)\]\S* ([a-z-]+)\(")
+INSTRUCTION = re.compile(rf"  (?:ROOT )?{NAME} = \w+\[([\d,]*)\]\S* ([a-z0-9-]+)\(")
 Computations = dict[str, list[str]]
 
 
@@ -80,33 +80,42 @@ def _computations(text: str) -> Iterator[tuple[str, list[str]]]:
 def _misused(call: str, body: Sequence[str], computations: Computations) -> str | None:
     """As `misused`, of the fusion that the line `call` of `body` calls."""
     called = re.search(rf"calls=({NAME})", call)
-    fused = computations.get(called[1]) if called else None
-    found = [INSTRUCTION.match(line) for line in fused or ["unknown"]]
-    operations = []
-    for instruction in found:
-        if instruction is None:
-            return "an unknown fusion"
-        _, shape, operation = instruction.groups()
+    fused = computations.get(called[1], []) if called else []
+    found = [INSTRUCTION.match(line) for line in fused]
+    if not fused or None in found:
+        return "an unknown fusion"
+    for instruction, line in zip(found, fused, strict=True):
+        assert instruction is not None
+        shape, operation = instruction.groups()
         if operation not in RIGHT:
             return operation
         if shape.count(",") >= MOST_AXES:
             return f"an array of {shape.count(',') + 1} axes"
-        operations.append(operation)
-    reductions = re.findall(rf"to_apply=({NAME})", "\n".join(fused or ()))
-    if all(_adds(computations.get(name, ())) for name in reductions):
-        return None
-    # The maximum of a softmax may lose NaN: they come back from the array that it is of.
-    alone = (
-        set(operations) <= {"parameter", "constant", "reduce"} and operations.count("reduce") == 1
-    )
-    return None if alone and _is_read_again(call, body) else "maximum or minimum"
+        if operation == "reduce" and not (
+            _adds(line, computations) or _keeps(line, fused, call, body)
+        ):
+            return "maximum or minimum"
+    return None
 
 
-def _adds(body: Sequence[str]) -> bool:
-    return any(line.startswith("  ROOT") and " add(" in line for line in body)
+def _adds(reduction: str, computations: Computations) -> bool:
+    applied = re.search(rf"to_apply=({NAME})", reduction)
+    root = computations.get(applied[1], [""])[-1] if applied else ""
+    return " add(" in root
 
 
-def _is_read_again(call: str, body: Sequence[str]) -> bool:
-    """Whether the array that a fusion reduces has another use."""
-    operands = re.findall(NAME, call[call.index("(") : call.index(")")])
-    return any(len(re.findall(rf"[(, ]{re.escape(o)}[,)]", "\n".join(body))) > 1 for o in operands)
+def _keeps(reduction: str, fused: Sequence[str], call: str, body: Sequence[str]) -> bool:
+    """Whether the array of a maximum, which loses NaN, is read by something else too, as in a softmax."""
+    array = _operands(reduction)[0]
+    if _uses(array, fused) > 1:
+        return True
+    parameter = re.search(rf"{re.escape(array)} = .* parameter\((\d+)\)", "\n".join(fused))
+    return parameter is not None and _uses(_operands(call)[int(parameter[1])], body) > 1
+
+
+def _operands(line: str) -> list[str]:
+    return re.findall(NAME, line.partition(" = ")[2].partition("metadata=")[0])
+
+
+def _uses(name: str, body: Sequence[str]) -> int:
+    return sum(name in _operands(line) for line in body)
