@@ -213,7 +213,7 @@ def statistics(
         digest = content.of_array(examples.images)
     else:
         digest = content.of_each(lambda index: _of_image(examples, index), picked)
-    key = _key(digest, _facts(geometry))
+    key = _key(digest, _facts(geometry), channels.LEAST, channels.LEAST_SHARE)
     path = directory / f"{_stem(source, split)}-statistics-{key}.json"
     kept = _load_statistics(path)
     if kept is None:
@@ -225,7 +225,7 @@ def statistics(
             raise _no_image(source, split)
         mean, std = channels.mean_and_deviation(histogram)
         kept = {"mean": mean.tolist(), "std": std.tolist()}
-        text = json.dumps(kept).encode()
+        text = json.dumps(kept | {"digest": content.of_facts(kept)}).encode()
         _write(path, lambda file: file.write(text))
     return tuple(kept["mean"]), tuple(kept["std"])
 
@@ -233,9 +233,10 @@ def statistics(
 def _load_statistics(path: Path) -> dict[str, list[float]] | None:
     try:
         kept = json.loads(path.read_text())
-        return {name: [float(number) for number in kept[name]] for name in ("mean", "std")}
-    except (OSError, ValueError, KeyError, TypeError):
+        digest = kept.pop("digest")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    return kept if digest == content.of_facts(kept) else None
 
 
 def _of_image(examples: Examples, index: int) -> str:

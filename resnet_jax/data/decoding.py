@@ -82,10 +82,9 @@ class EncodedImage:
         self.content, self.name, self.channels = content, name, channels
         size = _plain_jpeg_size(content) if channels == 3 else None
         self._is_plain_jpeg = size is not None
-        if size is None:
-            with self._damage():
-                size = _open(content).size[::-1]
-        self._orientation = _orientation(content)
+        with self._damage():
+            size = size or _open(content).size[::-1]
+            self._orientation = _orientation(content)
         self._upright = self._orientation == 1
         height, width = size[::-1] if self._orientation >= 5 else size
         self.shape = height, width, channels
@@ -126,7 +125,7 @@ class EncodedImage:
             raise DamagedImageError(self.name, problem) from error
         except Image.DecompressionBombError as error:
             largest = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            problem = f"has more than the {largest:,} pixels that are read of such a file"
+            problem = f"has more than the {largest:,} pixels that are read"
             raise DamagedImageError(self.name, problem) from error
         except _DAMAGE as error:
             raise DamagedImageError(self.name, str(error) or type(error).__name__) from error
@@ -169,7 +168,7 @@ def _orientation(content: bytes) -> int:
         if image.format == "TIFF":
             return 1
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (*_DAMAGE, Image.DecompressionBombError):
+    except _DAMAGE:
         return 1
     return orientation if orientation in range(1, 9) else 1
 

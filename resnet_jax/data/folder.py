@@ -13,27 +13,10 @@ from resnet_jax.data.examples import Source
 from resnet_jax.errors import UserError, warn
 
 # Of formats that Pillow reads and people keep photographs or scans in.
-EXTENSIONS = tuple(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".jp2",
-        ".png",
-        ".apng",
-        ".webp",
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-    ]
-)
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".tif", ".tiff", ".webp", ".avif",
+    ".bmp", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
 TRAIN = "train"
 # Suffixes of skipped files.
 KINDS_NAMED = 5

@@ -306,6 +306,14 @@ def test_pixels_of_unknown_range_are_refused(array, words):
         decoded(encoded(array, "TIFF"))
 
 
+@pytest.mark.parametrize("most", [255, 1023, 65535])
+def test_pgm_of_any_largest_value(most):
+    values = np.random.default_rng(0).integers(0, most + 1, (5, 7))
+    content = b"P5 7 5 %d\n" % most + values.astype(">u2" if most > 255 else "u1").tobytes()
+    expected = np.round(values * 255 / most)[..., None].repeat(3, -1)
+    assert_near(decoded(content), expected, 1 if most > 255 else 0)
+
+
 @pytest.mark.parametrize("white", [0, 65535])
 def test_grey_tiff_of_16_bits(white):
     """Its numbers may count from white, too."""
@@ -324,6 +332,10 @@ def test_too_large_is_not_called_corrupt(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(DamagedImageError, match="has more than the 2,000 pixels that are read"):
         decoded(encoded(SCENE, "PNG"))
+    for size, form in ((SCENE, "JPEG"), (np.tile(SCENE, (9, 9, 1)), "JPEG")):
+        content = with_orientation(size, 6, form)
+        with pytest.raises(DamagedImageError, match="has more than the 2,000 pixels"):
+            decoded(content)
     # Between once and twice the number Pillow warns, which is no business of this user.
     small = encoded(SCENE[:30, :40], "PNG")
     with warnings.catch_warnings():
