@@ -12,6 +12,7 @@ from resnet_jax.config import FIELDS, canonical, to_steps
 from resnet_jax.errors import UserError
 from resnet_jax.report.data_versions import data_versions
 from resnet_jax.report.run import Run
+from resnet_jax.training.run_directory import PROTOCOL
 
 Conditions = Mapping[str, Any]
 # (name, value of the first, value of the second)
@@ -23,13 +24,6 @@ STEPS = "steps trained"
 # Data sets are not compared, and a run that was trained for other steps than it should is no result of a
 # study.
 NOT_COMPARED = (DATA, STEPS)
-# Which images an evaluation shows to the network, and how often.
-PROTOCOL = (
-    "evaluate.scales",
-    "evaluate.image_size",
-    "evaluate.crop_fraction",
-    "evaluate.crops",
-)
 _STEPS_FROM = (DATA, "data.train_split", "data.repeats", "train.duration", "train.batch_size")
 
 

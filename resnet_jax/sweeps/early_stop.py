@@ -6,9 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from resnet_jax.config import flatten
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.loop import StopEarly
-from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.run_directory import PROTOCOL, RunDirectory
 
 # So many others must have come to a step before their median counts, as in Optuna and Vizier.
 FEWEST_OTHERS = 5
@@ -18,7 +19,7 @@ def below_median(directory: SweepDirectory, configs: Mapping[str, ConfigDict]) -
     """The median stopping rule (Golovin et al. 2017, "Google Vizier", §3.2, here without averaging).
 
     A run stops where its test accuracy is below the median of the other runs at that step. Only runs
-    on the same data, with the same batch size and duration, are compared. What is stopped depends on
+    on the same data, with the same batch size, duration and evaluation, are compared. What is stopped depends on
     the order in which runs are trained.
 
     Args:
@@ -28,7 +29,9 @@ def below_median(directory: SweepDirectory, configs: Mapping[str, ConfigDict]) -
 
     def task(run_id: str) -> tuple[Any, ...]:
         config = configs[run_id]
-        return config.data.to_dict(), config.train.batch_size, config.train.duration
+        fields = flatten(config.to_dict())
+        evaluation = [fields[name] for name in PROTOCOL]
+        return config.data.to_dict(), config.train.batch_size, config.train.duration, evaluation
 
     def decide(run: RunDirectory, step: int, accuracy: float) -> bool:
         mine = run.path.name

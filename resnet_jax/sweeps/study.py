@@ -14,6 +14,10 @@ from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import Choice, Overrides, Range
 from resnet_jax.sweeps.run_ids import name_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
+from resnet_jax.training.run_directory import PROTOCOL
+
+# A search maximises one accuracy, and that of other data or of another evaluation is another.
+NOT_SEARCHED = ("data.name", "data.eval_split", *PROTOCOL)
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,14 @@ def _stated(file: ConfigFile) -> tuple[list[Overrides], dict[str, Range | Choice
 
 
 def _legal(field: str, values: Range | Choice) -> Range | Choice:
-    """Ranges of a field that exists; of values that are spelled twice one choice is left."""
+    """Ranges of a field that may be searched; of values that are spelled twice one choice is left."""
     find_field(field)
     if isinstance(values, Choice):
-        return Choice(tuple(dict.fromkeys(canonical(field, value) for value in values.values)))
+        values = Choice(tuple(dict.fromkeys(canonical(field, value) for value in values.values)))
+    is_one = isinstance(values, Choice) and len(values.values) == 1
+    if field in NOT_SEARCHED and not is_one:
+        problem = "cannot be searched: accuracies on other data or views are not comparable"
+        raise UserError(field, "a range", problem, "run one search for each value")
     return values
 
 

@@ -19,10 +19,10 @@ from resnet_jax.training.progress import Reporter
 from resnet_jax.training.run_directory import RunDirectory, evaluations
 
 
-def others_with(tmp_path_factory, accuracies, data="digits"):
+def others_with(tmp_path_factory, accuracies, **fields):
     """A sweep of runs that have come to step 10 with these accuracies, and one more, `mine`."""
     directory = SweepDirectory(tmp_path_factory.mktemp("sweep"))
-    config = override(default_config(), {"data.name": data})
+    config = override(default_config(), fields)
     configs = {"mine": default_config()}
     for index, accuracy in enumerate(accuracies):
         configs[str(index)] = config
@@ -43,8 +43,9 @@ def test_a_run_stops_below_the_median_of_the_others(tmp_path_factory, accuracies
 def test_few_others_and_those_on_other_data_do_not_count(tmp_path_factory):
     directory, decide = others_with(tmp_path_factory, [1.0] * (FEWEST_OTHERS - 1))
     assert not decide(directory.run("mine"), 10, 0.0)
-    directory, decide = others_with(tmp_path_factory, [1.0] * 9, data="cifar10")
-    assert not decide(directory.run("mine"), 10, 0.0)
+    for fields in ({"data.name": "cifar10"}, {"evaluate.crops": 10}):
+        directory, decide = others_with(tmp_path_factory, [1.0] * 9, **fields)
+        assert not decide(directory.run("mine"), 10, 0.0)
 
 
 @pytest.mark.parametrize("saves", ["5 steps", "20 steps"])

@@ -90,6 +90,21 @@ def test_spellings_of_one_value_are_one_run(file, field):
 
 
 @pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("data.name", "choice('digits', 'mnist')"),
+        ("data.eval_split", "choice('test', 'train')"),
+        ("evaluate.crops", "choice(1, 10)"),
+        ("evaluate.image_size", "choice(8, 16)"),
+    ],
+)
+def test_a_search_has_one_data_set_and_one_evaluation(file, field, values):
+    """Its best trial would be the one with the easiest images."""
+    with pytest.raises(UserError, match=f"{field} .*cannot be searched"):
+        read_study(file(f"{{{field!r}: {values}, 'seed': choice(0, 1)}}"), {})
+
+
+@pytest.mark.parametrize(
     ("sweep", "words"),
     [
         ("product({'model.dpeth': (8,)})", "did you mean 'model.depth'"),
