@@ -136,3 +136,28 @@ def compare_all(
     settings = make_settings(study, axes)
     comparisons = compare(settings, axes, study.base)
     return comparisons, find_confounded(settings, axes, study.base, comparisons), settings
+
+
+def edit(path, **changes):
+    """Change dotted fields of a JSON file; None removes one."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    for name, value in changes.items():
+        *sections, last = name.split("__")
+        node = content
+        for section in sections:
+            node = node[section]
+        node[last] = value
+        if value is None:
+            del node[last]
+    path.write_text(json.dumps(content))
+
+
+def two_depths(tmp_path, seeds=3, **options):
+    """Depths 8 and 14, which are 2 points apart, with three seeds each; and the runs of each depth."""
+    runs = [
+        ({"model.depth": depth, "seed": seed}, (10.0 + depth / 3 + 0.01 * seed**2 * depth, 5.0))
+        for depth in (8, 14)
+        for seed in range(seeds)
+    ]
+    sweep = make_sweep(tmp_path / "s", runs, **options)
+    return sweep, {d: sorted(sweep.runs.glob(f"depth={d},*")) for d in (8, 14)}

@@ -4,40 +4,13 @@ import json
 import re
 
 import pytest
-from fabricate import all_done, compare_all, make_sweep, read
+from fabricate import all_done, compare_all, edit, make_sweep, read, two_depths
 
 from resnet_jax.config import default_config, flatten
-from resnet_jax.config_file import open_config_file
 from resnet_jax.report.axes import find_axes
-from resnet_jax.report.study import read_study
 from resnet_jax.report.write import write_report
 
 VERDICT = re.compile(r"\bbeats\b|distinguishable|\bless\b|all else equal")
-
-
-def edit(path, **changes):
-    """Change dotted fields of a JSON file; None removes one."""
-    content = json.loads(path.read_text()) if path.exists() else {}
-    for name, value in changes.items():
-        *sections, last = name.split("__")
-        node = content
-        for section in sections:
-            node = node[section]
-        node[last] = value
-        if value is None:
-            del node[last]
-    path.write_text(json.dumps(content))
-
-
-def two_depths(tmp_path, seeds=3, **options):
-    """Depths 8 and 14, which are 2 points apart, with three seeds each; and the runs of each depth."""
-    runs = [
-        ({"model.depth": depth, "seed": seed}, (10.0 + depth / 3 + 0.01 * seed**2 * depth, 5.0))
-        for depth in (8, 14)
-        for seed in range(seeds)
-    ]
-    sweep = make_sweep(tmp_path / "s", runs, **options)
-    return sweep, {d: sorted(sweep.runs.glob(f"depth={d},*")) for d in (8, 14)}
 
 
 def test_depths_that_differ_in_nothing_else_have_a_verdict(tmp_path):
@@ -98,58 +71,6 @@ def test_data_set_depth_and_rate_stay_axes_where_they_go_together(fields):
     assert {(name,) for name in own & fields.keys()} <= {axis.fields for axis in axes.axes}
 
 
-STUDIES = {
-    "depth": 10,
-    "depth:full": 11,
-    "dataset": 21,
-    "dataset:full": 20,
-    "learning_rate": 7,
-    "learning_rate:full": 6,
-    "shortcut_he2015": 3,
-    "shortcut_he2015:full": 3,
-    "shortcut_he2016": 10,
-    "shortcut_he2016:full": 13,
-    "activation_he2016": 4,
-    "activation_he2016:full": 8,
-}
-# What goes together in these on purpose, as in the paper.
-COUPLED = {
-    "depth:full": {"model.depth", "schedule.warmup", "schedule.warmup_start_factor"},
-    "activation_he2016:full": {"model.depth", "model.block", "model.shortcut"},
-    "shortcut_he2016": {"model.shortcut", "model.gate_bias", "model.branch_scale"},
-    "shortcut_he2016:full": {"model.shortcut", "model.gate_bias", "model.branch_scale"},
-}
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_the_shipped_studies_compare_one_field_at_a_time(name):
-    path, _, form = name.partition(":")
-    file = open_config_file(f"configs/sweeps/{path}.py" + (f":{form}" if form else ""))
-    overrides = file.module.sweep(form or "small")
-    study = all_done(flatten(file.config().to_dict()), overrides)
-    comparisons, confounded, settings = compare_all(study)
-    found = [c for c in comparisons if c.split == "test"]
-    for c in found:
-        rows = [overrides[int(side.runs[0].id)] for side in (c.baseline, c.other)]
-        differing = {n for n in {*rows[0], *rows[1]} if rows[0].get(n) != rows[1].get(n)}
-        assert differing == set(c.axis.fields)
-    assert len(found) == STUDIES[name]
-    coupled = {field for pair in confounded for field, _, _ in pair.fields}
-    assert coupled == COUPLED.get(name, set())
-    # Each setting has a verdict somewhere, but the deeper net of a pair of nets.
-    assert {id(s) for c in found for s in (c.baseline, c.other)} == set(map(id, settings))
-
-
-def test_the_kinds_of_a_shortcut_are_compared_with_the_original_alone():
-    file = open_config_file("configs/sweeps/shortcut_he2016.py")
-    study = all_done(flatten(file.config().to_dict()), file.module.sweep())
-    comparisons, _, _ = compare_all(study)
-    pairs = [(c.fixed, *c.names) for c in comparisons]
-    assert ("", "residual A", "exclusive gating") in pairs
-    assert ("exclusive gating", "gate bias default (−6)", "gate bias 0") in pairs
-    assert not any("gate bias 0" in (a, b) and "residual A" in (a, b) for _, a, b in pairs)
-
-
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
@@ -192,75 +113,6 @@ def test_where_a_run_ran_and_how_a_value_is_spelled_do_not_count(tmp_path):
     comparisons, confounded, _ = compare_all(read(sweep)[0])
     assert len(comparisons) == 2
     assert not confounded
-
-
-FACTS = {
-    "class_names": ["cat", "dog"],
-    "image_shape": [8, 8, 1],
-    "train_examples": 100,
-    "eval_examples": 10_000,
-    "eval_split": "test",
-    "mean": [0.3],
-    "std": [0.2],
-}
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"class_names": ["dog", "cat"]}, "2 classes: dog, cat"),
-        ({"train_examples": 90}, "90 training images"),
-        ({"eval_examples": 9_000}, "9000 evaluated images"),
-        ({"mean": [0.5]}, "mean 0.5"),
-        ({"eval_split": "validation"}, "evaluated on validation"),
-    ],
-)
-def test_runs_on_other_data_of_the_same_name_are_neither_averaged_nor_compared(
-    tmp_path, changes, words
-):
-    sweep, runs = two_depths(tmp_path)
-    for path in [*runs[8], *runs[14]]:
-        edit(path / "data.json", **FACTS)
-    assert len(compare_all(read(sweep)[0])[2]) == 2
-    # One seed of the one depth, and the other depth.
-    for path in [runs[8][0], *runs[14]]:
-        edit(path / "data.json", **changes)
-    study, axes, settings = read(sweep)
-    assert [axis.fields for axis in axes.axes] == [("model.depth",), ("data.name",)]
-    assert [len(setting.runs) for setting in settings] == [1, 2, 3]
-    assert any(words in setting.label for setting in settings)
-    comparisons, _, _ = compare_all(study)
-    # The seed of depth 8 and the runs of depth 14 on the same data.
-    (test,) = [c for c in comparisons if c.split == "test"]
-    assert len(test.baseline.runs) == 1
-    assert test.verdict == "no interval: one pair of seeds, or equal differences"
-
-
-def test_a_rounding_of_the_mean_and_a_run_that_has_not_begun_are_no_other_data(tmp_path):
-    sweep, runs = two_depths(tmp_path)
-    for i, path in enumerate([*runs[8], *runs[14]]):
-        edit(path / "data.json", **FACTS | {"mean": [0.3 + 1e-3 * i]})
-    (runs[8][2] / "config.json").unlink()
-    _, axes, settings = read(sweep)
-    assert [axis.fields for axis in axes.axes] == [("model.depth",)]
-    assert [len(setting.runs) for setting in settings] == [3, 3]
-
-
-def test_other_training_splits_may_have_other_statistics(tmp_path):
-    runs = [
-        ({"data.train_split": split, "seed": seed}, (10.0 + seed + 2 * (split == "train"), 5.0))
-        for split in ("train", "train[:50]")
-        for seed in range(3)
-    ]
-    sweep = make_sweep(tmp_path / "s", runs)
-    for path in sweep.runs.iterdir():
-        half = "[" in path.name
-        edit(
-            path / "data.json",
-            **FACTS | {"train_examples": 50 if half else 100, "mean": [0.5 * half]},
-        )
-    comparisons, confounded, settings = compare_all(read(sweep)[0])
-    assert (len(comparisons), len(confounded), len(settings)) == (1, 0, 2)
 
 
 def test_runs_that_were_trained_for_other_steps_are_not_averaged(tmp_path):
@@ -332,14 +184,3 @@ def test_bold_is_the_lowest_of_one_evaluation(tmp_path):
     sweep = make_sweep(tmp_path / "s", runs)
     page = write_report([str(sweep.path)])[0].read_text()
     assert re.findall(r"<strong>(7.90|7.00|13.90|13.00)</strong>", page) == ["7.90", "7.00"]
-
-
-def test_the_same_config_and_seed_on_other_data_is_no_repeat(tmp_path):
-    parts = [
-        make_sweep(tmp_path / name, [({"model.depth": 8, "seed": 0}, (9.0, 1.0))]) for name in "ab"
-    ]
-    assert len(read_study([str(part.path) for part in parts]).repeats) == 1
-    for part, examples in zip(parts, (100, 90), strict=True):
-        edit(next(part.runs.iterdir()) / "data.json", **FACTS | {"train_examples": examples})
-    study = read_study([str(part.path) for part in parts])
-    assert (len(study.runs), study.repeats) == (2, ())
