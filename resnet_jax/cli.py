@@ -47,9 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _meant(argument: str, arguments: argparse.Namespace) -> str:
     """A hint at the option that is meant by an unknown one: `--dry-run`, `--lr`."""
+    name, _, value = argument.lstrip("-").partition("=")
+    if name.startswith("config."):
+        return f"did you mean --{name}={shlex.quote(value) if value else 'VALUE'}?"
     if not argument.startswith("--"):
         return "options are written --NAME=VALUE; see --help"
-    name, _, value = argument.removeprefix("--").partition("=")
     options = {letters_of(option): option for option in vars(arguments)}
     if letters_of(name) in options:
         return f"did you mean --{options[letters_of(name)]}?"

@@ -554,7 +554,8 @@ def field_meant(name: str) -> str | None:
     leaves = {letters_of(field.rpartition(".")[2]): field for field in reversed(FIELDS)}
     if leaf not in ("name", "every") and leaf in others | leaves:
         return others.get(leaf) or leaves[leaf]
-    return most_like(name, FIELDS)
+    alike = most_like(name.rpartition(".")[2], [field.rpartition(".")[2] for field in FIELDS])
+    return most_like(name, FIELDS) or (leaves[letters_of(alike)] if alike else None)
 
 
 def validate(config: ConfigDict) -> ConfigDict:
@@ -660,7 +661,7 @@ def _canonical(name: str, field: Field, value: Any) -> Any:
     if not legal(number):
         raise UserError(name, result, f"must be {words}")
     if isinstance(number, float) and not math.isfinite(number):
-        raise UserError(name, value, "must be finite")
+        raise UserError(name, result, "must be finite")
     return result
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import FIELDS, canonical, find_field, flatten, set_field, validate
-from resnet_jax.errors import UserError, nearest
+from resnet_jax.config import (
+    FIELDS,
+    canonical,
+    field_meant,
+    find_field,
+    flatten,
+    set_field,
+    validate,
+)
+from resnet_jax.errors import UserError, most_like, nearest
+from resnet_jax.wording import first_few
 
 
 @dataclass(frozen=True)
@@ -77,9 +87,7 @@ def open_config_file(argument: str) -> ConfigFile:
     if not colon or os.path.isfile(argument):
         path, form = argument, ""
     if not os.path.isfile(path):
-        raise UserError(
-            "--config", path, "no such file", "give the path of a config file (configs/…)"
-        )
+        raise UserError("--config", path, "no such file", _config_like(path))
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     if spec is None or spec.loader is None:
         raise UserError("--config", path, "is not a Python file", "config files end in .py")
@@ -96,8 +104,30 @@ def _mistakes_of(path: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        problem = f"raised {type(error).__name__}: {error}"
-        raise UserError("--config", path, problem, "mend the config file") from error
+        problem, fix = f"raised {type(error).__name__}: {error}", "fix the config file"
+        # A locked ConfigDict lists the values of the whole section.
+        if unknown := re.search(r'Key "(\w+)" does not exist', str(error)):
+            meant = field_meant(unknown[1])
+            problem = f"sets or reads a field {unknown[1]!r}, which does not exist"
+            fix = f"did you mean config.{meant}?" if meant else "`train --help` lists the fields"
+        raise UserError("--config", path, problem, fix) from error
+
+
+def _config_like(path: str) -> str:
+    """A hint at the config file that is meant by a path where there is none."""
+    if os.path.isdir(path):
+        return f"it is a directory; give one of its files: {first_few(sorted(Path(path).glob('*.py')))}"
+    folders = [Path("configs"), Path(path).parent]
+    by_name = {
+        file.stem: file
+        for folder in folders
+        if os.path.isdir(folder)
+        for file in sorted(folder.glob("**/*.py" if folder.name == "configs" else "*.py"))
+    }
+    meant = most_like(Path(path).stem, by_name)
+    return (
+        f"did you mean {by_name[meant]}?" if meant else "give the path of a config file (configs/…)"
+    )
 
 
 def load_config(argument: str) -> ConfigDict:

@@ -227,6 +227,16 @@ def test_hints_do_not_count_case_and_hyphens(word, known, meant):
         ("def get_config(): return 3", "returned int"),
         ("def get_config(): raise ValueError('broken\\nhere')", "raised ValueError: broken here"),
         ("import nosuchmodule", "nosuchmodule"),
+        (
+            "from resnet_jax.config import default_config\n"
+            "def get_config():\n c = default_config()\n c.optimizer.lr = 1\n return c",
+            "a field 'lr', which does not exist; did you mean config.optimizer.learning_rate[?]$",
+        ),
+        (
+            "from ml_collections import ConfigDict\nfrom resnet_jax.config import default_config\n"
+            "def get_config():\n c = default_config().unlock()\n c.optim = ConfigDict({'lr': 1})\n return c",
+            "'optim.lr': no such config field; did you mean 'optimizer.learning_rate'",
+        ),
         ("def get_config(:", "SyntaxError"),
         (
             "from resnet_jax.config import default_config\n"

@@ -75,7 +75,14 @@ class Experiment:
     @property
     def warnings(self) -> list[str]:
         """What is legal in the config and probably not meant, a line each."""
-        return schedule_warnings(self.config, self.total_steps, self.num_examples)
+        warnings = schedule_warnings(self.config, self.total_steps, self.num_examples)
+        batch_size = self.config.train.batch_size
+        if batch_size > self.num_examples:
+            warnings.append(
+                f"train.batch_size: {batch_size} is more than the {self.num_examples} training examples, so a step has "
+                "some of them several times"
+            )
+        return warnings
 
     def start(self, fresh: TrainState) -> TrainState:
         """The state at step 0: a fresh one, with pretrained weights where the config says so."""

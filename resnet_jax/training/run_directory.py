@@ -170,6 +170,8 @@ class RunDirectory:
         """What a directory is that is not a run's, and which one to give; None: neither is known."""
         if (self.path / "config.json").exists():
             return None
+        if not self.path.exists():
+            return "does not exist", "give the directory of a run, or run `train` first"
         if (self.path.parent / "config.json").exists():
             return "is a part of a run directory", f"give the run: {self.path.parent}"
         is_sweep = (self.path / "sweep.json").exists()

@@ -47,6 +47,10 @@ def refused(capsys, *words):
         (f"--config.data.name={ROOT}", f"did you mean 'folder:{ROOT}'?"),
         ("--config.model.shortcut=b", "did you mean 'B'?"),
         ("--config.optimizer=adamw", "is a section; name one of its fields: optimizer.name, "),
+        ("config.model.depth=8", "did you mean --config.model.depth=8?"),
+        ("-config.model.depth=8", "did you mean --config.model.depth=8?"),
+        (f"--config={ROOT}/configs/digit.py", f"did you mean {ROOT}/configs/digits.py?"),
+        (f"--config={ROOT}/configs/sweeps", "it is a directory; give one of its files: "),
         ("--lr=0.5", "did you mean --config.optimizer.learning_rate=0.5?"),
         ("--epochs=5", "did you mean --config.train.duration='5 epochs'?"),
         ("--work-dir=x", "did you mean --workdir?"),
@@ -205,6 +209,11 @@ def test_a_study_of_ranges_is_refused_without_a_search(capsys, tmp_path, options
     words = ["sweep", f"--config={tmp_path / 'study.py'}", f"--workdir={tmp_path / 'study'}"]
     assert expected in refused(capsys, *words, *options)
     assert not (tmp_path / "study").exists()
+
+
+def test_a_directory_that_does_not_exist(capsys, tmp_path):
+    message = refused(capsys, "evaluate", f"--workdir={tmp_path / 'nowhere'}")
+    assert "does not exist; give the directory of a run" in message
 
 
 def test_usage_errors_have_exit_code_2_too(capsys):
