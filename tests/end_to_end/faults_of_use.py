@@ -68,7 +68,7 @@ def file_in_place_of_a_directory(directory):
     workdir = copy_of_undisturbed(directory)
     shutil.rmtree(workdir / "checkpoints")
     (workdir / "checkpoints").write_text("mine")
-    refused(run("train", workdir), "checkpoints", "is no directory")
+    refused(run("train", workdir), "checkpoints", "is not a directory")
     assert (workdir / "checkpoints").read_text() == (directory / "file").read_text() == "mine"
     return Outcome(f"`{short(message)}`", [2, 2])
 
