@@ -15,6 +15,11 @@ def is_url(text: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a path has bytes in UTF-8, which names of files need not have."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def local_path(option: str) -> Callable[[str], str]:
     """A check for `option`: returns the path it is given, or raises.
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from resnet_jax.errors import UserError
-from resnet_jax.training.open_directory import OpenDirectory
+from resnet_jax.paths import is_utf8
 
 
 def keep_compiled_programs(config: ConfigDict, directory: Path | None = None) -> None:
@@ -23,15 +22,11 @@ def keep_compiled_programs(config: ConfigDict, directory: Path | None = None) ->
 
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         directory = directory or cache_directory(config.data.cache_dir) / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(_path_for_jax(directory)))
+        path = str(directory.absolute())
+        jax.config.update("jax_compilation_cache_dir", path)
+        if not is_utf8(path):
+            # XLA would get the path for caches of its own, and takes UTF-8 alone. Not an `OpenDirectory`:
+            # the path is a part of the key of every program.
+            jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def _path_for_jax(directory: Path) -> Path:
-    """A path that JAX takes whatever the directory's name, valid until the process ends."""
-    try:
-        return OpenDirectory(directory, create=True).path
-    except UserError:
-        # JAX goes on without it, and warns.
-        return directory.absolute()

@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 from resnet_jax.errors import UserError
+from resnet_jax.paths import is_utf8
 
 
 class OpenDirectory:
     """A directory that is held open, and a path to it with nothing in it that a user wrote.
 
-    Orbax and JAX's profiler glob paths without escaping them; TensorStore takes UTF-8 alone; Orbax
+    Orbax globs paths without escaping them; TensorStore and JAX's profiler take UTF-8 alone; Orbax
     reads `..` as text and `/s3/…` as a bucket. `/proc/self/fd/N` names the directory by a number. All
     threads of the process can use it, and each process has its own; files are made, read and renamed
     in the directory itself, on whatever file system; a killed process leaves nothing behind.
@@ -58,10 +59,8 @@ class OpenDirectory:
         fix = "use another name: this system has no /proc/self/fd"
         if glob.escape(name) != name:
             raise self._refused("contains *, ? or [, and could not be read back", fix)
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise self._refused("is not UTF-8", fix) from error
+        if not is_utf8(name):
+            raise self._refused("is not UTF-8", fix)
 
     def _refused(self, problem: str, fix: str = "use another directory") -> UserError:
         return UserError("directory", str(self._directory), problem, fix)
