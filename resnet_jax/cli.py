@@ -58,7 +58,7 @@ def _meant(argument: str, arguments: argparse.Namespace) -> str:
     field = name if name in FIELDS else field_meant(name)
     if field is None:
         return "see --help"
-    if "epoch" in name and value.isdigit():
+    if "epoch" in name and value.isdecimal():
         value = f"{value} epochs"
     quoted = shlex.quote(value) if value else "VALUE"
     return f"did you mean --config.{field}={quoted}?"

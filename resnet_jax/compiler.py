@@ -56,7 +56,7 @@ def _flags() -> str:
     if not flags or flags.startswith("-"):
         return flags
     path = Path(flags)
-    return " ".join(path.read_text().split()) if path.is_file() else flags
+    return " ".join(path.read_text(encoding="utf-8").split()) if path.is_file() else flags
 
 
 def _may_run_on_cpu() -> bool:

@@ -232,7 +232,7 @@ def statistics(
 
 def _load_statistics(path: Path) -> dict[str, list[float]] | None:
     try:
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_text(encoding="utf-8"))
         digest = kept.pop("digest")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

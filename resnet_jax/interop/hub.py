@@ -36,7 +36,7 @@ def stated_preprocessing(url: str) -> Preprocessing | None:
 
     for name in _PREPROCESSING:
         try:
-            found = from_hub(json.loads(_download(url, name).read_text()))
+            found = from_hub(json.loads(_download(url, name).read_text(encoding="utf-8")))
         except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError, TypeError, AttributeError):
             continue
         if found is not None:
