@@ -192,7 +192,7 @@ def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     with errors_end_all():
         result = evaluate_run(run, config, arguments.step, arguments.split)
     if not first:
-        return 0
+        return NOT_FINITE if result["loss"] is None else 0
     if arguments.json:
         print(to_json(result))
     elif result["loss"] is not None:
