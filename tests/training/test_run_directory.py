@@ -175,3 +175,29 @@ def test_a_run_does_not_go_on_with_other_data(run):
         with pytest.raises(UserError, match=words):
             run.write_data(facts | change)
     assert run.read_data()["train_examples"] == 10
+
+
+def test_constants_are_those_of_the_start_whatever_is_measured_now(run):
+    """Earlier versions did not store what was measured, and measured originals where images stream."""
+    facts = {
+        "train_examples": 10,
+        "eval_examples": 4,
+        "class_names": ["cat", "dog"],
+        "mean": [0.5],
+        "std": [0.2],
+    }
+    (run.checkpoints / "7").mkdir(parents=True)
+    now = facts | {"measured": {"mean": [0.55], "std": [0.2]}}
+    for before, refused in (
+        (facts | {"on_device": False}, False),
+        (facts | {"on_device": True}, True),
+        (facts | {"measured": {"mean": [0.55], "std": [0.2]}}, False),
+        (facts | {"measured": {"mean": [0.5], "std": [0.2]}}, True),
+    ):
+        (run.path / "data.json").write_text(json.dumps(before))
+        if refused:
+            with pytest.raises(UserError, match="the colours of the training images differ"):
+                run.write_data(now)
+        else:
+            run.write_data(now)
+        assert run.read_data() == before
