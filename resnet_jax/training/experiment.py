@@ -217,11 +217,12 @@ def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
     if batch_size % unit:
         parted = f" times train.accumulate_steps {parts}" if parts > 1 else ""
         parted += f", and each device's share one of {group} to mix pairs" if mixing else ""
+        nearest = {max(1, batch_size // unit) * unit, (batch_size // unit + 1) * unit}
         raise UserError(
             "train.batch_size",
             batch_size,
             f"must be a multiple of the {parallel.num_devices} devices{parted}",
-            f"nearest: {max(1, batch_size // unit) * unit} or {(batch_size // unit + 1) * unit}; "
+            f"nearest: {' or '.join(map(str, sorted(nearest)))}; "
             "or use fewer devices by parallel.num_devices",
         )
 
