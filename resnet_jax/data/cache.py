@@ -29,6 +29,7 @@ from resnet_jax.data.images import Geometry, differing_sizes, sized
 from resnet_jax.data.labels import PROBED, evenly_spaced
 from resnet_jax.errors import UserError
 from resnet_jax.paths import local_path
+from resnet_jax.strict_json import to_json
 
 STATISTICS_SAMPLE = 10_000
 
@@ -225,7 +226,7 @@ def statistics(
             raise _no_image(source, split)
         mean, std = channels.mean_and_deviation(histogram)
         kept = {"mean": mean.tolist(), "std": std.tolist()}
-        text = json.dumps(kept | {"digest": content.of_facts(kept)}).encode()
+        text = to_json(kept | {"digest": content.of_facts(kept)}).encode()
         _write(path, lambda file: file.write(text))
     return tuple(kept["mean"]), tuple(kept["std"])
 
