@@ -3,7 +3,7 @@
     python tests/jaxlibs.py DIR [--only VERSION …]
 
 Makes an environment for each version in DIR by pip, with the Python that it needs (`python3.11` and
-`python3.13` on the path), and runs `tests/models/test_ynnpack.py` there, slow tests too. Needs the network.
+`python3.13` on the path), and runs `tests/models/test_ynnpack.py` there. Needs the network.
 """
 
 import argparse

@@ -167,7 +167,7 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-@settings(max_examples=8)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(SIZES, min_size=1, max_size=5), st.data(), SEEDS)
 def test_sums_against_numpy(shape, data, seed):
     """Of any axes, of squares and of products with a broadcast array."""
@@ -186,7 +186,7 @@ def test_sums_against_numpy(shape, data, seed):
             np.testing.assert_allclose(actual, right, rtol=0, atol=1e-4 * size)
 
 
-@settings(max_examples=3)
+@settings(max_examples=3, deadline=None)
 @given(SHAPES, SEEDS)
 def test_pooling_against_float64(shape, seed):
     x = normal(seed, *shape)
@@ -217,7 +217,7 @@ def standardised(x, axes):
     return x / jnp.sqrt(jnp.square(x).mean(axes, keepdims=True) + 1e-5)
 
 
-@settings(max_examples=4)
+@settings(max_examples=4, deadline=None)
 @given(
     st.integers(2, 40), st.integers(3, 17), st.integers(3, 9), st.sampled_from([8, 24, 64]), SEEDS
 )
@@ -241,7 +241,7 @@ def test_norms_against_their_definitions_in_float64(batch, height, width, channe
         assert_near(norm, definition, x, scale, bias)
 
 
-@settings(max_examples=4)
+@settings(max_examples=4, deadline=None)
 @given(
     st.integers(1, 40), SIZES, st.sampled_from([8, 33, 64]), st.sampled_from([2, 10, 100]), SEEDS
 )
