@@ -62,7 +62,7 @@ def search(
     """
     choose("--search", engine, {"optuna": None})
     if trials is None or trials < 1:
-        problem = "how many runs the search trains, 1 or more"
+        problem = "must be 1 or more: how many runs the search trains"
         raise UserError("--trials", trials, problem, "give e.g. --trials=20")
     if not study.ranges:
         problem = f"sweep() of {study.config_file} states no ranges, but a list of runs"

@@ -127,7 +127,7 @@ def make_schedule(config: ConfigDict, total_steps: int, num_examples: int) -> op
         raise UserError(
             "schedule.warmup",
             schedule.warmup,
-            f"is {warmup} steps and must be shorter than train.duration ({total_steps} steps)",
+            f"must be shorter than train.duration ({total_steps} steps), and is {warmup} steps",
             f"set e.g. --config.schedule.warmup={total_steps // 10}",
         )
     if boundaries != sorted(set(boundaries)) or any(b <= warmup for b in boundaries):
