@@ -354,6 +354,8 @@ WARNS = "import jax, warnings; import resnet_jax; from resnet_jax import models"
     ],
 )
 def test_an_import_warns_once(code, flags, platforms, count):
+    if "cli" in code:
+        pytest.importorskip("ml_collections")  # Not there by `jaxlibs.py`.
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": platforms}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
