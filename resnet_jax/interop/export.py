@@ -113,7 +113,7 @@ def _forward(
     model: nnx.Module,
     image_shape: tuple[int, int, int],
     normalize: Normalization | None,
-    views: Views,
+    views: Views = one_view,
 ) -> tuple[Callable[[jax.Array], jax.Array], jax.ShapeDtypeStruct]:
     """The network in evaluation as a function of images alone, and their shape with an open batch size."""
     graphdef, arrays = nnx.split(evaluation_view(model))

@@ -36,10 +36,9 @@ def _replay_equation(equation: Any, inputs: Sequence[Any]) -> Sequence[Any]:
     if depends_on_images and name in SUBSTITUTES:
         return [SUBSTITUTES[name](*inputs, **parameters)]
     inner = parameters.get("call_jaxpr", parameters.get("jaxpr"))
-    if name == "custom_jvp_call" and inner.jaxpr.debug_info.func_name == "choosing_relu":
-        # It broadcasts a zero to a batch whose size is symbolic here.
-        (x,) = inputs
-        return [jnp.maximum(x, jnp.zeros((), x.dtype))]
+    function = inner.jaxpr.debug_info.func_name if name == "custom_jvp_call" else None
+    if function in FUNCTIONS:
+        return [FUNCTIONS[function](*inputs)]
     if inner is not None:
         closed = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
         return replay(closed, inputs)
@@ -81,4 +80,10 @@ def _max_pool(x: jax.Array, *, window_dimensions, window_strides, padding, **_: 
     return nnx.max_pool(padded, window_shape=window, strides=strides)
 
 
+# Our functions for XLA's CPU backend, plainly. The first broadcasts a zero to a batch whose size is
+# symbolic here, the second clamps by infinities to change nothing.
+FUNCTIONS: dict[str, Callable[..., jax.Array]] = {
+    "choosing_relu": lambda x: jnp.maximum(x, jnp.zeros((), x.dtype)),
+    "kept_apart": lambda x: x,
+}
 SUBSTITUTES: dict[str, Callable[..., jax.Array]] = {"pad": _pad, "reduce_window_max": _max_pool}
