@@ -209,8 +209,8 @@ SCHEMA: dict[str, Any] = {
         "mean": Field(
             "floats",
             None,
-            "of each channel, subtracted from pixels of 0 to 1; None: that of the weights in "
-            "model.init_from, else of the training images",
+            "of each channel, subtracted from pixels of 0 to 1; None: as for the weights "
+            "in model.init_from, else as measured of the training images",
             PROBABILITY,
             optional=True,
         ),
@@ -224,7 +224,7 @@ SCHEMA: dict[str, Any] = {
         "interpolation": Field(
             "str",
             None,
-            "filter that resizes images: bilinear, bicubic, lanczos or nearest; None: that of the "
+            "filter that resizes images: bilinear, bicubic, lanczos or nearest; None: as for the "
             "weights in model.init_from, else bilinear",
             optional=True,
         ),

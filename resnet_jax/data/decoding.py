@@ -28,7 +28,7 @@ LARGEST_JPEG_REDUCTION = 8
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Of a grey value, where fewer than 8 bits are scaled to 8.
 _FACTORS = {"L;2": 85, "L;4": 17}
-# Pillow finds an orientation behind one of these only, so it need not be asked where there is none.
+# Pillow finds an orientation after one of these only, so it need not be asked where there is none.
 _JPEG, _PNG = b"\xff\xd8", b"\x89P"
 _ORIENTED = {
     _JPEG: (b"Exif\0\0", b"tiff:Orientation"),

@@ -48,7 +48,7 @@ class LabelRange:
         first = list(indices)[wrong[0]]
         label = labels[wrong[0]]
         if len(wrong) == len(labels) and all(_is_missing(labels[i]) for i in wrong):
-            problem = f"of {self.source} has no labels (that of example {first} is {label})"
+            problem = f"of {self.source} has no labels (the label of example {first} is {label})"
             raise NoLabelsError("data split", self.split, problem, "choose a split with labels")
         raise self.wrong(first, label)
 

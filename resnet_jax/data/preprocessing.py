@@ -19,7 +19,7 @@ Batch = dict[str, jax.Array]
 Distortion = Callable[[jax.Array, jax.Array], jax.Array]
 
 # Streams within `random_streams.COLOUR`, a number for each use, so that none depends on the others.
-# Runs that go on would draw otherwise if one changed.
+# A resumed run would draw other numbers if one changed.
 POLICY = 0
 JITTER = 1
 PCA_NOISE = 3
