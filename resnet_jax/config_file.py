@@ -193,4 +193,4 @@ def same_everywhere(config: ConfigDict) -> dict[str, Any]:
     """
     values = flatten(config.to_dict())
     own = (name for name in values if name.startswith("data.") and FIELDS[name].place)
-    return {name: values[name] for name in values.keys() - set(own)}
+    return {name: canonical(name, values[name]) for name in values.keys() - set(own)}

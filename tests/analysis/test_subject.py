@@ -59,7 +59,7 @@ def test_names_tell_runs_apart(small_run, tmp_path):
     ("words", "problem"),
     [
         (["lesion"], "--workdir = None: give it or --config"),
-        (["lesion", "--workdir=nowhere"], "holds no config.json"),
+        (["lesion", "--workdir=nowhere"], "'nowhere': does not exist"),
         (["lesion", "--config=configs/digits.py"], "--out = None: is needed except"),
         (["lesion", "--workdir=RUN", "--seed=-1"], "--seed = -1: allowed: from 0"),
         (["lesion", "--workdir=RUN", "--out=RUN/config.json/new"], "new': cannot be written"),

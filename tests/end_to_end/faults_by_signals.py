@@ -25,7 +25,8 @@ def sigterm_before_the_first_step(directory):
     """SIGTERM while JAX is imported, while the state is initialised, and while the step is compiled"""
     workdir, log = directory / "run", directory / "log"
     moments = {
-        "import": lambda process: "jaxlib" in Path(f"/proc/{process.pid}/maps").read_text(),
+        # Another library of jaxlib is read for the flags that it knows before the command begins.
+        "import": lambda process: "jaxlib/_jax" in Path(f"/proc/{process.pid}/maps").read_text(),
         "initialisation": lambda process: "jit(_fresh_state)" in log.read_text(),
         "compilation": lambda process: "compilation of jit(_orders)" in log.read_text(),
     }

@@ -164,7 +164,10 @@ def test_a_run_is_not_a_sweep(capsys, sweep_directory, option):
         ([DIGITS], "has no function sweep(); to train one run use the command `train`"),
         ([f"--config={ROOT}/configs/sweeps/depth.py:ful"], "did you mean 'full'?"),
         ([f"{DIGITS}:foo"], "this file has no forms (FORMS); give "),
-        (["--search=optuna"], "--trials = None: must be 1 or more: how many runs the search trains"),
+        (
+            ["--search=optuna"],
+            "--trials = None: must be 1 or more: how many runs the search trains",
+        ),
         (["--search=optuna", "--trials=3"], "states no ranges"),
         (["--trials=3"], "needs --search=optuna"),
         (["--search"], "expected one argument"),

@@ -166,7 +166,7 @@ def test_faults_are_told_apart_and_do_not_stop_the_rest(file, tmp_path):
     assert done.returncode == 1, done.stdout + done.stderr
     states = {path.name: status(path)["state"] for path in (workdir / "runs").glob("*")}
     assert states == {
-        "learning_rate=1e+30": "diverged", "width_factor=100000": "failed", "seed=1": "done",
+        "learning_rate=1e30": "diverged", "width_factor=100000": "failed", "seed=1": "done",
     }  # fmt: skip
     assert "3 runs: 1 diverged, 1 failed, 1 done" in done.stdout
     assert "Out of memory" in status(workdir / "runs" / "width_factor=100000")["error"]

@@ -161,7 +161,8 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(saved, tmp_path, flips):
         assert restored_meta == meta, where
         jax.tree.map(np.testing.assert_array_equal, restored, state)
         shutil.rmtree(copy)
-    assert noticed > flips / 4
+    # A third on average, with a standard deviation of 4 of 40: a quarter failed one time in ten.
+    assert noticed > flips / 8
 
 
 def test_a_flipped_bit_of_the_arrays_is_noticed(saved, tmp_path):
@@ -238,7 +239,9 @@ def test_a_checkpoint_of_a_version_without_checksums_still_comes_back(small_conf
         assert restored_meta == meta
         assert_equal(restored, state)
         other = experiment_of(small_config, model__depth=14)
-        with pytest.raises(UserError, match="damaged or of another model") as error:
+        with pytest.raises(
+            UserError, match="is corrupt, or config.json differs from what was trained"
+        ) as error:
             checkpoints.restore(4, other.state_shapes())
         assert not isinstance(error.value, DamagedCheckpointError)
 
