@@ -25,10 +25,10 @@ NOT_FINITE = 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     escape_unencodable()
-    turn_off_ynnpack()
     parser = make_parser()
     try:
         arguments, rest = parser.parse_known_args(argv)
+        turn_off_ynnpack()
         arguments.slurm = _dotted("--slurm.", rest) if arguments.command == "sweep" else {}
         overrides = _dotted("--config.", rest)
         if rest:
