@@ -169,6 +169,9 @@ def _facts(data: Mapping[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {
         name: tuple(map(kind, data[name])) for name, kind in kinds.items() if name in data
     }
+    if "mean" in data and "std" in data:
+        # Earlier versions stored neither: they resized bilinearly and normalised by what they measured.
+        facts |= {"interpolation": "bilinear", "measured": (*facts["mean"], *facts["std"])}
     if "measured" in data:
         facts["measured"] = tuple(float(x) for part in data["measured"].values() for x in part)
     for name in ("train_examples", "eval_examples"):

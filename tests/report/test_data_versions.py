@@ -57,6 +57,22 @@ def test_a_rounding_of_the_mean_and_a_run_that_has_not_begun_are_no_other_data(t
     assert [len(setting.runs) for setting in settings] == [3, 3]
 
 
+def test_runs_of_an_earlier_version_are_on_the_same_data(tmp_path):
+    """Its data.json has neither the interpolation nor what was measured."""
+    sweep, runs = two_depths(tmp_path)
+    for path in [*runs[8], *runs[14]]:
+        edit(path / "data.json", **FACTS)
+    now = {"interpolation": "bilinear", "measured": {"mean": [0.3], "std": [0.2]}}
+    for path in [runs[8][0], *runs[14]]:
+        edit(path / "data.json", **now)
+    _, axes, settings = read(sweep)
+    assert [axis.fields for axis in axes.axes] == [("model.depth",)]
+    assert [len(setting.runs) for setting in settings] == [3, 3]
+    edit(runs[8][0] / "data.json", interpolation="bicubic")
+    _, axes, _ = read(sweep)
+    assert [axis.fields for axis in axes.axes] == [("model.depth",), ("data.name",)]
+
+
 def test_other_training_splits_may_have_other_statistics(tmp_path):
     runs = [
         ({"data.train_split": split, "seed": seed}, (10.0 + seed + 2 * (split == "train"), 5.0))
