@@ -21,7 +21,6 @@ from resnet_jax.errors import UserError, choose, warn
 from resnet_jax.training.device_inputs import DeviceInputs
 from resnet_jax.training.parallel import Parallel
 from resnet_jax.training.preparation import (
-    EvaluatedImage,
     Preparation,
     evaluated_image,
     train_geometry,
@@ -69,12 +68,34 @@ def make_inputs(
     if data.pad >= min(height, width):
         problem = f"must be smaller than the images of {source.name} ({height}×{width})"
         raise UserError("data.pad", data.pad, problem)
+    geometry = train_geometry(config, preparation.interpolation)
+    damaged = DamagedImages(data.max_bad_examples)
     devices = parallel.num_devices
     eval_batch_size = -(-config.evaluate.batch_size // devices) * devices
-    parts = (config, source, parallel, eval_split, preparation, image, eval_batch_size, evaluates)
+
+    def prepared(train: Examples, geometry: Geometry) -> tuple[Preprocessing, Statistics | None]:
+        measured = None if evaluates else _measured(config, source, geometry, train)
+        return _preprocessing(config, preparation, measured), measured
+
     if _on_device(config, source, image.geometry, len(train), len(evaluation)):
-        return _device_inputs(*parts)
-    return _stream_inputs(*parts)
+        held_out = _decoded(config, source, eval_split, image.geometry, damaged)
+        trained = held_out
+        if not evaluates:
+            trained = _decoded(config, source, data.train_split, geometry, damaged)
+        # Decoded images have their geometry already.
+        preprocessing, measured = prepared(trained, Geometry(None))
+        split = _device_data(config, trained)
+        common = (preprocessing, parallel, eval_batch_size)
+        return DeviceInputs(split, held_out, *common, damaged, measured)
+    preprocessing, measured = prepared(train, geometry)
+    stream = _stream_data(config, source, train, geometry, parallel)
+    reading = {
+        "geometry": image.geometry,
+        "shape": cache.image_shape(source, image.geometry.size),
+        "num_threads": data.num_threads,
+    }
+    common = (preprocessing, parallel, eval_batch_size)
+    return StreamInputs(stream, evaluation, *common, reading, damaged, measured)
 
 
 def _check_not_empty(source: Source, split: str, examples: Examples) -> None:
@@ -82,22 +103,35 @@ def _check_not_empty(source: Source, split: str, examples: Examples) -> None:
         raise UserError("data split", split, f"of {source.name} has no examples")
 
 
-def _stream_inputs(
-    config: ConfigDict,
-    source: Source,
-    parallel: Parallel,
-    eval_split: str,
-    preparation: Preparation,
-    image: EvaluatedImage,
-    eval_batch_size: int,
-    evaluates: bool,
-) -> StreamInputs:
+def _decoded(
+    config: ConfigDict, source: Source, split: str, geometry: Geometry, damaged: DamagedImages
+) -> ArrayExamples:
+    examples = cache.decoded(
+        source,
+        split,
+        geometry,
+        directory=cache.cache_directory(config.data.cache_dir),
+        num_threads=config.data.num_threads,
+        damaged=damaged,
+    )
+    _check_not_empty(source, split, examples)
+    return examples
+
+
+def _device_data(config: ConfigDict, train: ArrayExamples) -> DeviceData:
+    return DeviceData(
+        train,
+        batch_size=config.train.batch_size,
+        steps_per_call=config.train.steps_per_call,
+        repeats=config.data.repeats,
+    )
+
+
+def _stream_data(
+    config: ConfigDict, source: Source, train: Examples, geometry: Geometry, parallel: Parallel
+) -> StreamData:
     data, batch_size = config.data, config.train.batch_size
-    evaluation = source.open(eval_split)
-    train = evaluation if evaluates else source.open(data.train_split)
-    geometry = train_geometry(config, preparation.interpolation)
-    measured = None if evaluates else _measured(config, source, geometry, train)
-    stream = StreamData(
+    return StreamData(
         train,
         geometry,
         batch_size=batch_size,
@@ -108,64 +142,6 @@ def _stream_inputs(
         repeats=data.repeats,
         positions=range(batch_size)[parallel.share(batch_size)],
         max_damaged=data.max_bad_examples,
-    )
-    reading = {
-        "geometry": image.geometry,
-        "shape": cache.image_shape(source, image.geometry.size),
-        "num_threads": data.num_threads,
-    }
-    return StreamInputs(
-        stream,
-        evaluation,
-        _preprocessing(config, preparation, measured),
-        parallel,
-        eval_batch_size,
-        reading,
-        DamagedImages(data.max_bad_examples),
-        measured,
-    )
-
-
-def _device_inputs(
-    config: ConfigDict,
-    source: Source,
-    parallel: Parallel,
-    eval_split: str,
-    preparation: Preparation,
-    image: EvaluatedImage,
-    eval_batch_size: int,
-    evaluates: bool,
-) -> DeviceInputs:
-    data = config.data
-    damaged = DamagedImages(data.max_bad_examples)
-
-    def decoded(split: str, geometry: Geometry) -> ArrayExamples:
-        examples = cache.decoded(
-            source,
-            split,
-            geometry,
-            directory=cache.cache_directory(data.cache_dir),
-            num_threads=data.num_threads,
-            damaged=damaged,
-        )
-        _check_not_empty(source, split, examples)
-        return examples
-
-    evaluation = decoded(eval_split, image.geometry)
-    train = evaluation
-    if not evaluates:
-        train = decoded(data.train_split, train_geometry(config, preparation.interpolation))
-    # The decoded images have their geometry already.
-    measured = None if evaluates else _measured(config, source, Geometry(None), train)
-    split = DeviceData(
-        train,
-        batch_size=config.train.batch_size,
-        steps_per_call=config.train.steps_per_call,
-        repeats=data.repeats,
-    )
-    preprocessing = _preprocessing(config, preparation, measured)
-    return DeviceInputs(
-        split, evaluation, preprocessing, parallel, eval_batch_size, damaged, measured
     )
 
 
