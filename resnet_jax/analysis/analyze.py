@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from resnet_jax.analysis.request import Answer, Request, plain
 from resnet_jax.analysis.subject import Subject, open_config, open_runs
-from resnet_jax.errors import NotFiniteError, UserError, printable
+from resnet_jax.errors import NotFiniteError, UserError, printable, warn
 from resnet_jax.models import DegenerateStatisticsError
 from resnet_jax.strict_json import is_finite
 from resnet_jax.strict_json import to_json as strict_json
@@ -62,7 +61,7 @@ def _refuse_not_finite(name: str, results: Mapping[str, Any]) -> None:
     if outputs:
         raise NotFiniteError(f"{name}: {', '.join(outputs)}: the network's outputs are not finite")
     if wrong:
-        print(f"warning: {name}: not finite: {', '.join(wrong)}", file=sys.stderr)
+        warn(f"{name}: not finite: {', '.join(wrong)}")
 
 
 def _subjects(options: argparse.Namespace, overrides: Mapping[str, Any]) -> list[Subject]:

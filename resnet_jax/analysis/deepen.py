@@ -24,9 +24,9 @@ from resnet_jax.errors import UserError, printable, told_of
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.arrays import read_arrays, write_arrays
 from resnet_jax.interop.files import write_atomically
-from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.models import ResNet, Views, mean_over_views, one_view
 from resnet_jax.models.shortcuts import DropoutShortcut
+from resnet_jax.training.preparation import preprocessing_of
 from resnet_jax.training.run_model import model_at_start
 
 CONFIG = '''"""{title}. Written by `analyze deepen`.
@@ -186,9 +186,7 @@ def _write(model: ResNet, config: ConfigDict, subject: Subject, out: Path) -> li
     title = f"{subject.name} at step {subject.step} in {config.model.depth} layers"
     weights, path = out / "deepened.safetensors", out / "deepened.py"
     try:
-        mean, std = tuple(subject.data["mean"]), tuple(subject.data["std"])
-        interpolation = subject.evaluated_image.geometry.interpolation
-        save_weights(model, weights, preprocessing=Preprocessing(mean, std, interpolation))
+        save_weights(model, weights, preprocessing=preprocessing_of(subject.data))
         write_atomically(path, config_text(config, title, path).encode())
     except OSError as error:
         problem = f"cannot be written ({error.strerror or error})"

@@ -21,7 +21,6 @@ from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.preparation import (
     EvaluatedImage,
     evaluated_image,
-    one_view_image,
     stored,
 )
 from resnet_jax.training.run_directory import RunDirectory
@@ -76,7 +75,10 @@ class Subject:
     @property
     def evaluated_image(self) -> EvaluatedImage:
         """What evaluation makes of an image."""
-        return evaluated_image(self.config, stored(self.data).interpolation)
+        return self._image(averages=True)
+
+    def _image(self, averages: bool) -> EvaluatedImage:
+        return evaluated_image(self.config, stored(self.data).interpolation, averages)
 
     def examples(
         self,
@@ -100,7 +102,7 @@ class Subject:
             UserError: no such data or split, other classes, fewer examples, or corrupt images.
         """
         data, split = self.config.data, split or self.data["eval_split"]
-        image = image or one_view_image(self.config, stored(self.data).interpolation)
+        image = image or self._image(averages=False)
         source = open_source(data.name, data.data_dir, data.image_size)
         refuse_other_classes(source.name, self.data["class_names"], source.class_names)
         examples = source.open(split)

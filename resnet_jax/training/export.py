@@ -9,8 +9,7 @@ from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.export import ExportError, export_onnx, export_stablehlo
-from resnet_jax.interop.preprocessing import Preprocessing
-from resnet_jax.training.preparation import evaluated_image, stored
+from resnet_jax.training.preparation import evaluated_image, preprocessing_of, stored
 from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.run_model import restore_model
 
@@ -50,8 +49,7 @@ def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw:
     facts = run.read_data()
     model, _ = restore_model(run, override(config, fields), which)
     if path.suffix == WEIGHTS:
-        mean, std = tuple(facts["mean"]), tuple(facts["std"])
-        preprocessing = Preprocessing(mean, std, stored(facts).interpolation)
+        preprocessing = preprocessing_of(facts)
         write = partial(save_weights, model, path, preprocessing=preprocessing)
         takes = f"for images with {preprocessing}"
     else:

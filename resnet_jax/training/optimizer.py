@@ -135,7 +135,7 @@ def make_schedule(config: ConfigDict, total_steps: int, num_examples: int) -> op
             "schedule.boundaries",
             schedule.boundaries,
             f"must rise and come after the warm-up, but are at {_steps(boundaries)}, the warm-up of {warmup} steps",
-            "set them or schedule.warmup anew",
+            "change them or schedule.warmup",
         )
     make = choose("schedule.name", schedule.name, SCHEDULES)
     main = make(schedule, peak, [b - warmup for b in boundaries], total_steps - warmup)

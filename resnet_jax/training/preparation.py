@@ -40,6 +40,12 @@ def stored(facts: Mapping[str, Any]) -> Preparation:
     return Preparation(tuple(facts["mean"]), tuple(facts["std"]), interpolation)
 
 
+def preprocessing_of(facts: Mapping[str, Any]) -> Preprocessing:
+    """The constants of a run, as files of weights carry them."""
+    mean, std = tuple(facts["mean"]), tuple(facts["std"])
+    return Preprocessing(mean, std, stored(facts).interpolation)
+
+
 def chosen(config: ConfigDict, of_weights: Preprocessing | None, channels: int) -> Preparation:
     """The constants of a run that starts.
 
@@ -93,8 +99,15 @@ class EvaluatedImage:
         return rescaled(images, self.scales) if self.scales else one_view(images)
 
 
-def evaluated_image(config: ConfigDict, interpolation: str) -> EvaluatedImage:
+def evaluated_image(
+    config: ConfigDict, interpolation: str, averages: bool = True
+) -> EvaluatedImage:
     """What evaluation makes of an image, by the config's `data` and `evaluate` sections.
+
+    Args:
+        config: the whole config.
+        interpolation: a key of `data.images.INTERPOLATIONS`.
+        averages: over crops or scales, as the config says; else one view, for what looks into a network.
 
     Raises:
         UserError: ten crops with several scales, without a size, or with one place to cut from.
@@ -102,6 +115,8 @@ def evaluated_image(config: ConfigDict, interpolation: str) -> EvaluatedImage:
     evaluate, data = config.evaluate, config.data
     size = evaluate.image_size or data.image_size
     fraction = evaluate.crop_fraction or data.crop_fraction
+    if not averages:
+        return EvaluatedImage(Geometry(size, fraction, interpolation))
     if evaluate.crops == 1:
         # Made smaller on the host first, an image would be enlarged again.
         if evaluate.scales and evaluate.image_size is None and size is not None:
@@ -117,11 +132,3 @@ def evaluated_image(config: ConfigDict, interpolation: str) -> EvaluatedImage:
         problem = "leaves evaluate.crops one place to cut from"
         raise UserError("evaluate.crop_fraction", fraction, problem, "set it to 0.875, say")
     return EvaluatedImage(Geometry(square, 1.0, interpolation), crop_size=size)
-
-
-def one_view_image(config: ConfigDict, interpolation: str) -> EvaluatedImage:
-    """The same without averaging over crops or scales: for what looks into the network."""
-    evaluate, data = config.evaluate, config.data
-    size = evaluate.image_size or data.image_size
-    fraction = evaluate.crop_fraction or data.crop_fraction
-    return EvaluatedImage(Geometry(size, fraction, interpolation))

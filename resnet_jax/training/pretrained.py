@@ -14,9 +14,8 @@ from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError, told_of
 from resnet_jax.interop import LoadReport, WeightsError, fit_weights, torch_state, write_arrays
-from resnet_jax.interop.preprocessing import Preprocessing
 from resnet_jax.training.data_changes import class_changes
-from resnet_jax.training.preparation import stored
+from resnet_jax.training.preparation import preprocessing_of
 from resnet_jax.training.restore import evaluated_weights
 from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.state import Network, TrainState, pure_arrays
@@ -86,10 +85,9 @@ def _state_of_run(
         config, facts = run.load_config({}), run.read_data()
         network, weights, step = evaluated_weights(run, config, which or "latest")
     model = nnx.merge(network.eval_graph, weights["params"], weights["batch_stats"])
-    mean, std = tuple(facts["mean"]), tuple(facts["std"])
     known = {
         "entry": f"step {step}",
-        "preprocessing": Preprocessing(mean, std, stored(facts).interpolation),
+        "preprocessing": preprocessing_of(facts),
         "class_names": facts["class_names"],
     }
     return torch_state(model), known
