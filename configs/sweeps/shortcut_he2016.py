@@ -73,7 +73,7 @@ def get_config(form: str = "small") -> ConfigDict:
 
 
 def sweep(form: str = "small") -> list[dict[str, Any]]:
-    # Each kind with the paper's usual value of its own field, which is the default, so that it differs from
+    # Each kind with the paper's usual value of its field, which is the default, so that it differs from
     # the original in the shortcut alone; then the other values of that field.
     kinds = {
         "model.shortcut": (
