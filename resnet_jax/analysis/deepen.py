@@ -21,9 +21,9 @@ from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.config import default_config, flatten
 from resnet_jax.config_file import override
 from resnet_jax.errors import UserError, printable, told_of
+from resnet_jax.files import write_file
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.arrays import read_arrays, write_arrays
-from resnet_jax.interop.files import write_atomically
 from resnet_jax.models import ResNet, Views, mean_over_views, one_view
 from resnet_jax.models.shortcuts import DropoutShortcut
 from resnet_jax.training.preparation import preprocessing_of
@@ -187,7 +187,7 @@ def _write(model: ResNet, config: ConfigDict, subject: Subject, out: Path) -> li
     weights, path = out / "deepened.safetensors", out / "deepened.py"
     try:
         save_weights(model, weights, preprocessing=preprocessing_of(subject.data))
-        write_atomically(path, config_text(config, title, path).encode())
+        write_file(path, config_text(config, title, path))
     except OSError as error:
         problem = f"cannot be written ({error.strerror or error})"
         raise UserError("--out", str(out), problem, "name another directory") from error

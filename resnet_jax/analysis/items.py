@@ -1,6 +1,5 @@
 """One function over many items: compiled once, over all devices, resumable."""
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from resnet_jax.console import make_console
 from resnet_jax.errors import printable
+from resnet_jax.files import replaced
 from resnet_jax.models import checked_jit
 
 SAVE_SECONDS = 15.0
@@ -105,11 +105,9 @@ def _read(path: Path | None) -> list[dict[str, np.ndarray]]:
 
 def _write(path: Path, parts: list[dict[str, np.ndarray]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with replaced(path) as file:
         arrays: Any = _joined(parts)
         np.savez(file, **arrays)
-    os.replace(temporary, path)
 
 
 class Bar:

@@ -4,12 +4,10 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +21,7 @@ from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.config import flatten
 from resnet_jax.errors import NotFiniteError, UserError
+from resnet_jax.files import replaced, write_file
 from resnet_jax.report.conditions import conditions_of
 from resnet_jax.report.labels import enumerate_words, field_label
 from resnet_jax.report.style import RC, Figure
@@ -164,30 +163,16 @@ class Request:
         """
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            paths = [self._save(f"{self.name}.npz", lambda path: _save_arrays(path, answer.arrays))]
-            text = to_json(plain(self._facts(answer)), indent=2) + "\n"
-            paths.append(
-                self._save(
-                    f"{self.name}.json", lambda path: path.write_text(text, encoding="utf-8")
-                )
-            )
-            for figure in answer.figures:
-                write = partial(_save_figure, figure)
-                paths.append(self._save(f"{self.name}_{figure.name}.png", write))
+            arrays, facts = self.out / f"{self.name}.npz", self.out / f"{self.name}.json"
+            _save_arrays(arrays, answer.arrays)
+            write_file(facts, to_json(plain(self._facts(answer)), indent=2) + "\n")
+            pictures = [self.out / f"{self.name}_{figure.name}.png" for figure in answer.figures]
+            for figure, path in zip(answer.figures, pictures, strict=True):
+                _save_figure(figure, path)
             shutil.rmtree(self._partial, ignore_errors=True)
         except OSError as error:
             raise self._unwritable(error) from error
-        return [*paths, *answer.files]
-
-    def _save(self, name: str, write: Callable[[Path], Any]) -> Path:
-        path = self.out / name
-        temporary = path.with_name(f".{os.getpid()}.{name}")
-        try:
-            write(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return path
+        return [arrays, facts, *pictures, *answer.files]
 
     def _facts(self, answer: Answer) -> dict[str, Any]:
         differing = differing_fields([subject.config for subject in self.subjects])
@@ -254,13 +239,13 @@ def _describe(subject: Subject) -> dict[str, Any]:
 
 
 def _save_arrays(path: Path, arrays: dict[str, Named]) -> None:
-    with path.open("wb") as file:
+    with replaced(path) as file:
         values: Any = {name: np.asarray(array.values) for name, array in arrays.items()}
         np.savez(file, **values)
 
 
 def _save_figure(figure: Figure, path: Path) -> None:
-    with path.open("wb") as file, drawn():
+    with replaced(path) as file, drawn():
         figure.canvas.savefig(file, dpi=DOTS_PER_INCH, format="png")
 
 

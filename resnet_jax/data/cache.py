@@ -9,7 +9,6 @@ import functools
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from resnet_jax.data.folder import TRAIN
 from resnet_jax.data.images import Geometry, differing_sizes, sized
 from resnet_jax.data.labels import PROBED, evenly_spaced
 from resnet_jax.errors import UserError
+from resnet_jax.files import replaced
 from resnet_jax.paths import local_path
 from resnet_jax.strict_json import to_json
 
@@ -272,14 +272,8 @@ def _stem(source: Source, split: str) -> str:
 def _write(path: Path, write: Callable) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                write(file)
-                file.flush()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with replaced(path) as file:
+            write(file)
     except OSError as error:
         raise UserError(
             "data.cache_dir",

@@ -24,7 +24,7 @@ import numpy as np
 from flax import nnx
 from jax.extend import core
 
-from resnet_jax.interop.files import write_atomically
+from resnet_jax.files import write_file
 from resnet_jax.interop.replay import replay
 from resnet_jax.models import Views, evaluation_view, mean_over_views, one_view
 
@@ -67,7 +67,7 @@ def export_stablehlo(
     """
     forward, images = _forward(model, image_shape, normalize, views)
     exported = jax.export.export(jax.jit(forward), platforms=platforms)(images)
-    write_atomically(path, bytes(exported.serialize()))
+    write_file(path, bytes(exported.serialize()))
 
 
 def export_onnx(
@@ -106,7 +106,7 @@ def export_onnx(
         raise ExportError(
             f"jax2onnx {version} cannot convert this network ({reason}); export it as StableHLO"
         ) from error
-    write_atomically(path, converted)
+    write_file(path, converted)
 
 
 def _forward(

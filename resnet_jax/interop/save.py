@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from resnet_jax.files import write_file
 from resnet_jax.interop.arrays import read_arrays, to_torch
-from resnet_jax.interop.files import write_atomically
 from resnet_jax.interop.namings import (
     CONVOLUTIONAL_HEAD,
     NAMINGS,
@@ -78,4 +78,4 @@ def save_weights(
     metadata = {"format": "pt", PREPROCESSING: to_text(preprocessing)}
     content = save(torch_state(model, naming), metadata=metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
+    write_file(path, content)

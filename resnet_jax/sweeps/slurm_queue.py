@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from resnet_jax.errors import UserError
+from resnet_jax.files import write_file
 from resnet_jax.strict_json import to_json
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 
@@ -29,9 +30,7 @@ class Submitted:
 def record(directory: SweepDirectory, cluster: str, jobs: Sequence[Submitted]) -> None:
     """Write slurm.json."""
     text = to_json({"cluster": cluster, "jobs": [asdict(job) for job in jobs]}, indent=2)
-    temporary = directory.path / f".slurm.json.{os.getpid()}"
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, directory.path / "slurm.json")
+    write_file(directory.path / "slurm.json", text + "\n")
 
 
 def recorded_jobs(directory: SweepDirectory) -> tuple[str, list[Submitted]]:

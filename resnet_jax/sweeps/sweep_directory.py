@@ -10,12 +10,12 @@ imports no JAX.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from resnet_jax.errors import UserError
+from resnet_jax.files import make_directory, write_file
 from resnet_jax.strict_json import to_json
 from resnet_jax.training.run_directory import RunDirectory
 
@@ -94,11 +94,9 @@ class SweepDirectory:
             "config": config,
             "runs": list(runs),
         }
-        temporary = self.path / f".sweep.json.{os.getpid()}"
         try:
-            self.runs.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(to_json(study, indent=2) + "\n", encoding="utf-8")
-            os.replace(temporary, self._file)
+            make_directory(self.runs)
+            write_file(self._file, to_json(study, indent=2) + "\n")
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError(
@@ -107,5 +105,3 @@ class SweepDirectory:
                 f"cannot be written ({reason})",
                 "use another directory",
             ) from error
-        finally:
-            temporary.unlink(missing_ok=True)

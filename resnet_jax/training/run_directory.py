@@ -20,7 +20,6 @@ import functools
 import importlib.metadata
 import itertools
 import json
-import os
 import platform
 import shutil
 import socket
@@ -34,6 +33,7 @@ from ml_collections import ConfigDict
 from resnet_jax.config import FIELDS, default_config
 from resnet_jax.config_file import differences, override, respell
 from resnet_jax.errors import UserError
+from resnet_jax.files import PARTIAL, make_directory, write_file
 from resnet_jax.strict_json import is_finite, to_json
 from resnet_jax.training.data_changes import data_changes
 from resnet_jax.training.lock import Lock
@@ -111,7 +111,7 @@ class RunDirectory:
             return
         self.claim(config)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_directory(self.path)
         except OSError as error:
             raise self._unwritable(error) from error
         self.lock()
@@ -141,7 +141,7 @@ class RunDirectory:
             return
         try:
             self._lock.acquire()
-            for left_by_a_kill in self.path.glob(".*.json*.[0-9]*"):
+            for left_by_a_kill in self.path.glob(PARTIAL):
                 left_by_a_kill.unlink(missing_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -356,14 +356,10 @@ class RunDirectory:
     def _write(self, name: str, text: str) -> None:
         if not self.writes:
             return
-        temporary = self.path / f".{name}.{os.getpid()}"
         try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.path / name)
+            write_file(self.path / name, text)
         except OSError as error:
             raise self._unwritable(error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
