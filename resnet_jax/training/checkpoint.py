@@ -88,8 +88,13 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self._manager.close()
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if error is not None and jax.process_count() > 1:
+            # To close would be to wait for processes that wait for this one, which ends now.
+            return
+        # After an error, a save that is under way may be good; that error is the one to report.
+        with self._failures_told() if error is None else contextlib.suppress(Exception):
+            self._manager.close()
         self._open.close()
 
     def latest(self) -> int | None:
