@@ -2,7 +2,7 @@
 
     config.json       the full config
     data.json         name, splits, class names, image shape, mean and std of the data
-    status.json       state, step, total steps, versions, devices, error (see `write_status`)
+    status.json       state, step, saved step, total steps, versions, devices, error (see `write_status`)
     metrics.jsonl     one JSON object a line: `event` (train, eval), `step`, `epoch`, and numbers
     checkpoints/      Orbax; one directory a step
     damaged/          what a resumed run found damaged and replaced
@@ -33,7 +33,7 @@ from ml_collections import ConfigDict
 from resnet_jax.config import FIELDS, default_config
 from resnet_jax.config_file import differences, override, respell
 from resnet_jax.errors import UserError
-from resnet_jax.files import PARTIAL, make_directory, write_file
+from resnet_jax.files import PARTIAL, flush, make_directory, write_file
 from resnet_jax.strict_json import is_finite, to_json
 from resnet_jax.training.data_changes import data_changes
 from resnet_jax.training.lock import Lock
@@ -290,6 +290,19 @@ class RunDirectory:
         except OSError as error:
             raise self._unwritable(error) from error
         return line
+
+    def flush_log(self) -> None:
+        """Wait until metrics.jsonl is on the disk.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if self.writes and self._metrics.exists():
+            try:
+                flush(self._metrics)
+                flush(self.path)
+            except OSError as error:
+                raise self._unwritable(error) from error
 
     def read_metrics(self) -> Iterator[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line cut short by a crash is left out.
