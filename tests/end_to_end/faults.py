@@ -45,6 +45,11 @@ from faults_of_files import (
     read_only_directory,
     truncated_checkpoint,
 )
+from faults_of_power import (
+    disk_turns_read_only,
+    power_cut_after_the_end,
+    power_cuts_at_random_moments,
+)
 from faults_of_use import (
     clock_jumps,
     config_edited,
@@ -80,8 +85,15 @@ QUICK = (
     file_in_place_of_a_directory,
     clock_jumps,
     divergence,
+    power_cut_after_the_end,
 )
-SLOW = (sigkill_at_random_moments, ten_thousand_steps, ten_thousand_steps_with_saves)
+SLOW = (
+    sigkill_at_random_moments,
+    power_cuts_at_random_moments,
+    disk_turns_read_only,
+    ten_thousand_steps,
+    ten_thousand_steps_with_saves,
+)
 # In pytest these run where they are written, `test_hosts.py`.
 HOSTS = (sigterm_to_one_of_two_processes, sigkill_to_one_of_two_processes)
 BEGIN, END = "<!-- faults.py begins -->", "<!-- faults.py ends -->"
