@@ -107,7 +107,11 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             temporary_path_class=DurablePath,
             todelete_subdir=SUPERSEDED,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._note_saved),
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._note_saved,
+                # Where that fails, threads of Orbax would wait ten minutes for a directory.
+                create_directories_asynchronously=False,
+            ),
             read_only=read_only,
             # Nothing in a checkpoint is read before it is known to be good.
             lightweight_initialize=True,
@@ -200,7 +204,8 @@ class Checkpoints:
             self._manager.delete(superseded)
 
     def _check_room(self, needed: int) -> None:
-        free = shutil.disk_usage(self.directory).free
+        with self._failures_told():
+            free = shutil.disk_usage(self.directory).free
         if free < needed:
             reason = f"it needs {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free"
             raise self._save_failed(OSError(reason))
@@ -225,7 +230,9 @@ class Checkpoints:
             raise self._save_failed(error) from error
 
     def _save_failed(self, error: Exception) -> UserError:
-        self._manager.reload()
+        # The file system may be one that cannot be read either.
+        with contextlib.suppress(OSError):
+            self._manager.reload()
         last = self.latest()
         kept = "there is no checkpoint yet" if last is None else f"the one of step {last} is good"
         reason = self._open.in_words(" ".join(str(error).split()))[:300]
@@ -233,7 +240,7 @@ class Checkpoints:
             "checkpoint",
             str(self.directory),
             f"could not be saved ({reason})",
-            f"{kept}; make room there and run the same command to go on",
+            f"{kept}; make room there, or make it writable, and run the same command again",
         )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
