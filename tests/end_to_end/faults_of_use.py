@@ -198,7 +198,7 @@ def _slope(x, y):
 def evaluate_during_retention(directory):
     """`evaluate` again and again during a training that keeps one checkpoint and saves at every step"""
     workdir, times = directory / "run", 0
-    fields = LONG | {"train__duration": "150 steps", "checkpoint__every": "1 step"}
+    fields = LONG | {"checkpoint__every": "1 step"}
     fields |= {"checkpoint__keep_last": 1, "checkpoint__keep_best": 0}
     process = start(workdir, **fields)
     wait_for(lambda: len(saved_steps(workdir)) > 0, process)
