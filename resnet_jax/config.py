@@ -46,6 +46,7 @@ class Field(NamedTuple):
         rule: what values are legal, in words and as a predicate.
         optional: whether `None` is legal.
         place: it says where a run happens, not what it computes, so a run may go on with another value.
+        path: it names, or can name, a file or directory.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Field(NamedTuple):
     rule: tuple[str, Check] = ANY
     optional: bool = False
     place: bool = False
+    path: bool = False
 
 
 SCHEMA: dict[str, Any] = {
@@ -144,6 +146,7 @@ SCHEMA: dict[str, Any] = {
             None,
             "weights to start from: a run directory, a .pth or .safetensors file, or hf://OWNER/NAME",
             optional=True,
+            path=True,
         ),
         "init_entry": Field(
             "str",
@@ -174,6 +177,7 @@ SCHEMA: dict[str, Any] = {
             "str",
             "digits",
             "digits, synthetic, folder:PATH, hf:NAME, hf:PATH, or a TFDS name such as cifar10",
+            path=True,
         ),
         "data_dir": Field(
             "str",
@@ -182,6 +186,7 @@ SCHEMA: dict[str, Any] = {
             NO_OTHER_URL,
             optional=True,
             place=True,
+            path=True,
         ),
         "cache_dir": Field(
             "str",
@@ -190,6 +195,7 @@ SCHEMA: dict[str, Any] = {
             NO_URL,
             optional=True,
             place=True,
+            path=True,
         ),
         "train_split": Field("str", "train", "split trained on; TFDS sub-splits work"),
         "eval_split": Field("str", None, "None: test, or else validation or val", optional=True),

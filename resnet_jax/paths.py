@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from resnet_jax.errors import UserError
 
@@ -10,9 +11,26 @@ from resnet_jax.errors import UserError
 ROOM_BELOW = 300
 
 
+class NoHomeError(UserError):
+    """A path begins with `~`, and there is no home directory."""
+
+
 def is_url(text: str) -> bool:
     """Whether a path is a URL, such as `gs://bucket/run`, which Python would take for a directory."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+
+
+def expanded(option: str, text: str) -> Path:
+    """A path with the user's home directory in place of `~`.
+
+    Raises:
+        NoHomeError: there is no home directory.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        problem = "begins in a home directory, and there is none"
+        raise NoHomeError(option, text, problem, "set it to a full path") from error
 
 
 def is_utf8(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Eight simulated CPU devices for every test, a cache of the session's own, and shared fixtures."""
+"""Eight simulated CPU devices for every test, a cache and a key of the session's own, and shared fixtures."""
 
 import gzip
 import os
@@ -12,6 +12,7 @@ os.environ["XLA_FLAGS"] = (
 )
 turn_off_ynnpack()
 os.environ.setdefault("RESNET_JAX_CACHE", tempfile.mkdtemp(prefix="resnet_jax_cache_"))
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="resnet_jax_state_")
 
 import jax
 import numpy as np

@@ -99,8 +99,12 @@ def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def _read(path: Path | None) -> list[dict[str, np.ndarray]]:
     if path is None or not path.exists():
         return []
-    with np.load(path) as arrays:
-        return [dict(arrays)]
+    try:
+        with np.load(path) as arrays:
+            return [dict(arrays)]
+    # A corrupt file can fail in any way, and is computed again.
+    except Exception:
+        return []
 
 
 def _write(path: Path, parts: list[dict[str, np.ndarray]]) -> None:

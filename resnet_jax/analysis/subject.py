@@ -99,8 +99,11 @@ class Subject:
                 averages over none.
 
         Raises:
-            UserError: no such data or split, other classes, fewer examples, or corrupt images.
+            UserError: no such data or split, other classes, fewer examples, corrupt images, or paths in
+                the config of another user.
         """
+        if self.run is not None:
+            self.run.refuse_unconfirmed("data.name", "data.data_dir")
         data, split = self.config.data, split or self.data["eval_split"]
         image = image or self._image(averages=False)
         source = open_source(data.name, data.data_dir, data.image_size)

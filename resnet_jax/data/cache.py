@@ -28,17 +28,23 @@ from resnet_jax.data.images import Geometry, differing_sizes, sized
 from resnet_jax.data.labels import PROBED, evenly_spaced
 from resnet_jax.errors import UserError
 from resnet_jax.files import replaced
-from resnet_jax.paths import local_path
+from resnet_jax.paths import expanded, local_path
 from resnet_jax.strict_json import to_json
 
 STATISTICS_SAMPLE = 10_000
 
 
 def cache_directory(configured: str | None = None) -> Path:
-    """`configured`, else $RESNET_JAX_CACHE, else ~/.cache/resnet_jax."""
+    """`configured`, else $RESNET_JAX_CACHE, else ~/.cache/resnet_jax.
+
+    Raises:
+        UserError: the variable holds no local path, or there is no home directory.
+    """
     default = os.environ.get("RESNET_JAX_CACHE") or "~/.cache/resnet_jax"
     local_path("$RESNET_JAX_CACHE")(default)
-    return Path(configured or default).expanduser()
+    if configured:
+        return expanded("data.cache_dir", configured)
+    return expanded("$RESNET_JAX_CACHE", default)
 
 
 def image_shape(source: Source, image_size: int | None) -> tuple[int, int, int]:

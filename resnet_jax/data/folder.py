@@ -11,6 +11,7 @@ from resnet_jax.data import content
 from resnet_jax.data.decoding import DamagedImageError, EncodedImage, Pixels
 from resnet_jax.data.examples import Source
 from resnet_jax.errors import UserError, warn
+from resnet_jax.paths import expanded
 
 # Of formats that Pillow reads and people keep photographs or scans in.
 EXTENSIONS = (
@@ -53,7 +54,7 @@ class FolderExamples:
 
 def resolve(path: str, data_dir: str | None) -> Path:
     """`path`, which begins in `data_dir` where it is relative and that is set."""
-    return Path(data_dir or ".").expanduser() / Path(path).expanduser()
+    return expanded("data.data_dir", data_dir or ".") / expanded("data.name", path)
 
 
 def folder_source(path: str, data_dir: str | None = None) -> Source:

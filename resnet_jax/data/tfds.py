@@ -1,5 +1,6 @@
 """Data sets of TFDS, read from ArrayRecord files without TensorFlow."""
 
+import functools
 import logging
 import os
 import re
@@ -138,6 +139,7 @@ def tfds_builder(name: str, data_dir: str | None, **options: Any) -> Any:
     try:
         if not re.fullmatch(r"[A-Za-z]\w*(?:[:/].*)?", name):
             raise _no_such_set(name)
+        _import_features_of_tfds_alone()
         return tfds.builder(name, data_dir=data_dir, **options)
     except tfds.core.registered.DatasetNotFoundError as error:
         raise _no_such_set(name) from error
@@ -145,6 +147,24 @@ def tfds_builder(name: str, data_dir: str | None, **options: Any) -> Any:
         raise needs_tensorflow(name) from error
     except (ValueError, TypeError, AssertionError) as error:
         raise UserError("data.name", name, str(error)) from error
+
+
+@functools.cache
+def _import_features_of_tfds_alone() -> None:
+    """Keep TFDS from importing whatever module the features.json of a data set names.
+
+    A file `evil.py` in the working directory, which came with the data, would run.
+    """
+    import tensorflow_datasets as tfds
+
+    find_class = tfds.features.FeatureConnector.cls_from_name
+
+    def cls_from_name(name: str) -> Any:
+        if not name.startswith("tensorflow_datasets."):
+            raise ValueError(f"features.json names {name}, which is not a feature of TFDS")
+        return find_class(name)
+
+    tfds.features.FeatureConnector.cls_from_name = cls_from_name
 
 
 def _no_such_set(name: str) -> UserError:

@@ -1,6 +1,7 @@
 """Tables as Markdown and LaTeX; numbers as CSV."""
 
 import csv
+import io
 import os
 import re
 import urllib.parse
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_jax.errors import printable
+from resnet_jax.files import write_file
 from resnet_jax.report.axes import Axes
 from resnet_jax.report.comparisons import Comparison
 from resnet_jax.report.confounded import Confounded
@@ -32,12 +34,16 @@ _LATEX = {
     "−": "$-$",
     "–": "--",
 }
+# What text begins with that a spreadsheet takes for a formula; full width too.
+FORMULAS = tuple("=+-@＝＋－＠")
 
 
 def markdown_text(text: str) -> str:
     """Text that Markdown shows as it is, in one line: nothing in it is markup."""
     line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", line)
+    line = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", line)
+    # At its start, a rule, an underline, or the mark of a list.
+    return re.sub(r"^(\d*)(?=[-+=.)]+( |$))", r"\1\\", line)
 
 
 def markdown_table(table: Table) -> str:
@@ -101,17 +107,20 @@ def _latex_cell(cell: Cell) -> str:
     return f"{text}$^{{{cell.note}}}$" if cell.note else text
 
 
-def write_text(path: Path, text: str) -> None:
-    """A file in UTF-8; what has no bytes in it, as in names that are not UTF-8, is escaped."""
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A CSV file with a header; None is an empty cell."""
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(map(_csv_cell, columns))
+    writer.writerows(map(_csv_cell, row) for row in rows)
+    write_file(path, file.getvalue())
+
+
+def _csv_cell(value: Any) -> Any:
+    """A value that a spreadsheet shows: it would run text that begins like a formula."""
+    if isinstance(value, str) and value.lstrip()[:1] in FORMULAS:
+        return f"'{value}"
+    return value
 
 
 def write_runs(path: Path, study: Study) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from resnet_jax.files import replaced
 from resnet_jax.report.formats import linked_file
 from resnet_jax.report.style import Figure
 
@@ -22,7 +23,8 @@ def save_pictures(figures: Sequence[Figure], page: Path, markdown: Path) -> list
     """
     images = [page.with_name(f"{page.stem}_{figure.name}.png") for figure in figures]
     for figure, image in zip(figures, images, strict=True):
-        figure.canvas.savefig(image, dpi=DOTS_PER_INCH)
+        with replaced(image) as file:
+            figure.canvas.savefig(file, dpi=DOTS_PER_INCH, format="png")
         # The second drawing, for the page, need not lay out again.
         figure.canvas.set_layout_engine("none")
     for old in _pictures_of(markdown, page.stem):
@@ -33,7 +35,8 @@ def save_pictures(figures: Sequence[Figure], page: Path, markdown: Path) -> list
 
 def _pictures_of(markdown: Path, stem: str) -> list[Path]:
     """The files that a report links and that have the names of its figures."""
-    text = markdown.read_text(encoding="utf-8", errors="replace") if markdown.exists() else ""
+    own_file = markdown.is_file() and not markdown.is_symlink()
+    text = markdown.read_text(encoding="utf-8", errors="replace") if own_file else ""
     linked = re.findall(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE)
     own = re.compile(rf"{re.escape(stem)}_({'|'.join(KINDS)})\w*\.png")
     names = map(linked_file, linked)

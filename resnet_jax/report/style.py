@@ -31,6 +31,7 @@ RC: Any = {
     "lines.linewidth": 1.6,
     "svg.hashsalt": "resnet_jax",
     "text.parse_math": False,
+    "text.usetex": False,
 }
 PANEL = (3.0, 2.6)
 COLUMNS = 3

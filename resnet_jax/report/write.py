@@ -5,7 +5,9 @@ from pathlib import Path
 
 import matplotlib
 
+from resnet_jax import origin
 from resnet_jax.errors import UserError
+from resnet_jax.files import write_file
 from resnet_jax.report import facts, formats
 from resnet_jax.report.axes import Axes, find_axes
 from resnet_jax.report.comparisons import Comparison, compare
@@ -36,9 +38,11 @@ def write_report(paths: Sequence[str], out: str | None = None, latex: bool = Fal
     Raises:
         UserError: nothing to report on, or `out` cannot be written.
     """
-    page = Path(out) if out is not None else Path(paths[0]) / "report" / "report.html"
+    page = Path(paths[0]) / "report" / "report.html" if out is None else Path(out)
     if page.suffix != ".html":
         raise UserError("--out", str(page), "must end in .html")
+    if out is None:
+        origin.refuse_link(Path(paths[0]), page.parent)
     study = read_study(paths)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +67,7 @@ def _write(study: Study, page: Path, latex: bool) -> list[Path]:
     files = _write_numbers(study, axes, settings, comparisons, confounded, page)
     if latex:
         files.append(_beside(page, ".tex"))
-        formats.write_text(files[-1], formats.latex_table(results, study.title))
+        write_file(files[-1], formats.latex_table(results, study.title))
     markdown = _beside(page, ".md")
     with matplotlib.rc_context(RC):
         figures = figures_of(study, settings, axes)
@@ -91,8 +95,8 @@ def _write(study: Study, page: Path, latex: bool) -> list[Path]:
             environments=facts.environments(study.runs),
             files=[path.name for path in files],
         )
-        formats.write_text(page, html_page(content))
-    formats.write_text(markdown, markdown_page(content, [image.name for image in images]))
+        write_file(page, html_page(content))
+    write_file(markdown, markdown_page(content, [image.name for image in images]))
     return [page, *files]
 
 

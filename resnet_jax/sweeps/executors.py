@@ -19,6 +19,7 @@ from resnet_jax.sweeps.jobs import STOP_WITH_PARENT, Command, Job, Worker, forge
 from resnet_jax.sweeps.slurm_queue import queued_jobs, recorded_jobs
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS, StopRequest
+from resnet_jax.training.lock import open_lock
 
 POLL_SECONDS = 0.1
 
@@ -37,8 +38,8 @@ def hold(directory: SweepDirectory, say: Callable[[str], None] = print) -> Itera
     with contextlib.ExitStack() as stack:
         try:
             directory.path.mkdir(parents=True, exist_ok=True)
-            sweep = stack.enter_context((directory.path / ".sweep.lock").open("wb"))
-            workers = stack.enter_context((directory.path / ".workers.lock").open("wb"))
+            sweep = stack.enter_context(open_lock(directory.path / ".sweep.lock"))
+            workers = stack.enter_context(open_lock(directory.path / ".workers.lock"))
             if not _lock(sweep.fileno()):
                 problem = "another sweep is at work there"
                 raise UserError("--workdir", path, problem, "wait until it has ended, or stop it")

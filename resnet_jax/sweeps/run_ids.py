@@ -1,6 +1,7 @@
 """The id of a run of a study, which is also the name of its directory."""
 
 import hashlib
+import os
 import urllib.parse
 from collections import Counter
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from typing import Any
 from resnet_jax.config import FIELDS
 
 LONGEST_ID = 120
+# Bytes that a name can have.
+LONGEST_NAME = 255
 
 
 def name_run(overrides: Mapping[str, Any]) -> str:
@@ -27,6 +30,19 @@ def name_run(overrides: Mapping[str, Any]) -> str:
     if len(full) <= LONGEST_ID:
         return full
     return f"{full[: LONGEST_ID - 17]}~{hashlib.sha256(full.encode()).hexdigest()[:16]}"
+
+
+def is_run_id(value: Any) -> bool:
+    """Whether a value is a name that a directory of a run can have, also in an earlier version.
+
+    Names that lead elsewhere, are hidden, or read like an option are none.
+    """
+    if not isinstance(value, str) or not value or value[0] in ".-" or set(value) & {"/", "\0"}:
+        return False
+    try:
+        return len(os.fsencode(value)) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
 
 
 def _of_value(value: Any, kind: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from resnet_jax.errors import UserError
 from resnet_jax.files import write_file
 from resnet_jax.strict_json import to_json
+from resnet_jax.sweeps.run_ids import is_run_id
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 
 
@@ -34,13 +35,24 @@ def record(directory: SweepDirectory, cluster: str, jobs: Sequence[Submitted]) -
 
 
 def recorded_jobs(directory: SweepDirectory) -> tuple[str, list[Submitted]]:
-    """The cluster and the jobs of slurm.json."""
+    """The cluster and the jobs of slurm.json.
+
+    Raises:
+        UserError: it cannot be read, or has something else in it.
+    """
+    path = directory.path / "slurm.json"
     try:
-        recorded = json.loads((directory.path / "slurm.json").read_text(encoding="utf-8"))
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        jobs = [Submitted(one["id"], tuple(one["runs"])) for one in recorded["jobs"]]
+        # The ids become parts of paths and of command lines.
+        legal = all(re.fullmatch(r"\d+(_\d+)?", job.id) for job in jobs)
+        if not legal or not all(is_run_id(run_id) for job in jobs for run_id in job.runs):
+            raise ValueError("it has ids that Slurm or a sweep does not give")
+        return recorded["cluster"], jobs
     except FileNotFoundError:
         return "slurm", []
-    jobs = [Submitted(one["id"], tuple(one["runs"])) for one in recorded["jobs"]]
-    return recorded["cluster"], jobs
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError("directory", str(path), f"cannot be read ({error})") from error
 
 
 def queued_jobs(directory: SweepDirectory) -> list[Submitted]:

@@ -2,8 +2,8 @@
 
     sweep.json        the study: name, form, title, description, base config, runs (see `write`)
     runs/ID/          one run directory each (`training/run_directory.py`)
-    compiled/         programs compiled once for all runs
     logs/             what the processes of the runs printed
+    .origin           whose sweep this is (`resnet_jax/origin.py`)
 
 sweep.json is replaced atomically. A run of it that has no directory yet has not started. This module
 imports no JAX.
@@ -14,9 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from resnet_jax import origin
+from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.files import make_directory, write_file
 from resnet_jax.strict_json import to_json
+from resnet_jax.sweeps.run_ids import is_run_id
 from resnet_jax.training.run_directory import RunDirectory
 
 
@@ -30,7 +33,6 @@ class SweepDirectory:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.runs = self.path / "runs"
-        self.compiled = self.path / "compiled"
         self.logs = self.path / "logs"
         self._file = self.path / "sweep.json"
 
@@ -46,10 +48,14 @@ class SweepDirectory:
         """The study, as `write` wrote it.
 
         Raises:
-            UserError: no sweep was started here, or the file is damaged.
+            UserError: no sweep was started here, the file is corrupt, or the directory may come from
+                somebody else and has links to outside of it.
         """
+        origin.refuse_links(self.path)
         try:
-            return json.loads(self._file.read_text(encoding="utf-8"))
+            study = json.loads(self._file.read_text(encoding="utf-8"))
+            _check(study)
+            return study
         except FileNotFoundError as error:
             raise UserError(
                 "directory",
@@ -57,7 +63,7 @@ class SweepDirectory:
                 "holds no sweep.json: no sweep was started there",
                 "give the --workdir of a sweep",
             ) from error
-        except (ValueError, OSError) as error:
+        except (ValueError, RecursionError, OSError) as error:
             raise UserError("directory", str(self._file), f"cannot be read ({error})") from error
 
     def write(
@@ -97,6 +103,7 @@ class SweepDirectory:
         try:
             make_directory(self.runs)
             write_file(self._file, to_json(study, indent=2) + "\n")
+            origin.sign(self.path)
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError(
@@ -105,3 +112,34 @@ class SweepDirectory:
                 f"cannot be written ({reason})",
                 "use another directory",
             ) from error
+
+
+def _check(study: Any) -> None:
+    """Raises ValueError where the content of sweep.json is not of the kinds that `write` wrote."""
+    kinds = {"name": str, "title": str, "description": str, "config": dict, "runs": list}
+    if not isinstance(study, dict):
+        raise ValueError("it holds no JSON object")
+    for name, kind in kinds.items():
+        if not isinstance(study.get(name), kind):
+            raise ValueError(f"{name} is {study.get(name)!r}")
+    for name, kind in (("form", str), ("search", dict)):
+        if not isinstance(study.get(name), kind | None):
+            raise ValueError(f"{name} is {study[name]!r}")
+    _check_fields(flatten(study["config"]))
+    for run in study["runs"]:
+        if not isinstance(run, dict) or not isinstance(run.get("overrides"), dict):
+            raise ValueError(f"a run is {run!r}")
+        if not is_run_id(run.get("id")):
+            raise ValueError(f"{run.get('id')!r} is not the id of a run")
+        _check_fields(run["overrides"])
+        for name in ("parameters", "macs"):
+            if not isinstance(run.get(name), int | float | None):
+                raise ValueError(f"{name} of {run['id']} is {run[name]!r}")
+
+
+def _check_fields(fields: Mapping[str, Any]) -> None:
+    """Raises ValueError where the value of a field is no number, text or list of them."""
+    for name, value in fields.items():
+        parts = value if isinstance(value, list) else [value]
+        if any(isinstance(part, dict | list) for part in parts):
+            raise ValueError(f"{name} is {value!r}")

@@ -56,7 +56,7 @@ def main() -> int:
     runs = {i: configs[i] for i in arguments.runs if state(directory.run(i)) not in over}
     if not runs:
         return 0
-    keep_compiled_programs(next(iter(runs.values())), directory.compiled)
+    keep_compiled_programs(next(iter(runs.values())))
     stop_early = None
     if "search" in study:
         from resnet_jax.sweeps.search import ask_pruner

@@ -35,6 +35,7 @@ def evaluate_run(
         # Before the data are read, which may take long.
         chosen_step(run, which)
         facts = run.read_data()
+        run.refuse_unconfirmed("data.name", "data.data_dir")
         experiment = make_experiment(config, split, facts=facts, evaluates=True)
     state, step = restored(run, which, experiment.state_shapes())
     parallel = experiment.parallel

@@ -13,6 +13,16 @@ from resnet_jax.errors import UserError
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
+def open_lock(path: Path) -> IO[str]:
+    """A file to lock, for reading and appending; a link is not followed, and a pipe not waited for.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    return open(os.open(path, flags, 0o666), "a+", encoding="utf-8")
+
+
 class Lock:
     """A lock on a file, which any death of the process releases. The file stays.
 
@@ -33,7 +43,7 @@ class Lock:
         """
         if self._file is not None:
             return
-        file = self._path.open("a+", encoding="utf-8")
+        file = open_lock(self._path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -9,6 +9,7 @@
     tensorboard/      event files, where `log.tensorboard` is set
     profile/          traces of steps (`train --profile`)
     .lock             the process that trains here holds a lock on it
+    .origin           whose run this is (`resnet_jax/origin.py`)
 
 The JSON files are replaced atomically and metrics.jsonl grows by whole lines, so the directory can be
 read while the run goes on, and copied. This module imports no JAX.
@@ -21,6 +22,8 @@ import importlib.metadata
 import itertools
 import json
 import platform
+import re
+import shlex
 import shutil
 import socket
 import time
@@ -31,7 +34,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import FIELDS, default_config
+from resnet_jax import origin
+from resnet_jax.config import FIELDS, canonical, default_config, flatten
 from resnet_jax.config_file import differences, override, respell
 from resnet_jax.errors import UserError
 from resnet_jax.files import PARTIAL, flush, make_directory, write_file
@@ -48,6 +52,9 @@ PROTOCOL = [
     for name, field in FIELDS.items()
     if name.startswith("evaluate.") and not field.place and name != "evaluate.every"
 ]
+PATHS = [name for name, field in FIELDS.items() if field.path]
+# Data sets that TFDS knows by name: no path, and no namespace whose code it would fetch.
+_NAME = re.compile(r"[A-Za-z]\w*(?:/\w[\w.-]*)?")
 STATES = ("running", "done", "interrupted", "preempted", "stopped", "diverged", "failed")
 
 
@@ -74,6 +81,7 @@ class RunDirectory:
         self.profile = self.path / "profile"
         self._metrics = self.path / "metrics.jsonl"
         self._lock = Lock(self.path / ".lock")
+        self._unconfirmed: dict[str, Any] = {}
 
     def claim(self, config: Mapping[str, Any]) -> None:
         """Check that a run of `config` may use the directory; lock it where it holds one already.
@@ -116,6 +124,11 @@ class RunDirectory:
         self.lock()
         if not (self.path / "config.json").exists():
             self._write_json("config.json", config)
+        named = _paths(config)
+        try:
+            origin.sign(self.path, named if named == _paths(self.read_config()) else None)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def wait_until_seen(self) -> None:
         """Wait until the directory that the first process made is seen by this one, as by NFS's cache.
@@ -200,22 +213,55 @@ class RunDirectory:
         """The config of the run, in canonical spelling.
 
         Raises:
-            UserError: nothing was trained here, or the file is corrupt.
+            UserError: nothing was trained here, the file is corrupt, or the directory may come from
+                somebody else and has links to outside of it.
         """
+        origin.refuse_links(self.path)
         return respell(self._read_json("config.json"))
 
     def load_config(self, overrides: Mapping[str, Any]) -> ConfigDict:
         """The config of the run, with fields changed that say where it runs or how it is evaluated.
 
+        Paths of a config that the user has not named are another's: `data.cache_dir` is left out, and
+        `refuse_unconfirmed` refuses the others. To repeat one in `overrides` is to name it.
+
         Raises:
             UserError: as `read_config`; or an override that changes what was trained.
         """
+        config = override(ConfigDict(_complete(self.read_config()), type_safe=False), {})
+        stated = flatten(config.to_dict())
         changeable = [name for name, field in FIELDS.items() if field.place or name in PROTOCOL]
         for name in overrides:
-            if name in FIELDS and name not in changeable:
+            if name not in FIELDS or name in changeable:
+                continue
+            if name not in PATHS or canonical(name, overrides[name]) != stated[name]:
                 problem = f"belongs to the run; only these may change: {', '.join(changeable)}"
                 raise UserError(f"--config.{name}", overrides[name], problem)
-        return override(ConfigDict(_complete(self.read_config()), type_safe=False), overrides)
+        paths = _paths(config.to_dict())
+        unnamed = [] if origin.are_named_by_user(self.path, paths) else paths
+        self._unconfirmed = {name: stated[name] for name in unnamed if name not in overrides}
+        ignored = {"data.cache_dir": None} if "data.cache_dir" in self._unconfirmed else {}
+        return override(config, {**ignored, **overrides})
+
+    def refuse_unconfirmed(self, *fields: str) -> None:
+        """Refuse paths that another's config names. Called by whatever is about to read them.
+
+        Args:
+            fields: of paths, after `load_config`.
+
+        Raises:
+            UserError: names the first, and how to confirm all.
+        """
+        found = {
+            name: value
+            for name, value in self._unconfirmed.items()
+            if name in fields and not (name == "data.name" and _NAME.fullmatch(value))
+        }
+        if found:
+            name, value = next(iter(found.items()))
+            repeated = (shlex.quote(f"--config.{name}={value}") for name, value in found.items())
+            problem = f"is named by {self.path}/config.json, and not by a command of yours"
+            raise UserError(name, value, problem, f"to read it, add {' '.join(repeated)}")
 
     def has_checkpoint(self) -> bool:
         """Whether a complete checkpoint is there."""
@@ -376,6 +422,12 @@ class RunDirectory:
             return
         with self._writing():
             write_file(self.path / name, text)
+
+
+def _paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Field → path, of those that a config names."""
+    stated = flatten(config)
+    return {name: stated[name] for name in PATHS if stated.get(name) is not None}
 
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def restore_model(
         UserError: as `restore.evaluated_weights`.
     """
     if which == "init":
+        run.refuse_unconfirmed("model.init_from")
         return model_at_start(config, run.read_data()), 0
     allowed = "latest, best, init, or a number"
     network, weights, step = evaluated_weights(run, config, which, allowed)

@@ -65,7 +65,12 @@ def test_status_is_replaced_whole(run):
     run.write_status("done", 10, 10, result={"accuracy": 0.5})
     status = run.read_status()
     assert (status["state"], status["step"], status["result"]) == ("done", 10, {"accuracy": 0.5})
-    assert {path.name for path in run.path.iterdir()} == {".lock", "config.json", "status.json"}
+    assert {path.name for path in run.path.iterdir()} == {
+        ".lock",
+        ".origin",
+        "config.json",
+        "status.json",
+    }
 
 
 def test_a_status_alone_is_no_obstacle(tmp_path):
@@ -104,7 +109,7 @@ def test_what_a_kill_left_half_written_is_removed(run):
     (run.path / ".1f2e3d.partial").write_text('{"state": "ru')
     run.unlock()
     run.lock()
-    assert {path.name for path in run.path.iterdir()} == {".lock", "config.json"}
+    assert {path.name for path in run.path.iterdir()} == {".lock", ".origin", "config.json"}
 
 
 def test_a_damaged_line_is_named_and_left_out_by_a_resumed_run(run):
