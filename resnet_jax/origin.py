@@ -82,8 +82,8 @@ def refuse_link(directory: Path, path: Path) -> None:
         return
     target, root = os.path.realpath(path), os.path.realpath(directory)
     if not Path(target).is_relative_to(root) and not is_own(directory):
-        problem = f"is a link to {target}, outside of a directory that your commands did not make"
-        fix = f"remove it; or if you trust it, use a copy without links: cp -rL {directory} COPY"
+        problem = f"is a link to {target}, outside of {directory}, which is not known to be yours"
+        fix = "remove it; or where you trust it, use a copy that `cp -rL` made, without links"
         raise UserError("directory", str(path), problem, fix)
 
 

@@ -1,6 +1,7 @@
 """Directories of the user's own, in which nobody else can write or put another in their place."""
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -44,4 +45,5 @@ def _refuse_others(path: Path) -> None:
             continue
         shared = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         if shared and (place == path or not facts.st_mode & stat.S_ISVTX):
-            raise NotPrivateError(f"others can write to {place}; run `chmod go-w {place}`")
+            quoted = shlex.quote(str(place))
+            raise NotPrivateError(f"others can write to {place}; run `chmod go-w {quoted}`")

@@ -1,5 +1,6 @@
 """What is analysed: the network of a run or of a config, and examples of its data."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,7 +177,7 @@ def open_config(path: str, overrides: Mapping[str, Any]) -> Subject:
 
 def _names(workdirs: Sequence[str]) -> list[str]:
     """The last parts of the paths, printable, as many as tell them apart."""
-    paths = [printable(Path(workdir).absolute()).split("/") for workdir in workdirs]
+    paths = [printable(os.path.abspath(workdir)).split("/") for workdir in workdirs]
     if len(set(map(tuple, paths))) < len(paths):
         raise UserError("--workdir", ", ".join(workdirs), "names a directory twice")
     length = 1

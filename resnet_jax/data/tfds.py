@@ -66,6 +66,7 @@ def tfds_source(name: str, data_dir: str | None = None) -> Source:
     if getattr(image, "shape", None) is None or not getattr(label, "num_classes", None):
         raise UserError("data.name", name, "is no image classification set")
     image_shape = (*image.shape[:2], image.shape[-1] or 3)
+    _refuse_files_elsewhere(name, builder)
 
     def open_split(split: str) -> Examples:
         try:
@@ -105,6 +106,16 @@ def tfds_source(name: str, data_dir: str | None = None) -> Source:
     return Source(
         name, tuple(label.names), image_shape, tuple(builder.info.splits), open_split, digest, parts
     )
+
+
+def _refuse_files_elsewhere(name: str, builder: Any) -> None:
+    """Raises UserError where dataset_info.json names files outside of the directory of the data set."""
+    directory = os.path.normpath(builder.data_path)
+    for split in builder.info.splits.values():
+        for instruction in split.file_instructions:
+            path = os.path.normpath(instruction.filename)
+            if not Path(path).is_relative_to(directory):
+                raise UserError("data.name", name, f"its dataset_info.json names {path}")
 
 
 def _of_records(instruction: Any) -> str:

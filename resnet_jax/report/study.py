@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from resnet_jax import origin
 from resnet_jax.errors import UserError, printable
 from resnet_jax.report.conditions import with_conditions
 from resnet_jax.report.run import Run, flat_config, read_run
@@ -39,7 +40,8 @@ def read_study(paths: Sequence[str]) -> Study:
     """Read sweep directories, run directories, and folders of them, as one study.
 
     Raises:
-        UserError: there is no such directory, no run in it, or sweep.json is damaged.
+        UserError: there is no such directory, no run in it, sweep.json is corrupt, or a run or sweep that
+            may come from somebody else has links to outside of it.
     """
     parts = [part for path in paths for part in _parts(Path(path), len(paths) > 1)]
     runs, repeats = _without_repeats(with_conditions([run for p in parts for run in p.runs]))
@@ -66,6 +68,8 @@ def _parts(path: Path, prefix: bool) -> Iterator[Study]:
         if SweepDirectory(place).exists():
             yield _sweep(SweepDirectory(place), f"{name}/" if place != path or prefix else "")
         else:
+            if place == path:
+                origin.refuse_links(place)
             run = read_run(name, RunDirectory(place), {})
             yield Study(name, "", run.config, (), (run,))
     if not found:

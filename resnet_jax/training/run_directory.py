@@ -55,6 +55,8 @@ PROTOCOL = [
 PATHS = [name for name, field in FIELDS.items() if field.path]
 # Data sets that TFDS knows by name: no path, and no namespace whose code it would fetch.
 _NAME = re.compile(r"[A-Za-z]\w*(?:/\w[\w.-]*)?")
+# What lies in `data.data_dir`.
+_INSIDE = re.compile(r"folder:(?![/~])(?!(?:.*/)?\.\.(?:/|$)).+", re.DOTALL)
 STATES = ("running", "done", "interrupted", "preempted", "stopped", "diverged", "failed")
 
 
@@ -240,6 +242,9 @@ class RunDirectory:
         paths = _paths(config.to_dict())
         unnamed = [] if origin.are_named_by_user(self.path, paths) else paths
         self._unconfirmed = {name: stated[name] for name in unnamed if name not in overrides}
+        inside = "data.data_dir" in overrides and _INSIDE.fullmatch(stated["data.name"])
+        if inside or _NAME.fullmatch(stated["data.name"]):
+            self._unconfirmed.pop("data.name", None)
         ignored = {"data.cache_dir": None} if "data.cache_dir" in self._unconfirmed else {}
         return override(config, {**ignored, **overrides})
 
@@ -252,15 +257,11 @@ class RunDirectory:
         Raises:
             UserError: names the first, and how to confirm all.
         """
-        found = {
-            name: value
-            for name, value in self._unconfirmed.items()
-            if name in fields and not (name == "data.name" and _NAME.fullmatch(value))
-        }
+        found = {name: value for name, value in self._unconfirmed.items() if name in fields}
         if found:
             name, value = next(iter(found.items()))
             repeated = (shlex.quote(f"--config.{name}={value}") for name, value in found.items())
-            problem = f"is named by {self.path}/config.json, and not by a command of yours"
+            problem = f"is named by {self.path}/config.json, which is not known to be yours"
             raise UserError(name, value, problem, f"to read it, add {' '.join(repeated)}")
 
     def has_checkpoint(self) -> bool:

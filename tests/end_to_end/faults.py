@@ -31,6 +31,12 @@ from faults_by_signals import (
     sigterm_to_one_of_two_processes,
     sigterm_while_training,
 )
+from faults_by_strangers import (
+    links_in_report_and_analysis,
+    received_compiled_programs,
+    received_paths,
+    run_ids_that_lead_outside,
+)
 from faults_of_files import (
     all_checkpoints_damaged,
     checkpoint_of_another_model,
@@ -95,6 +101,10 @@ SLOW = (
     evaluate_during_retention,
     ten_thousand_steps,
     ten_thousand_steps_with_saves,
+    received_compiled_programs,
+    received_paths,
+    links_in_report_and_analysis,
+    run_ids_that_lead_outside,
 )
 # In pytest these run where they are written, `test_hosts.py`.
 HOSTS = (sigterm_to_one_of_two_processes, sigkill_to_one_of_two_processes)
