@@ -179,6 +179,30 @@ print(len(open_source("fashion_mnist").open("test")))
     assert done.stdout.split()[-1] == "11"
 
 
+def test_tfds_directory_does_not_choose_what_is_imported(fashion_data_dir, tmp_path, monkeypatch):
+    """TFDS itself imports the module of a feature: here a file that came with the data."""
+    shutil.copytree(fashion_data_dir, tmp_path / "tfds")
+    (tmp_path / "came_with_the_data.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    (path,) = (tmp_path / "tfds").rglob("features.json")
+    features = json.loads(path.read_text())
+    path.write_text(json.dumps(features | {"pythonClassName": "came_with_the_data.Feature"}))
+    with pytest.raises(UserError, match=r"came_with_the_data\.Feature, which is not a feature"):
+        open_source("fashion_mnist", str(tmp_path / "tfds"))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("template", ["/etc/passwd", "../../{DATASET}-{SPLIT}"])
+def test_tfds_directory_does_not_name_files_elsewhere(fashion_data_dir, tmp_path, template):
+    shutil.copytree(fashion_data_dir, tmp_path / "tfds")
+    (path,) = (tmp_path / "tfds").rglob("dataset_info.json")
+    facts = json.loads(path.read_text())
+    facts["splits"][0]["filepathTemplate"] = template
+    path.write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=r"its dataset_info\.json names "):
+        open_source("fashion_mnist", str(tmp_path / "tfds"))
+
+
 def test_tfds_set_in_a_format_without_random_access(fashion_data_dir, tmp_path):
     shutil.copytree(fashion_data_dir, tmp_path / "tfds")
     (path,) = (tmp_path / "tfds").rglob("dataset_info.json")

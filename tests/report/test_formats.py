@@ -94,6 +94,37 @@ def test_any_text_comes_through_markdown_as_text(text):
     assert html.unescape(cells[0]) == expected
 
 
+BLOCKS = ["- a", "1. a", "12) x", "---", "- - -", "===", "+ a", "\t- x", "> a", "# a", "    a"]
+
+
+@pytest.mark.parametrize("text", [*BLOCKS, "```", "~~~", "[a]: b", "![a](b)", "<b>", "a|b"])
+def test_a_paragraph_of_any_text_is_a_paragraph(text):
+    tokens = MarkdownIt("commonmark").parse(formats.markdown_text(text))
+    assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
+    assert {token.type for token in tokens[1].children} <= {"text", "text_special"}
+    assert tokens[1].content.replace("\\", "")
+    shown = "".join(token.content for token in tokens[1].children)
+    assert shown == text.strip()
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-a", "@SUM(A1)", "\t=1", " =1", "＝1"])
+def test_csv_has_no_formulas(tmp_path, text):
+    """A spreadsheet runs a cell that begins like one; numbers stay numbers."""
+    formats.write_csv(tmp_path / "r.csv", [text], [[text], [-1.5], [None], ["a=1"]])
+    with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:
+        cells = [row[0] for row in csv.reader(file) if row]
+    assert cells[:3] == [f"'{text}", f"'{text}", "-1.5"]
+    assert cells[-1] == "a=1"
+
+
+def test_csv_replaces_a_link(tmp_path):
+    (tmp_path / "bashrc").write_text("alias ls=ls")
+    (tmp_path / "r.csv").symlink_to(tmp_path / "bashrc")
+    formats.write_csv(tmp_path / "r.csv", ["a"], [[1]])
+    assert (tmp_path / "bashrc").read_text() == "alias ls=ls"
+    assert (tmp_path / "r.csv").read_text() == "a\n1\n"
+
+
 @given(st.text(alphabet="ab\\{}$%&#_^~<>", max_size=20))
 def test_latex_has_no_special_character_bare(text):
     words = formats.latex_text(text)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from urllib.parse import quote, unquote_to_bytes
 
+import matplotlib
 import pytest
 from fabricate import make_sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from resnet_jax.errors import UserError
 from resnet_jax.report.page import Content, html_page, markdown_page
@@ -109,6 +111,59 @@ def test_markdown_of_hostile_text_has_no_html():
     text = markdown_page(content("<script>alert(1)</script>"), [])
     assert "<" not in text
     assert "alert(1)" in text
+
+
+FENCES = [
+    " ```\n```\n<b>",
+    " ~~~\n~~~\n# x",
+    " `\r```\r<b>",
+    " a\n````\n\n````\n<b>",
+    " a\n   ```\n- b",
+]
+
+
+@settings(max_examples=40)
+@given(st.one_of(HOSTILE, st.sampled_from(FENCES)))
+def test_any_text_adds_nothing_to_the_markdown(text):
+    """An independent parser finds headings, lists, tables and code where our own are, and no other."""
+    found = [token.type for token in markdown(text) if token.type in MARKUP]
+    assert found == [token.type for token in markdown("plain words") if token.type in MARKUP]
+    inside = [child.type for token in markdown(text) for child in token.children or ()]
+    assert set(inside) <= {"text", "text_special", "softbreak"}
+
+
+MARKUP = (
+    "heading_open", "html_block", "hr", "blockquote_open", "bullet_list_open", "ordered_list_open",
+    "table_open", "link_open",
+)  # fmt: skip
+
+
+def markdown(text):
+    return MarkdownIt("commonmark").enable("table").parse(markdown_page(content(text or "a"), []))
+
+
+def test_a_report_does_not_read_or_write_through_links(depth_study, tmp_path):
+    start_up, folder = tmp_path / "bashrc", tmp_path / "out"
+    start_up.write_text("![x](page_curves_9.png)")
+    folder.mkdir()
+    for name in ("page.html", "page.md", "page.tex", "page_runs.csv", "page_curves.png"):
+        (folder / name).symlink_to(start_up)
+    (folder / "page_curves_9.png").touch()
+    files = write_report([str(depth_study.path)], str(folder / "page.html"), latex=True)
+    assert start_up.read_text() == "![x](page_curves_9.png)"
+    assert not any(path.is_symlink() for path in files)
+    assert (folder / "page_curves_9.png").exists()
+
+
+def test_formulas_of_matplotlib_are_text_in_figures(sweep_of, tmp_path, monkeypatch):
+    """A malformed one would raise, and a wild one takes long."""
+    matplotlib.rcParams["text.usetex"] = True
+    try:
+        values = [r"$\frac{", "$" + "{" * 500 + "$", r"\input{/etc/passwd}"]
+        sweep_of({"data.train_split": values, "model.depth": [8, 14]})
+        assert write_report([str(tmp_path / "sweep")])
+    finally:
+        matplotlib.rcParams["text.usetex"] = False
 
 
 def test_files_of_a_report(depth_study):
