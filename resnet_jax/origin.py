@@ -51,7 +51,7 @@ def sign(directory: Path, paths: Mapping[str, Any] | None = None) -> None:
 
 def is_own(directory: Path) -> bool:
     """Whether this user's `train` or `sweep` made this very directory."""
-    return _is_signed(directory, "directory", _directory(directory))
+    return directory.exists() and _is_signed(directory, "directory", _directory(directory))
 
 
 def are_named_by_user(directory: Path, paths: Mapping[str, Any]) -> bool:

@@ -184,11 +184,13 @@ def test_tfds_directory_does_not_choose_what_is_imported(fashion_data_dir, tmp_p
     shutil.copytree(fashion_data_dir, tmp_path / "tfds")
     (tmp_path / "came_with_the_data.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
+    # Of a set that TFDS has no code for.
+    (tmp_path / "tfds" / "fashion_mnist").rename(tmp_path / "tfds" / "unknown")
     (path,) = (tmp_path / "tfds").rglob("features.json")
     features = json.loads(path.read_text())
     path.write_text(json.dumps(features | {"pythonClassName": "came_with_the_data.Feature"}))
     with pytest.raises(UserError, match=r"came_with_the_data\.Feature, which is not a feature"):
-        open_source("fashion_mnist", str(tmp_path / "tfds"))
+        open_source("unknown", str(tmp_path / "tfds"))
     assert not (tmp_path / "ran").exists()
 
 

@@ -155,12 +155,12 @@ def test_a_report_does_not_read_or_write_through_links(depth_study, tmp_path):
     assert (folder / "page_curves_9.png").exists()
 
 
-def test_formulas_of_matplotlib_are_text_in_figures(sweep_of, tmp_path, monkeypatch):
+def test_formulas_of_matplotlib_are_text_in_figures(sweep_of, tmp_path):
     """A malformed one would raise, and a wild one takes long."""
     matplotlib.rcParams["text.usetex"] = True
     try:
-        values = [r"$\frac{", "$" + "{" * 500 + "$", r"\input{/etc/passwd}"]
-        sweep_of({"data.train_split": values, "model.depth": [8, 14]})
+        values = [r"$\frac{", "$" + "{" * 100 + "$", r"\input{/etc/passwd}"]
+        sweep_of({"data.train_split": values})
         assert write_report([str(tmp_path / "sweep")])
     finally:
         matplotlib.rcParams["text.usetex"] = False
