@@ -22,8 +22,6 @@ import importlib.metadata
 import itertools
 import json
 import platform
-import re
-import shlex
 import shutil
 import socket
 import time
@@ -42,6 +40,7 @@ from resnet_jax.files import PARTIAL, flush, make_directory, write_file
 from resnet_jax.strict_json import is_finite, to_json
 from resnet_jax.training.data_changes import data_changes
 from resnet_jax.training.lock import Lock
+from resnet_jax.training.named_paths import PATHS, paths_of, refuse, unnamed
 from resnet_jax.wording import first_few
 
 # After so long a network file system shows what another machine wrote.
@@ -52,11 +51,6 @@ PROTOCOL = [
     for name, field in FIELDS.items()
     if name.startswith("evaluate.") and not field.place and name != "evaluate.every"
 ]
-PATHS = [name for name, field in FIELDS.items() if field.path]
-# Data sets that TFDS knows by name: no path, and no namespace whose code it would fetch.
-_NAME = re.compile(r"[A-Za-z]\w*(?:/\w[\w.-]*)?")
-# What lies in `data.data_dir`.
-_INSIDE = re.compile(r"folder:(?![/~])(?!(?:.*/)?\.\.(?:/|$)).+", re.DOTALL)
 STATES = ("running", "done", "interrupted", "preempted", "stopped", "diverged", "failed")
 
 
@@ -126,9 +120,9 @@ class RunDirectory:
         self.lock()
         if not (self.path / "config.json").exists():
             self._write_json("config.json", config)
-        named = _paths(config)
+        named = paths_of(config)
         try:
-            origin.sign(self.path, named if named == _paths(self.read_config()) else None)
+            origin.sign(self.path, named if named == paths_of(self.read_config()) else None)
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -239,12 +233,7 @@ class RunDirectory:
             if name not in PATHS or canonical(name, overrides[name]) != stated[name]:
                 problem = f"belongs to the run; only these may change: {', '.join(changeable)}"
                 raise UserError(f"--config.{name}", overrides[name], problem)
-        paths = _paths(config.to_dict())
-        unnamed = [] if origin.are_named_by_user(self.path, paths) else paths
-        self._unconfirmed = {name: stated[name] for name in unnamed if name not in overrides}
-        inside = "data.data_dir" in overrides and _INSIDE.fullmatch(stated["data.name"])
-        if inside or _NAME.fullmatch(stated["data.name"]):
-            self._unconfirmed.pop("data.name", None)
+        self._unconfirmed = unnamed(self.path, config.to_dict(), overrides)
         ignored = {"data.cache_dir": None} if "data.cache_dir" in self._unconfirmed else {}
         return override(config, {**ignored, **overrides})
 
@@ -257,12 +246,7 @@ class RunDirectory:
         Raises:
             UserError: names the first, and how to confirm all.
         """
-        found = {name: value for name, value in self._unconfirmed.items() if name in fields}
-        if found:
-            name, value = next(iter(found.items()))
-            repeated = (shlex.quote(f"--config.{name}={value}") for name, value in found.items())
-            problem = f"is named by {self.path}/config.json, which is not known to be yours"
-            raise UserError(name, value, problem, f"to read it, add {' '.join(repeated)}")
+        refuse(self.path, {name: p for name, p in self._unconfirmed.items() if name in fields})
 
     def has_checkpoint(self) -> bool:
         """Whether a complete checkpoint is there."""
@@ -423,12 +407,6 @@ class RunDirectory:
             return
         with self._writing():
             write_file(self.path / name, text)
-
-
-def _paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Field → path, of those that a config names."""
-    stated = flatten(config)
-    return {name: stated[name] for name in PATHS if stated.get(name) is not None}
 
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
