@@ -121,10 +121,8 @@ class RunDirectory:
         if not (self.path / "config.json").exists():
             self._write_json("config.json", config)
         named = paths_of(config)
-        try:
+        with self._writing():
             origin.sign(self.path, named if named == paths_of(self.read_config()) else None)
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def wait_until_seen(self) -> None:
         """Wait until the directory that the first process made is seen by this one, as by NFS's cache.

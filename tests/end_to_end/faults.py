@@ -93,6 +93,10 @@ QUICK = (
     clock_jumps,
     divergence,
     power_cut_after_the_end,
+    received_compiled_programs,
+    received_paths,
+    links_in_report_and_analysis,
+    run_ids_that_lead_outside,
 )
 SLOW = (
     sigkill_at_random_moments,
@@ -101,10 +105,6 @@ SLOW = (
     evaluate_during_retention,
     ten_thousand_steps,
     ten_thousand_steps_with_saves,
-    received_compiled_programs,
-    received_paths,
-    links_in_report_and_analysis,
-    run_ids_that_lead_outside,
 )
 # In pytest these run where they are written, `test_hosts.py`.
 HOSTS = (sigterm_to_one_of_two_processes, sigkill_to_one_of_two_processes)
