@@ -62,14 +62,19 @@ def are_named_by_user(directory: Path, paths: Mapping[str, Any]) -> bool:
 def refuse_links(directory: Path) -> None:
     """Refuse a directory that somebody else may have made and that has a link to somewhere else.
 
+    So are pipes and devices, which would be waited for without end.
+
     Raises:
-        UserError: names the link.
+        UserError: names the first.
     """
     if is_own(directory):
         return
     for folder, below, files in os.walk(directory):
-        for name in (*below, *files):
-            refuse_link(directory, Path(folder, name))
+        for path in (Path(folder, name) for name in (*below, *files)):
+            refuse_link(directory, path)
+            if not (path.is_symlink() or path.is_file() or path.is_dir()):
+                problem = "is neither a file nor a directory"
+                raise UserError("directory", str(path), problem, "remove it")
 
 
 def refuse_link(directory: Path, path: Path) -> None:

@@ -105,6 +105,12 @@ def test_links_that_stay_inside_are_allowed(tmp_path, state):
     origin.refuse_links(tmp_path / "run")
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, state):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(UserError, match="neither a file nor a directory"):
+        origin.refuse_links(tmp_path)
+
+
 @pytest.mark.parametrize("target", ["../secret", "/etc/passwd", "checkpoints/../../secret", "loop"])
 @pytest.mark.parametrize("name", ["config.json", "checkpoints/5"])
 def test_links_that_lead_outside_are_refused_except_in_an_own_directory(
