@@ -55,7 +55,7 @@ def content(directory):
     return {
         str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name not in (".lock", "status.json")
+        if path.is_file() and path.name not in (".lock", ".origin", "status.json")
     }
 
 
