@@ -45,6 +45,11 @@ from faults_of_files import (
     read_only_directory,
     truncated_checkpoint,
 )
+from faults_of_output import (
+    signals_of_schedulers,
+    standard_output_closed_and_full,
+    terminal_closed,
+)
 from faults_of_use import (
     clock_jumps,
     config_edited,
@@ -63,6 +68,9 @@ QUICK = (
     sigterm_during_an_evaluation,
     evaluate_is_killed,
     sigkill_during_saves,
+    terminal_closed,
+    signals_of_schedulers,
+    standard_output_closed_and_full,
     disk_full,
     file_size_limit,
     read_only_directory,
