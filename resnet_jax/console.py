@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from resnet_jax.errors import UserError
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -133,8 +131,8 @@ def exit_code(code: int) -> int:
         return code
     if output.error.errno == errno.EPIPE:
         return BROKEN_PIPE
-    problem = f"cannot be written ({output.error.strerror or output.error})"
-    print(f"error: {UserError('output', 'stdout', problem)}", file=sys.stderr)
+    reason = output.error.strerror or output.error
+    print(f"error: standard output cannot be written ({reason}): the result is lost", file=sys.stderr)
     return 2
 
 

@@ -96,7 +96,7 @@ def test_closed_streams_are_empty_ones(tmp_path, code, closed):
 
 @pytest.mark.parametrize(
     ("stream", "code", "words"),
-    [(with_closed_pipe, 141, []), (with_full_disk, 2, ["stdout", "No space left"])],
+    [(with_closed_pipe, 141, []), (with_full_disk, 2, ["standard output", "No space left"])],
 )
 def test_a_lost_result_has_an_exit_code(stream, code, words):
     done = stream(RESULT, "0")

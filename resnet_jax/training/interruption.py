@@ -1,6 +1,7 @@
 """Signals: finish the step, save, and only then stop."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -106,3 +107,21 @@ def deferred() -> Iterator[StopRequest]:
         yield stop
     if stop.signal is not None:
         signal.raise_signal(stop.signal)
+
+
+def end_with_parent(*_: Any) -> None:
+    """In a process of `multiprocessing`: leave signals to the process that started this one.
+
+    A signal to the whole group, such as that of a terminal, would take from the parent what it needs to
+    finish and save. This process ends when the parent has, by whatever.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
