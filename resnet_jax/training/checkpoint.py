@@ -1,5 +1,6 @@
 """Checkpoints by Orbax: asynchronous saves, restore onto any devices, retention."""
 
+import asyncio
 import contextlib
 import copy
 import functools
@@ -15,15 +16,19 @@ import jax
 import orbax.checkpoint as ocp
 
 from resnet_jax.errors import UserError
-from resnet_jax.training.hosts import exchange
+from resnet_jax.files import flush, flush_tree
+from resnet_jax.training.hosts import exchange, is_first
 from resnet_jax.training.integrity import checksums, difference, sealed, shapes, unsealed
 from resnet_jax.training.open_directory import OpenDirectory
-from resnet_jax.training.retention import Evaluations, Kept, most_accurate
+from resnet_jax.training.retention import Evaluations, Kept
 from resnet_jax.training.state import TrainState
 
 FIELDS = ("step", "params", "batch_stats", "opt_state", "ema")
 # What versions that saved no checksums wrote as meta.
 UNSEALED = {"totals", "result", "seconds"}
+# Of checkpoints that are kept no more: they vanish whole from where they are read, and are deleted here.
+SUPERSEDED = "superseded"
+DELETED = "was deleted while it was read"
 # `train` compares its config with config.json before anything else.
 CHANGED_CONFIG = (
     "if config.json was edited, the `train` command that made the run lists the fields that differ: "
@@ -45,6 +50,21 @@ class DamagedCheckpointError(UserError):
         self.reason = reason
 
 
+class DeletedCheckpointError(UserError):
+    """A checkpoint that the run deleted while it was read."""
+
+
+class DurablePath(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A directory that gets its name when all of its content is on the disk."""
+
+    async def finalize(self) -> None:
+        await asyncio.to_thread(flush_tree, Path(self.get()))
+        await super().finalize()
+        # What Orbax wrote last is not needed to restore.
+        await asyncio.to_thread(flush_tree, Path(self.get_final()))
+        await asyncio.to_thread(flush, Path(self.get_final()).parent)
+
+
 class Checkpoints:
     """The checkpoints of one run. A context manager: leaving it waits for the last save.
 
@@ -54,6 +74,9 @@ class Checkpoints:
         keep_last: newest checkpoints kept.
         keep_best: further ones kept by accuracy.
         read_only: never write or delete.
+
+    Attributes:
+        saved_step: of the newest checkpoint of this object that is on the disk, or None.
 
     Raises:
         UserError: it cannot be made or opened.
@@ -74,11 +97,21 @@ class Checkpoints:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
         self._open = OpenDirectory(self.directory, create=not read_only)
-        self._evaluations = evaluations
         self._kept = Kept(keep_last, keep_best, evaluations)
+        self.saved_step: int | None = None
+        self._saving: int | None = None
+        if not read_only:
+            self._delete_superseded()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._kept,
             cleanup_tmp_directories=not read_only,
+            temporary_path_class=DurablePath,
+            todelete_subdir=SUPERSEDED,
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._note_saved,
+                # Where that fails, threads of Orbax would wait ten minutes for a directory.
+                create_directories_asynchronously=False,
+            ),
             read_only=read_only,
             # Nothing in a checkpoint is read before it is known to be good.
             lightweight_initialize=True,
@@ -95,15 +128,19 @@ class Checkpoints:
         # After an error, a save that is under way may be good; that error is the one to report.
         with self._failures_told() if error is None else contextlib.suppress(Exception):
             self._manager.close()
+            self._delete_superseded()
         self._open.close()
+
+    def _note_saved(self) -> None:
+        self.saved_step = self._saving
+
+    def _delete_superseded(self) -> None:
+        if is_first():
+            shutil.rmtree(self._open.path / SUPERSEDED, ignore_errors=True)
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint."""
         return self._manager.latest_step()
-
-    def best(self) -> int | None:
-        """Step of the checkpoint with the highest accuracy, of those evaluated."""
-        return next(iter(most_accurate(self.steps(), 1, self._evaluations)), None)
 
     def steps(self) -> list[int]:
         """Steps of all checkpoints."""
@@ -130,6 +167,8 @@ class Checkpoints:
             UserError: this save or the one before it failed, for want of disk space for example; or
                 the first one cannot be read back.
         """
+        self.wait()
+        self._delete_superseded()
         tree = _tree(state)
         self._check_room(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
         # The file is written in the background, while the caller goes on counting in its dicts.
@@ -138,6 +177,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(sealed(content))
         )
+        self._saving = step
         with self._failures_told():
             self._manager.save(step, args=items)
         if not self._kept.readable:
@@ -164,7 +204,8 @@ class Checkpoints:
             self._manager.delete(superseded)
 
     def _check_room(self, needed: int) -> None:
-        free = shutil.disk_usage(self.directory).free
+        with self._failures_told():
+            free = shutil.disk_usage(self.directory).free
         if free < needed:
             reason = f"it needs {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free"
             raise self._save_failed(OSError(reason))
@@ -189,7 +230,9 @@ class Checkpoints:
             raise self._save_failed(error) from error
 
     def _save_failed(self, error: Exception) -> UserError:
-        self._manager.reload()
+        # The file system may be one that cannot be read either.
+        with contextlib.suppress(OSError):
+            self._manager.reload()
         last = self.latest()
         kept = "there is no checkpoint yet" if last is None else f"the one of step {last} is good"
         reason = self._open.in_words(" ".join(str(error).split()))[:300]
@@ -197,7 +240,7 @@ class Checkpoints:
             "checkpoint",
             str(self.directory),
             f"could not be saved ({reason})",
-            f"{kept}; make room there and run the same command to go on",
+            f"{kept}; make room there, or make it writable, and run the same command again",
         )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -213,6 +256,7 @@ class Checkpoints:
 
         Raises:
             DamagedCheckpointError: it is not what was saved.
+            DeletedCheckpointError: the run that saved it deleted it meanwhile.
             UserError: no such checkpoint, or one of another model or optimiser.
         """
         if step not in self.steps():
@@ -237,13 +281,19 @@ class Checkpoints:
             item = self._read_item(step, name, args)
         # Orbax and TensorStore raise many types for a damaged directory.
         except Exception as error:
-            problem = self._in_short(error)
+            problem = self._in_short(error) if self._path(step).exists() else DELETED
         self._refuse_damaged(step, problem)
         return item
+
+    def _path(self, step: int) -> Path:
+        return self._open.path / str(step)
 
     def _refuse_damaged(self, step: int, problem: str) -> None:
         """Raise where any process has a problem, so that all go on from the same checkpoint."""
         problems = [text for text in exchange(problem) if text]
+        if DELETED in problems:
+            path = str(self.directory / str(step))
+            raise DeletedCheckpointError("checkpoint", path, DELETED, "use a newer one")
         if problems:
             raise self._damaged(step, problems[0])
 

@@ -1,6 +1,5 @@
 """Metrics of a whole split: every example once."""
 
-import contextlib
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -10,7 +9,7 @@ from resnet_jax.errors import warn
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.hosts import together
 from resnet_jax.training.programs import Programs
-from resnet_jax.training.restore import open_checkpoint
+from resnet_jax.training.restore import chosen_step, restored
 from resnet_jax.training.run_directory import PROTOCOL, RunDirectory
 
 
@@ -32,12 +31,12 @@ def evaluate_run(
     Raises:
         UserError: nothing was saved, no such checkpoint, or a damaged one.
     """
-    with contextlib.ExitStack() as stack:
-        with together():
-            checkpoints, step = stack.enter_context(open_checkpoint(run, which))
-            facts = run.read_data()
-            experiment = make_experiment(config, split, facts=facts, evaluates=True)
-        state, _ = checkpoints.restore(step, experiment.state_shapes())
+    with together():
+        # Before the data are read, which may take long.
+        chosen_step(run, which)
+        facts = run.read_data()
+        experiment = make_experiment(config, split, facts=facts, evaluates=True)
+    state, step = restored(run, which, experiment.state_shapes())
     parallel = experiment.parallel
     placed = parallel.place([state]), parallel.stack([experiment.numbers])
     (result,) = Programs(experiment).evaluate(*placed)

@@ -165,6 +165,8 @@ class Record:
         if not finite:
             self.diverge(step, seconds)
             return
+        # A checkpoint is of use only with the log of its steps.
+        self.run.flush_log()
         meta = {"totals": self.totals, "result": self.result, "seconds": seconds}
         self.checkpoints.save(step, state, meta)
         self.saved_step = step
@@ -190,6 +192,8 @@ class Record:
         devices = [str(device) for device in e.parallel.devices]
         if self.result is not None:
             facts["result"] = self.result
+        if self.checkpoints.saved_step is not None:
+            facts["saved_step"] = self.checkpoints.saved_step
         facts["seconds"] = round(facts.get("seconds", self.seconds), 1)
         self.run.write_status(
             state,

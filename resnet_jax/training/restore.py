@@ -1,7 +1,6 @@
 """The weights of a run's checkpoint."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,19 +9,20 @@ import optax
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import NotFiniteError, UserError
-from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.checkpoint import Checkpoints, DeletedCheckpointError
+from resnet_jax.training.hosts import exchange, together
 from resnet_jax.training.model import model_builder
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.preparation import evaluated_image, stored
+from resnet_jax.training.retention import most_accurate
 from resnet_jax.training.run_directory import RunDirectory, evaluations
-from resnet_jax.training.state import Arrays, Network, make_network, state_shapes
+from resnet_jax.training.state import Arrays, Network, TrainState, make_network, state_shapes
+
+ALLOWED = "latest, best, or a number"
 
 
-@contextmanager
-def open_checkpoint(
-    run: RunDirectory, which: str, allowed: str = "latest, best, or a number"
-) -> Iterator[tuple[Checkpoints, int]]:
-    """The checkpoints of a run, for reading, and the step of the one that is meant.
+def chosen_step(run: RunDirectory, which: str, allowed: str = ALLOWED) -> int:
+    """The step of the checkpoint that is meant.
 
     Args:
         run: its directory.
@@ -32,50 +32,69 @@ def open_checkpoint(
     Raises:
         UserError: nothing was saved, or `which` is none of these.
     """
-    if not run.checkpoints.is_dir():
-        raise UserError("--workdir", str(run.path), "holds no checkpoint yet", "run `train` first")
-    results = evaluations(run.read_metrics()) if which == "best" else {}
-    with Checkpoints(run.checkpoints, results, read_only=True) as checkpoints:
-        if which not in ("latest", "best") and not which.isdecimal():
-            raise UserError("--step", which, f"allowed: {allowed}")
-        named = {"latest": checkpoints.latest, "best": checkpoints.best}
-        step = named[which]() if which in named else int(which)
-        if step is None:
-            raise UserError(
-                "--workdir",
-                str(run.path),
-                f"holds no checkpoint for --step={which}",
-                "run `train` until it has saved one",
-            )
-        yield checkpoints, step
+    if which not in ("latest", "best") and not which.isdecimal():
+        raise UserError("--step", which, f"allowed: {allowed}")
+    steps = sorted(run.checkpoint_steps())
+    if which.isdecimal() and steps:
+        return int(which)
+    if which == "best":
+        steps = most_accurate(steps, 1, evaluations(run.read_metrics()))
+    if not steps:
+        problem = f"holds no checkpoint for --step={which}"
+        raise UserError("--workdir", str(run.path), problem, "run `train` until it has saved one")
+    return steps[-1]
+
+
+def restored(
+    run: RunDirectory, which: str, like: TrainState, allowed: str = ALLOWED
+) -> tuple[TrainState, int]:
+    """The state of a checkpoint, also of a run that is trained meanwhile, and its step.
+
+    Args:
+        run, which, allowed: see `chosen_step`; all processes take the step of the first one.
+        like: see `Checkpoints.restore`.
+
+    Raises:
+        UserError: see `chosen_step` and `Checkpoints.restore`.
+    """
+    while True:
+        with together():
+            step = chosen_step(run, which, allowed)
+        step = int(exchange(str(step))[0])
+        with Checkpoints(run.checkpoints, {}, read_only=True) as checkpoints:
+            try:
+                return checkpoints.restore(step, like)[0], step
+            except DeletedCheckpointError:
+                # A newer or better one took its place.
+                if which.isdecimal():
+                    raise
 
 
 def evaluated_weights(
     run: RunDirectory,
     config: ConfigDict,
     which: str = "latest",
-    allowed: str = "latest, best, or a number",
+    allowed: str = ALLOWED,
 ) -> tuple[Network, Arrays, int]:
     """The weights that evaluation uses; the data set need not be there.
 
     Args:
         run: its directory.
         config: of the run (`RunDirectory.load_config`); it may compute in another type.
-        which, allowed: as of `open_checkpoint`.
+        which, allowed: see `chosen_step`.
 
     Returns:
         The network, its `{"params", "batch_stats"}`, and the step.
 
     Raises:
-        UserError: as `open_checkpoint`, or the checkpoint is corrupt.
+        UserError: see `restored`.
         NotFiniteError: an earlier version saved weights that are not finite.
     """
     network = network_of(config, run.read_data())
     # The state of an optimiser has the same shapes whatever its rate.
     optimizer = make_optimizer(config, optax.constant_schedule(0.0))
     shapes = state_shapes(network, optimizer, config.train.ema_decay is not None)
-    with open_checkpoint(run, which, allowed) as (checkpoints, step):
-        state, _ = checkpoints.restore(step, shapes)
+    state, step = restored(run, which, shapes, allowed)
     weights = state.evaluated()
     if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)):
         raise NotFiniteError(f"{run.path}: the weights of step {step} are not finite")

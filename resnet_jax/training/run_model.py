@@ -22,7 +22,7 @@ def restore_model(
     Args:
         run: its directory.
         config: of the run (`RunDirectory.load_config`); it may compute in another type.
-        which: as of `restore.open_checkpoint`, or `init`: the network as the run began.
+        which: see `restore.chosen_step`, or `init`: the network as the run began.
 
     Raises:
         UserError: as `restore.evaluated_weights`.

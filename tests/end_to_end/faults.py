@@ -50,10 +50,16 @@ from faults_of_output import (
     standard_output_closed_and_full,
     terminal_closed,
 )
+from faults_of_power import (
+    disk_turns_read_only,
+    power_cut_after_the_end,
+    power_cuts_at_random_moments,
+)
 from faults_of_use import (
     clock_jumps,
     config_edited,
     divergence,
+    evaluate_during_retention,
     file_in_place_of_a_directory,
     ten_thousand_steps,
     ten_thousand_steps_with_saves,
@@ -88,8 +94,16 @@ QUICK = (
     file_in_place_of_a_directory,
     clock_jumps,
     divergence,
+    power_cut_after_the_end,
 )
-SLOW = (sigkill_at_random_moments, ten_thousand_steps, ten_thousand_steps_with_saves)
+SLOW = (
+    sigkill_at_random_moments,
+    power_cuts_at_random_moments,
+    disk_turns_read_only,
+    evaluate_during_retention,
+    ten_thousand_steps,
+    ten_thousand_steps_with_saves,
+)
 # In pytest these run where they are written, `test_hosts.py`.
 HOSTS = (sigterm_to_one_of_two_processes, sigkill_to_one_of_two_processes)
 BEGIN, END = "<!-- faults.py begins -->", "<!-- faults.py ends -->"

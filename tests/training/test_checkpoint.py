@@ -1,8 +1,10 @@
 """Checkpoints: the same bits back, on any devices, or damage is noticed; which are kept."""
 
+import os
 import random
 import shutil
 import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,8 @@ from resnet_jax.training.checkpoint import FIELDS, Checkpoints, DamagedCheckpoin
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.integrity import checksums, sealed, unsealed
 from resnet_jax.training.programs import Programs
+from resnet_jax.training.restore import chosen_step, restored
+from resnet_jax.training.run_directory import RunDirectory
 
 
 def experiment_of(config, **fields):
@@ -93,16 +97,86 @@ def test_the_newest_and_the_best_are_kept(small_config, tmp_path):
     accuracies = {1: 0.5, 2: 0.9, 3: None, 4: 0.7, 5: None, 6: 0.6}
     evaluations = {}
     with Checkpoints(tmp_path, evaluations, keep_last=2, keep_best=1) as checkpoints:
-        assert (checkpoints.latest(), checkpoints.best()) == (None, None)
+        assert checkpoints.latest() is None
         for step, accuracy in accuracies.items():
             if accuracy is not None:
                 evaluations[step] = {"accuracy": accuracy}
             checkpoints.save(step, state, {})
             checkpoints.wait()
         assert checkpoints.steps() == [2, 5, 6]
-        assert (checkpoints.latest(), checkpoints.best()) == (6, 2)
+        assert checkpoints.latest() == checkpoints.saved_step == 6
     with Checkpoints(tmp_path, evaluations, read_only=True) as reopened:
-        assert (reopened.latest(), reopened.best()) == (6, 2)
+        assert reopened.latest() == 6
+    run = RunDirectory(tmp_path)
+    run.checkpoints = tmp_path
+    for step, result in evaluations.items():
+        run.log("eval", step, **result)
+    assert (chosen_step(run, "latest"), chosen_step(run, "best")) == (6, 2)
+
+
+def test_a_checkpoint_has_its_name_once_it_is_on_the_disk_and_older_ones_go_afterwards(
+    small_config, tmp_path, monkeypatch
+):
+    # What os.fsync was called for, and the checkpoints with a name at that time.
+    flushed, fsync = [], os.fsync
+
+    def note(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        there = {int(p.name) for p in tmp_path.iterdir() if p.name.isdecimal()}
+        flushed.append((path.relative_to(tmp_path), there))
+        fsync(descriptor)
+
+    state = fresh(experiment_of(small_config))
+    with Checkpoints(tmp_path, {}, keep_last=1, keep_best=0) as checkpoints:
+        checkpoints.save(1, state, {})
+        monkeypatch.setattr(os, "fsync", note)
+        checkpoints.save(2, state, {})
+        checkpoints.wait()
+        assert checkpoints.steps() == [2]
+    before = {str(path) for path, there in flushed if there == {1}}
+    before = {path.replace(".orbax-checkpoint-tmp", "") for path in before}
+    content = {str(path.relative_to(tmp_path)) for path in (tmp_path / "2").rglob("*")}
+    # Of these, the restore reads none.
+    last = {"2/commit_success.txt", "2/_CHECKPOINT_METADATA"}
+    assert before >= content - last
+    assert flushed[-1] == (Path(), {1, 2})
+    assert {str(path) for path, there in flushed if there == {1, 2}} >= content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2"]
+
+
+def test_what_a_kill_left_of_deleted_checkpoints_is_deleted(tmp_path):
+    (tmp_path / "superseded" / "1").mkdir(parents=True)
+    with Checkpoints(tmp_path, {}, read_only=True):
+        assert (tmp_path / "superseded").exists()
+    with Checkpoints(tmp_path, {}) as checkpoints:
+        assert checkpoints.steps() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_is_deleted_while_it_is_read_gives_way_to_the_newest(
+    small_config, tmp_path, monkeypatch
+):
+    experiment, run = experiment_of(small_config), RunDirectory(tmp_path)
+    with Checkpoints(run.checkpoints, {}) as checkpoints:
+        checkpoints.save(1, fresh(experiment), {})
+        checkpoints.wait()
+        shutil.copytree(run.checkpoints / "1", tmp_path / "3")
+    read = Checkpoints._read_item
+
+    def delete_first(checkpoints, step, name, args):
+        if step == 1:
+            (run.checkpoints / "1").rename(tmp_path / "superseded")
+            (tmp_path / "3").rename(run.checkpoints / "3")
+        return read(checkpoints, step, name, args)
+
+    monkeypatch.setattr(Checkpoints, "_read_item", delete_first)
+    state, step = restored(run, "latest", experiment.state_shapes())
+    assert step == 3
+    assert_equal(state, fresh(experiment))
+    (run.checkpoints / "3").rename(tmp_path / "3")
+    (tmp_path / "superseded").rename(run.checkpoints / "1")
+    with pytest.raises(UserError, match="1': was deleted while it was read; use a newer one"):
+        restored(run, "1", experiment.state_shapes())
 
 
 def test_checkpoint_of_another_model_or_optimiser_is_refused(small_config, tmp_path):
