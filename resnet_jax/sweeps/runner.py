@@ -86,6 +86,8 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
         study.write(directory, study.runs, plan.facts)
         exit_code = execute(directory, plan, options, lock, console)
     print_end(directory, console)
+    if any(state(directory.run(run_id)) == "failed" for run_id in plan.facts):
+        console.print("the same command with --retry_failed trains those that failed again")
     return exit_code or (0 if all_ended(directory, plan.facts) else UNFINISHED)
 
 

@@ -46,7 +46,10 @@ from faults_of_files import (
     truncated_checkpoint,
 )
 from faults_of_output import (
+    no_inodes_left,
+    no_shared_memory,
     signals_of_schedulers,
+    signals_to_the_processes_that_decode,
     standard_output_closed_and_full,
     terminal_closed,
 )
@@ -78,6 +81,7 @@ QUICK = (
     signals_of_schedulers,
     standard_output_closed_and_full,
     disk_full,
+    no_inodes_left,
     file_size_limit,
     read_only_directory,
     truncated_checkpoint,
@@ -98,6 +102,8 @@ QUICK = (
 )
 SLOW = (
     sigkill_at_random_moments,
+    signals_to_the_processes_that_decode,
+    no_shared_memory,
     power_cuts_at_random_moments,
     disk_turns_read_only,
     evaluate_during_retention,
