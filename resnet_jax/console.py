@@ -132,7 +132,9 @@ def exit_code(code: int) -> int:
     if output.error.errno == errno.EPIPE:
         return BROKEN_PIPE
     reason = output.error.strerror or output.error
-    print(f"error: standard output cannot be written ({reason}): the result is lost", file=sys.stderr)
+    print(
+        f"error: standard output cannot be written ({reason}): the result is lost", file=sys.stderr
+    )
     return 2
 
 

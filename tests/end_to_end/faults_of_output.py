@@ -1,5 +1,6 @@
 """Terminals, schedulers, standard output, inodes and shared memory: what each function's docstring says was done."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -42,11 +43,9 @@ def _close_while_training(process, terminal, workdir, step):
     os.set_blocking(terminal, False)
 
     def trains():
-        try:
-            # A terminal that nobody reads would make it wait.
+        # A terminal that nobody reads makes it wait.
+        with contextlib.suppress(BlockingIOError):
             os.read(terminal, 2**16)
-        except BlockingIOError:
-            pass
         return workdir.exists() and saved_steps(workdir)[-1:] > [step]
 
     wait_for(trains, process)
@@ -140,7 +139,9 @@ def no_shared_memory(directory):
     subprocess.run(["umount", directory], check=True)
     fields = {"data__placement": "stream", "train__batch_size": 1400}
     for option in ("ro", "size=300k"):
-        script = f'mount --make-rprivate / && mount -t tmpfs -o {option} tmpfs /dev/shm && exec "$@"'
+        script = (
+            f'mount --make-rprivate / && mount -t tmpfs -o {option} tmpfs /dev/shm && exec "$@"'
+        )
         words = ["unshare", "-m", "bash", "-c", script, "bash"]
         words += command("train", workdir, **fields, data__num_processes=2)
         done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
@@ -150,7 +151,9 @@ def no_shared_memory(directory):
         assert "set it to 0" in message
     done = run("train", workdir, **fields, data__num_processes=0)
     assert done.returncode == 0, done.stderr
-    happened = f"`{short(message.removeprefix('error: '))}`; without processes the same command trained"
+    happened = (
+        f"`{short(message.removeprefix('error: '))}`; without processes the same command trained"
+    )
     return Outcome(happened, [*codes, 0])
 
 
