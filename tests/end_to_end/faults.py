@@ -9,6 +9,7 @@ come of it and returns what did. `test_faults.py` runs the same functions.
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -160,6 +161,8 @@ def main():
     # Several processes are compared with one of eight devices, this one.
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
     turn_off_ynnpack()
+    # A shell without job control starts what ends in `&` with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for fault in (*QUICK, *SLOW, *HOSTS):
         if arguments.only is not None and fault.__name__ not in arguments.only:
             continue

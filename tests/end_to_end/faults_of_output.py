@@ -13,7 +13,7 @@ from pathlib import Path
 
 from commands import ROOT, command, environment, run, saved_steps, start, status, wait_for
 from faults_of_files import small_disk
-from faulty_runs import LONG, Outcome, goes_on, mount, refused, short, undisturbed
+from faulty_runs import LONG, Outcome, events, goes_on, mount, refused, short, undisturbed
 
 
 def _on_a_terminal(workdir, ignore_hangup=False):
@@ -78,9 +78,9 @@ def signals_of_schedulers(directory):
         ),
     }
     for name, send in spent.items():
-        before = saved_steps(workdir)
+        before = len(events(workdir))
         process = start(workdir, **LONG)
-        wait_for(lambda b=before: saved_steps(workdir) > b, process)
+        wait_for(lambda b=before: len(events(workdir)) > b, process)
         send(process)
         _, errors = process.communicate(timeout=120)
         codes.append(process.returncode)
