@@ -4,6 +4,7 @@ This file has to parse under Python 3.6, so that it can say which one is needed.
 """
 
 import os
+import signal
 import sys
 
 
@@ -42,6 +43,9 @@ def stop(problem):
 if __name__ == "__main__":
     if sys.version_info < (3, 11):  # noqa: UP036
         stop(f"this is Python {sys.version.split()[0]}, and 3.11 or newer is needed")
+    # Ctrl-C ends what cannot save without a traceback.
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         from resnet_jax.cli import main
 

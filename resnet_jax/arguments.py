@@ -14,7 +14,9 @@ EXIT_CODES = """exit codes:
   1  a bug, or the machine failed
   2  the input is wrong; one line says what and how to mend it
   3  the training diverged, or the outputs of the network are not finite
-  130, 143  stopped by Ctrl-C or SIGTERM after saving; the same command goes on"""
+  128 + N  stopped by signal N, e.g. 130 by Ctrl-C, 143 by SIGTERM; training has saved, and the
+     same command resumes
+  141  the reader of the result left early, e.g. `| head`"""
 FIELDS_TITLE = (
     "config fields (also --config.FIELD=VALUE; durations are '64000 steps' or '90 epochs'):"
 )

@@ -11,11 +11,11 @@ from resnet_jax.arguments import make_parser
 from resnet_jax.compiler import turn_off_ynnpack
 from resnet_jax.config import FIELDS, default_config, field_meant
 from resnet_jax.config_file import load_config, override, same_everywhere
-from resnet_jax.console import escape_unencodable
+from resnet_jax.console import exit_code, print_progress, standard_streams
 from resnet_jax.errors import NotFiniteError, UserError, letters_of, printable
 from resnet_jax.strict_json import to_json
 from resnet_jax.training.compilation_cache import keep_compiled_programs
-from resnet_jax.training.interruption import StopRequest
+from resnet_jax.training.interruption import StopRequest, ended_at_once
 from resnet_jax.training.launchers import find_processes
 
 Command = Callable[[argparse.Namespace, dict[str, str]], int]
@@ -24,7 +24,15 @@ NOT_FINITE = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
-    escape_unencodable()
+    with ended_at_once(), standard_streams():
+        try:
+            return exit_code(_run(argv))
+        except SystemExit as stop:
+            # argparse has printed its help or an error, or another process has.
+            raise SystemExit(exit_code(int(stop.code or 0))) from None
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = make_parser()
     try:
         arguments, rest = parser.parse_known_args(argv)
@@ -83,6 +91,7 @@ def _dotted(prefix: str, rest: list[str]) -> dict[str, str]:
 
 
 def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    print_progress()
     with StopRequest(at_once=True) as stop:
         return _train_until(stop, arguments, overrides)
 
@@ -169,6 +178,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     if arguments.dry_run:
         dry_run(study, directory, options, searches=arguments.search is not None)
         return 0
+    print_progress()
     if arguments.search is not None:
         from resnet_jax.sweeps.search import search
 

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import signal
 import tempfile
 
 from resnet_jax.compiler import turn_off_ynnpack
@@ -24,6 +25,14 @@ from resnet_jax.config import default_config
 # Compilation makes the first example slow; examples are the same in every run.
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("ci")
+
+# A shell without job control starts what ends in `&` with these ignored, and processes inherit that.
+for key, handler in {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGQUIT: signal.SIG_DFL,
+}.items():
+    if signal.getsignal(key) == signal.SIG_IGN:
+        signal.signal(key, handler)
 
 
 @pytest.fixture

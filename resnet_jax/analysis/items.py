@@ -17,6 +17,7 @@ from resnet_jax.console import make_console
 from resnet_jax.errors import printable
 from resnet_jax.files import replaced
 from resnet_jax.models import checked_jit
+from resnet_jax.training.interruption import deferred
 
 SAVE_SECONDS = 15.0
 LINE_SECONDS = 30.0
@@ -69,9 +70,11 @@ def over_items(
     size = min(max(per_call, together), -(-count // len(devices))) * len(devices)
     parts = _read(kept)
     saved = time.monotonic()
-    with Bar(label, count) as bar:
+    with deferred() as stop, Bar(label, count) as bar:
         try:
             for start in range(sum(map(_length, parts)), count, size):
+                if stop.signal is not None:
+                    break
                 bar.move(start)
                 # The last call repeats its last item, so that all calls have one shape.
                 rows = np.minimum(np.arange(start, start + size), count - 1)
@@ -81,10 +84,11 @@ def over_items(
                 if kept is not None and time.monotonic() - saved > SAVE_SECONDS:
                     _write(kept, parts)
                     saved = time.monotonic()
+            else:
+                bar.move(count)
         finally:
             if kept is not None and parts:
                 _write(kept, parts)
-        bar.move(count)
     return _joined(parts)
 
 

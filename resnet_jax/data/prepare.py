@@ -64,7 +64,11 @@ def _fashion_mnist_builder(data_dir: str | None) -> Any:
             for index, (image, label) in enumerate(pairs):
                 yield index, {"image": Image.fromarray(image), "label": int(label)}
 
-    return LocalFashionMNIST(data_dir=data_dir, file_format="array_record")
+    try:
+        return LocalFashionMNIST(data_dir=data_dir, file_format="array_record")
+    except ValueError as error:
+        problem = f"has it in a format without random access ({error})"
+        raise UserError("--data_dir", data_dir, problem, "give a new directory") from error
 
 
 def prepare(name: str, data_dir: str | None = None, manual_dir: str | None = None) -> str:

@@ -6,7 +6,8 @@ are its share, so a batch is the same for any number of processes and workers.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from resnet_jax.data.decoding import DamagedImageError, Pixels
 from resnet_jax.data.examples import Examples
 from resnet_jax.data.images import Geometry, random_resized_crop, sized
+from resnet_jax.errors import UserError
 
 HostBatch = dict[str, np.ndarray]
 
@@ -72,8 +74,19 @@ class StreamData:
         """An iterator over the batches of `step`, `step + 1`, …, decoded ahead."""
         return iter(self.dataset(step, seed))
 
-    def dataset(self, step: int, seed: int) -> Any:
-        """The batches of `step`, `step + 1`, … as a `grain.IterDataset`, decoded ahead."""
+    def dataset(
+        self, step: int, seed: int, begin_process: Callable[[int, int], None] | None = None
+    ) -> Any:
+        """The batches of `step`, `step + 1`, … as a `grain.IterDataset`, decoded ahead.
+
+        Args:
+            step: of the first batch.
+            seed: of the order.
+            begin_process: called in each process that decodes, with its number and how many there are.
+
+        Raises:
+            UserError: this system has no memory that the processes could share.
+        """
         import grain
 
         threads = self.num_threads
@@ -81,8 +94,22 @@ class StreamData:
         batches = self._batches(seed)[step:].to_iter_dataset(options)
         if not self.num_processes:
             return batches
+        self._refuse_missing_memory()
         _parse_flags()
-        return batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.num_processes))
+        options = grain.MultiprocessingOptions(num_workers=self.num_processes)
+        return batches.mp_prefetch(options, worker_init_fn=begin_process)
+
+    def _refuse_missing_memory(self) -> None:
+        # A semaphore is a file of /dev/shm, and so is each batch of the processes.
+        try:
+            multiprocessing.get_context("spawn").Lock()
+        except OSError as error:
+            raise self.process_failed(f"need /dev/shm ({error.strerror})") from error
+
+    def process_failed(self, problem: str) -> UserError:
+        """The error where a process that decodes has ended, or cannot begin."""
+        fix = "set it to 0, which decodes by threads, or give more memory (`docker run --shm-size=8g`)"
+        return UserError("data.num_processes", self.num_processes, problem, fix)
 
     def _batches(self, seed: int) -> Any:
         import grain

@@ -81,7 +81,7 @@ def tfds_source(name: str, data_dir: str | None = None) -> Source:
                 "data.name",
                 name,
                 f"is stored in {builder.data_path} in a format without random access",
-                f"prepare it again: `python launch.py prepare {name}`",
+                f"run `python launch.py prepare {name} --data_dir=DIR` for a new DIR, and set data.data_dir to it",
             ) from error
         except (ValueError, KeyError, AssertionError) as error:
             raise _unknown_split(split) from error

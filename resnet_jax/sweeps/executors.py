@@ -99,7 +99,7 @@ def run_locally(
 ) -> int:
     """Run every job in a process of its own; one that crashes does not stop the others.
 
-    SIGINT or SIGTERM makes all of them save and stop; a second Ctrl-C kills them.
+    A signal of `SIGNALS` makes all of them save and stop; a second Ctrl-C kills them.
 
     Args:
         command: job → words of its worker's command line.
@@ -109,7 +109,7 @@ def run_locally(
         tick: called several times a second.
 
     Returns:
-        Exit code: 0 all jobs have ended, 130 or 143 stopped by SIGINT or SIGTERM.
+        Exit code: 0 all jobs have ended, that of `SIGNALS` stopped by a signal.
 
     Raises:
         UserError: some of the runs are queued on Slurm.

@@ -4,6 +4,7 @@ A job is what one worker process trains. The worker writes the status of its run
 could not write because it crashed is written here. This module imports no JAX.
 """
 
+import contextlib
 import os
 import shlex
 import signal
@@ -11,7 +12,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
@@ -117,14 +118,17 @@ def start_worker(
     Args:
         environment: variables to set for it.
         **options: of `subprocess.Popen`.
+
+    Raises:
+        UserError: its log cannot be written.
     """
     words = command(job)
-    directory.logs.mkdir(parents=True, exist_ok=True)
     log = directory.logs / f"{job.name}.log"
     before = {run_id: _written(directory.run(run_id)) for run_id in job.runs}
-    with log.open("ab") as file:
-        file.write(os.fsencode(f"$ {shlex.join(words)}\n"))
-        file.flush()
+    with _opened(log) as file:
+        # On a full disk the worker says better what it lacks.
+        with contextlib.suppress(OSError):
+            file.write(os.fsencode(f"$ {shlex.join(words)}\n"))
         process: subprocess.Popen[bytes] = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
@@ -134,6 +138,15 @@ def start_worker(
             **options,
         )
         return Worker(job, process, log, file.tell(), before)
+
+
+def _opened(log: Path) -> BinaryIO:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab", buffering=0)
+    except OSError as error:
+        problem, fix = f"cannot be written ({error.strerror})", "run the same command when it can"
+        raise UserError("--workdir", str(log), problem, fix) from error
 
 
 def last_line(log: Path, start: int = 0) -> str:
@@ -161,7 +174,7 @@ def amend_status(run: RunDirectory, state: str, **facts: Any) -> None:
         status = {"step": 0, "total_steps": 0}
     for name in ("state", "updated", "versions", "error"):
         status.pop(name, None)
-    run.path.mkdir(parents=True, exist_ok=True)
+    run.make()
     run.write_status(state, **status, **facts)
 
 

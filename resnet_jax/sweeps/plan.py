@@ -5,8 +5,8 @@
 
 import multiprocessing
 import time
+import traceback
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.sweeps.jobs import Job
 from resnet_jax.sweeps.study import Run, of_run
 from resnet_jax.sweeps.timing import CACHED, costs
+from resnet_jax.training.interruption import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,31 @@ def make_plan(runs: Sequence[Run], timed: bool = False) -> Plan:
     """
     began = time.time()
     work = [(run.id, run.config.to_dict()) for run in runs]
+    # A pool would need shared memory.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(check, work, timed, began).result()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_plan, args=(sender, work, timed, began))
+    process.start()
+    sender.close()
+    try:
+        found: Plan | Exception = receiver.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode
+        raise RuntimeError(f"the process that checks runs ended with exit code {code}") from None
+    process.join()
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _send_plan(sender: Any, *arguments: Any) -> None:
+    end_with_parent()
+    try:
+        sender.send(check(*arguments))
+    except Exception as error:
+        error.add_note("".join(traceback.format_exception(error)))
+        sender.send(error)
 
 
 def make_legal_plan(runs: Sequence[Run], timed: bool = False) -> Plan:

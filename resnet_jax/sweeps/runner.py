@@ -68,8 +68,8 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
         options: how.
 
     Returns:
-        Exit code: 0 all runs have ended, 1 some failed or were cancelled, 130 or 143 stopped by SIGINT
-        or SIGTERM.
+        Exit code: 0 all runs have ended, 1 some failed or were cancelled, that of `SIGNALS` stopped by a
+        signal.
 
     Raises:
         UserError: a run is illegal, or the directory is of another study or in use.
@@ -86,6 +86,8 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
         study.write(directory, study.runs, plan.facts)
         exit_code = execute(directory, plan, options, lock, console)
     print_end(directory, console)
+    if any(state(directory.run(run_id)) == "failed" for run_id in plan.facts):
+        console.print("the same command with --retry_failed trains those that failed again")
     return exit_code or (0 if all_ended(directory, plan.facts) else UNFINISHED)
 
 
@@ -102,7 +104,7 @@ def execute(
         console: of the live table.
 
     Returns:
-        Exit code: 0 all have ended, 130 or 143 stopped by SIGINT or SIGTERM.
+        Exit code: 0 all have ended, that of `SIGNALS` stopped by a signal.
     """
     costs = {run_id: facts["work"] for run_id, facts in plan.facts.items()}
     groups = open_groups(directory, plan, options)

@@ -230,10 +230,10 @@ def wait(
     tick: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Wait until all jobs that were submitted have ended. SIGINT and SIGTERM end the waiting alone.
+    """Wait until all jobs that were submitted have ended. A signal ends the waiting alone.
 
     Returns:
-        Exit code: 0 all jobs have ended, 130 or 143 by SIGINT or SIGTERM.
+        Exit code: 0 all jobs have ended, that of `SIGNALS` by a signal.
 
     Raises:
         UserError: Slurm does not answer the first time.

@@ -2,8 +2,8 @@
 
     python -m resnet_jax.sweeps.worker --sweep=DIR --vectorize=auto RUN …
 
-It ends with 0 when each of its runs has ended in some way, and with 143 or 130 when a signal stopped
-it, after saving.
+It ends with 0 when each of its runs has ended in some way, and with an exit code of `SIGNALS` when a
+signal stopped it, after saving.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.compiler import turn_off_ynnpack
 from resnet_jax.config_file import override
-from resnet_jax.console import escape_unencodable
+from resnet_jax.console import print_progress, standard_streams
 from resnet_jax.sweeps.executors import stop_with_parent
 from resnet_jax.sweeps.jobs import ENDED, FINAL, amend_status, state
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
@@ -37,7 +37,12 @@ STRATEGIES = ("auto", "off", "turns", "map", "vmap", "shard")
 
 
 def main() -> int:
-    escape_unencodable()
+    with standard_streams():
+        print_progress()
+        return _train()
+
+
+def _train() -> int:
     turn_off_ynnpack()
     stop_with_parent()
     parser = argparse.ArgumentParser(description="Train runs of a sweep that share programs.")

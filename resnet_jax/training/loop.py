@@ -48,7 +48,7 @@ def train(
         profile: traces some steps.
 
     Returns:
-        Exit code: 0 done, 3 all diverged, 130 or 143 stopped by SIGINT or SIGTERM.
+        Exit code: 0 done, 3 all diverged, that of `SIGNALS` stopped by a signal.
 
     Raises:
         UserError: another process trains one of the runs, no checkpoint of it can be used, or one
@@ -309,5 +309,7 @@ class Loop:
 
     def finish(self, state: str, **facts: Any) -> None:
         """Write the last status of the runs that went on to here."""
-        self.reporter.stop()
-        self._write_status(state, **facts)
+        try:
+            self._write_status(state, **facts)
+        finally:
+            self.reporter.stop()

@@ -37,7 +37,8 @@ class OpenDirectory:
         except (FileExistsError, NotADirectoryError) as error:
             raise self._refused("is not a directory", "move it away") from error
         except OSError as error:
-            raise self._refused(f"cannot be opened ({error.strerror})") from error
+            fix = "use another directory, or make room there (`df -h`, or for more files `df -i`)"
+            raise self._refused(f"cannot be opened ({error.strerror})", fix) from error
         self.path = Path(f"/proc/self/fd/{self._descriptor}")
         if not self.path.is_dir():
             self.close()

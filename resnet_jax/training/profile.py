@@ -1,12 +1,14 @@
 """A trace of some steps, which TensorBoard (with xprof) and Perfetto open."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
 
-from resnet_jax.errors import UserError, printable
+from resnet_jax.errors import UserError, printable, warn
 from resnet_jax.training.open_directory import OpenDirectory
 
 if TYPE_CHECKING:
@@ -52,21 +54,31 @@ class Profile:
         if self._open is None:
             # What was under way before is no part of the steps.
             jax.block_until_ready(loop.state)
-            self._open = OpenDirectory(self.directory, create=True)
-            jax.profiler.start_trace(self._open.path, create_perfetto_trace=True)
+            with self._errors_end_it():
+                self._open = OpenDirectory(self.directory, create=True)
+                jax.profiler.start_trace(self._open.path, create_perfetto_trace=True)
             self.begun = True
         with jax.profiler.StepTraceAnnotation("train", step_num=loop.step):
             loop.advance()
-        if loop.step not in self.steps:
+        if self._open is not None and loop.step not in self.steps:
             jax.block_until_ready(loop.state)
-            self.close()
-            loop.reporter.console.print(f"wrote a trace to {printable(self.directory)}")
+            if self.close():
+                loop.reporter.console.print(f"wrote a trace to {printable(self.directory)}")
 
-    def close(self) -> None:
-        """End the trace where one is being taken."""
-        if self._open is not None:
-            try:
-                jax.profiler.stop_trace()
-            finally:
-                self._open.close()
-                self._open = None
+    def close(self) -> bool:
+        """End the trace where one is being taken; returns whether it is written."""
+        if self._open is None:
+            return False
+        with contextlib.closing(self._open), self._errors_end_it():
+            jax.profiler.stop_trace()
+        written, self._open = self._open is not None, None
+        return written
+
+    @contextlib.contextmanager
+    def _errors_end_it(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, UserError) as error:
+            reason = str(error) if self._open is None else self._open.in_words(str(error))
+            warn(f"no trace: it cannot be written ({reason})")
+            self.steps, self._open = range(0), None

@@ -101,8 +101,7 @@ class RunDirectory:
             return
         # A status alone is that of a run whose process died before it began. Hidden are our lock, files
         # that a kill left half written, and those of file systems.
-        others = {path.name for path in self.path.glob("[!.]*")} - {"status.json"}
-        if others:
+        if self._others():
             problem, fix = self._something_else() or ("is not empty and holds no run", "")
             raise self._refused(problem, fix or "use a new directory")
 
@@ -115,14 +114,22 @@ class RunDirectory:
         if not self.writes:
             return
         self.claim(config)
-        with self._writing():
-            make_directory(self.path)
+        self.make()
         self.lock()
         if not (self.path / "config.json").exists():
             self._write_json("config.json", config)
         named = paths_of(config)
         with self._writing():
             origin.sign(self.path, named if named == paths_of(self.read_config()) else None)
+
+    def make(self) -> None:
+        """Make the directory where it does not exist.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        with self._writing():
+            make_directory(self.path)
 
     def wait_until_seen(self) -> None:
         """Wait until the directory that the first process made is seen by this one, as by NFS's cache.
@@ -175,6 +182,9 @@ class RunDirectory:
     def _refused(self, problem: str, fix: str = "use another directory") -> UserError:
         return UserError("--workdir", str(self.path), problem, fix)
 
+    def _others(self) -> set[str]:
+        return {path.name for path in self.path.glob("[!.]*")} - {"status.json"}
+
     def _something_else(self) -> tuple[str, str] | None:
         """What a directory is that is not a run's, and which one to give; None: neither is known."""
         if (self.path / "config.json").exists():
@@ -183,6 +193,9 @@ class RunDirectory:
             return "does not exist", "give the directory of a run, or run `train` first"
         if (self.path.parent / "config.json").exists():
             return "is a part of a run directory", f"give the run: {self.path.parent}"
+        if self._others() and (self.path / "status.json").exists():
+            fix = "put it back, or remove the directory to train from the start"
+            return "is of a run that has lost its config.json", fix
         is_sweep = (self.path / "sweep.json").exists()
         folder = self.path / "runs" if is_sweep else self.path
         runs = first_few(sorted(path.parent for path in folder.glob("*/config.json")))
@@ -200,7 +213,7 @@ class RunDirectory:
     def _unwritable(self, error: OSError) -> UserError:
         fix = "make it writable and run the same command again, or use another directory"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fix = "make room there and run the same command again"
+            fix = "make room there (`df -h`, or for more files `df -i`) and run the same command again"
         return self._refused(f"cannot be written ({error.strerror or error})", fix)
 
     def read_config(self) -> dict[str, Any]:

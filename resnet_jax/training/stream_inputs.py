@@ -1,5 +1,7 @@
 """Inputs of the compiled steps where batches come from the host; see `inputs.py`."""
 
+import re
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,6 +13,7 @@ from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.examples import Examples
 from resnet_jax.data.preprocessing import Preprocessing
 from resnet_jax.data.stream import HostBatch, StreamData, host_eval_batches
+from resnet_jax.training.interruption import end_with_parent
 from resnet_jax.training.parallel import Parallel
 from resnet_jax.training.steps import Batch
 
@@ -61,14 +64,15 @@ class StreamInputs:
             seeds: that of one run; runs that stream are not trained together.
 
         Raises:
-            UserError: more images are damaged than `data.max_bad_examples`.
+            UserError: more images are damaged than `data.max_bad_examples`; or a process that decodes
+                was killed, or cannot be started.
         """
         (seed,) = seeds
         begins = (step, seed) != self._next
         if begins:
             self._begin(step, seed)
         start = time.monotonic()
-        placed, first, count = next(self._batches)
+        placed, first, count = self._take()
         # Nothing could be made ahead of the first one, and the rate of images leaves it out too.
         if not begins:
             self._waits.append(time.monotonic() - start)
@@ -96,8 +100,21 @@ class StreamInputs:
         from grain.experimental import ThreadPrefetchIterDataset
 
         self.close()
-        placed = self.data.dataset(step, seed).map(self._place)
+        placed = self.data.dataset(step, seed, end_with_parent).map(self._place)
         self._batches = iter(ThreadPrefetchIterDataset(placed, prefetch_buffer_size=1))
+
+    def _take(self) -> tuple[Any, np.ndarray, np.ndarray]:
+        try:
+            return next(self._batches)
+        except (RuntimeError, OSError) as error:
+            # Grain has no type for it.
+            ended = re.search(r"Worker process was terminated .* exit code (-?\d+)", str(error))
+            if ended is None:
+                raise
+            code = int(ended[1])
+            why = {-signal.SIGBUS: "/dev/shm is too small", -signal.SIGKILL: "it was killed"}
+            reason = why.get(code, f"exit code {code}")
+            raise self.data.process_failed(f"one of them ended ({reason})") from error
 
     def _place(self, batch: HostBatch) -> tuple[Any, np.ndarray, np.ndarray]:
         images = {name: batch[name] for name in ("image", "label")}

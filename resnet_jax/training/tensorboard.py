@@ -1,11 +1,13 @@
 """TensorBoard events beside metrics.jsonl, by the extra `tensorboard`."""
 
+import contextlib
 import importlib.util
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, warn
 
 
 def check_installed() -> None:
@@ -22,25 +24,52 @@ def check_installed() -> None:
 class TensorBoard:
     """Writes lines of metrics.jsonl as scalars named `event/number`.
 
+    Where they cannot be written, a warning says so once: metrics.jsonl has the same numbers.
+
     Args:
         directory: of the event files.
-        step: from which the run goes on; TensorBoard hides what was written behind it.
+        step: from which the run resumes; TensorBoard hides what was written after it.
     """
 
     def __init__(self, directory: Path, step: int) -> None:
-        import tensorboardX
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        # Of a relative path, what stands before a colon is read as the scheme of a URL.
-        path = str(directory.absolute())
-        self._writer = tensorboardX.SummaryWriter(path, purge_step=step + 1)
+        self._writer: EventsWriter | None = None
+        with self._errors_end_it():
+            directory.mkdir(parents=True, exist_ok=True)
+            # Of a relative path, what stands before a colon is read as the scheme of a URL. The
+            # package's SummaryWriter has a thread, and waits without end when that fails.
+            self._writer = EventsWriter(str(directory.absolute() / "events"))
+            start = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Event(step=step + 1, session_log=start))
+            self._writer.flush()
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Write the numbers of a line."""
-        for name, value in line.items():
-            if isinstance(value, int | float) and name != "step":
-                self._writer.add_scalar(f"{line['event']}/{name}", value, line["step"])
-        self._writer.flush()
+        if self._writer is None:
+            return
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        with self._errors_end_it():
+            for name, value in line.items():
+                if isinstance(value, int | float) and name != "step":
+                    summary = scalar(f"{line['event']}/{name}", value)
+                    event = Event(wall_time=time.time(), step=line["step"], summary=summary)
+                    self._writer.write_event(event)
+            self._writer.flush()
 
     def close(self) -> None:
-        """Close the file and end the thread that writes it."""
-        self._writer.close()
+        """Close the file."""
+        if self._writer is not None:
+            with self._errors_end_it():
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _errors_end_it(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            warn(f"no more events for TensorBoard: they cannot be written ({error.strerror})")

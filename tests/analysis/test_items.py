@@ -1,5 +1,10 @@
 """Items are computed once each, on all devices, and go on where they were stopped."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,3 +52,30 @@ def test_what_is_computed_together_is_one_call(monkeypatch):
     items = {"x": np.arange(64, dtype=np.float32)[:, None]}
     over_items(function, jnp.float32(0), items, together=4)
     assert moves == [0, 32, 64]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from resnet_jax.analysis import items
+move = items.Bar.move
+def killed_at_the_third(bar, done):
+    move(bar, done)
+    if done == 3:
+        os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+items.Bar.move = killed_at_the_third
+items.over_items(lambda _, x: {"y": x * 2}, 0.0, np.arange(6.0), label="l", kept=Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_what_a_killed_process_had_done_is_kept(tmp_path, name):
+    kept = tmp_path / "kept.npz"
+    variables = os.environ | {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type="}
+    words = [sys.executable, "-c", KILLED, str(kept), name]
+    done = subprocess.run(words, env=variables, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (-signal.Signals[name], "")
+    with np.load(kept) as arrays:
+        np.testing.assert_array_equal(arrays["y"], [0, 2, 4, 6])

@@ -186,3 +186,15 @@ def test_a_set_that_needs_tensorflow_names_the_extra(tmp_path):
     with pytest.raises(UserError, match=r"pip install 'resnet-jax\[prepare\]'"):
         prepare("images_as_arrays", str(tmp_path / "tfds"))
     assert not list((tmp_path / "tfds").rglob("dataset_info.json"))
+
+
+def test_a_set_in_another_format_is_left_and_the_advice_is_accepted(tmp_path, downloads):
+    prepare("fashion_mnist", str(tmp_path / "old"), str(downloads))
+    (info,) = (tmp_path / "old").rglob("dataset_info.json")
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    for manual_dir in (str(downloads), None):
+        with pytest.raises(UserError, match="FileFormat.TFRECORD"):
+            prepare("fashion_mnist", str(tmp_path / "old"), manual_dir)
+    with pytest.raises(UserError, match="prepare fashion_mnist --data_dir=DIR` for a new DIR"):
+        open_source("fashion_mnist", str(tmp_path / "old")).open("train")
+    assert prepare("fashion_mnist", str(tmp_path / "new"), str(downloads)).startswith("prepared")

@@ -9,6 +9,7 @@ come of it and returns what did. `test_faults.py` runs the same functions.
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -51,6 +52,14 @@ from faults_of_files import (
     read_only_directory,
     truncated_checkpoint,
 )
+from faults_of_output import (
+    no_inodes_left,
+    no_shared_memory,
+    signals_of_schedulers,
+    signals_to_the_processes_that_decode,
+    standard_output_closed_and_full,
+    terminal_closed,
+)
 from faults_of_power import (
     disk_turns_read_only,
     power_cut_after_the_end,
@@ -75,7 +84,11 @@ QUICK = (
     sigterm_during_an_evaluation,
     evaluate_is_killed,
     sigkill_during_saves,
+    terminal_closed,
+    signals_of_schedulers,
+    standard_output_closed_and_full,
     disk_full,
+    no_inodes_left,
     file_size_limit,
     read_only_directory,
     truncated_checkpoint,
@@ -100,6 +113,8 @@ QUICK = (
 )
 SLOW = (
     sigkill_at_random_moments,
+    signals_to_the_processes_that_decode,
+    no_shared_memory,
     power_cuts_at_random_moments,
     disk_turns_read_only,
     evaluate_during_retention,
@@ -156,6 +171,8 @@ def main():
     # Several processes are compared with one of eight devices, this one.
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
     turn_off_ynnpack()
+    # A shell without job control starts what ends in `&` with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for fault in (*QUICK, *SLOW, *HOSTS):
         if arguments.only is not None and fault.__name__ not in arguments.only:
             continue

@@ -195,7 +195,16 @@ def test_devices_are_counted_by_nvidia_smi(tmp_path, monkeypatch):
     assert find_devices() == ["0", "1"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        (signal.SIGHUP, 129),
+        (signal.SIGUSR1, 138),
+        (signal.SIGXCPU, 152),
+    ],
+)
 def test_signal_makes_all_save_and_starts_nothing_new(directory, start, number, code):
     sweep = start("slow-1", "slow-4", "fine")
     wait_until(lambda: states(directory, "slow-1", "slow-4") == ["running"] * 2)
@@ -312,3 +321,14 @@ def test_process_that_starts_workers_imports_no_jax():
     modules = "resnet_jax.sweeps.executors, resnet_jax.sweeps.live, resnet_jax.sweeps.slurm"
     program = f"import sys, {modules}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_a_log_that_cannot_be_written_is_one_line(directory, start):
+    directory.logs.parent.mkdir(parents=True, exist_ok=True)
+    directory.logs.write_text("mine")
+    sweep = start("fine")
+    printed, _ = sweep.communicate(timeout=30)
+    assert sweep.returncode == 1
+    assert printed.startswith("error: --workdir = ")
+    assert "cannot be written" in printed
+    assert printed.count("\n") == 1

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 
 import pytest
 
@@ -206,3 +207,17 @@ def test_constants_are_those_of_the_start_whatever_is_measured_now(run):
         else:
             run.write_data(now)
         assert run.read_data() == before
+
+
+def test_a_run_that_lost_its_config_is_named_and_the_advice_is_accepted(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.make()
+    run.checkpoints.mkdir()
+    run.write_status("failed", 3, 10)
+    config = default_config().to_dict()
+    for refused in (lambda: run.claim(config), run.read_config):
+        with pytest.raises(UserError, match="lost its config.json; put it back, or remove"):
+            refused()
+    shutil.rmtree(run.path)
+    run.create(config)
+    assert run.read_config() == json.loads(json.dumps(config))
