@@ -107,7 +107,9 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             temporary_path_class=DurablePath,
             todelete_subdir=SUPERSEDED,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._note_saved),
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._note_saved, barrier_sync_fn=_meet_without_error
+            ),
             read_only=read_only,
             # Nothing in a checkpoint is read before it is known to be good.
             lightweight_initialize=True,
@@ -325,6 +327,17 @@ class Checkpoints:
                 f"({other} as the config has it)",
                 CHANGED_CONFIG,
             )
+
+
+def _meet_without_error(*, key: str, timeout_ms: int) -> None:
+    """Orbax's barrier, where a process with an error does not wait for the others.
+
+    Orbax would raise the error after the barrier, where the others do not come before this process
+    has saved.
+    """
+    if (error := sys.exception()) is not None:
+        raise error
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 def _tree(state: TrainState) -> dict[str, Any]:

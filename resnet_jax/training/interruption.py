@@ -29,7 +29,7 @@ class StopRequest:
 
     def __init__(self, at_once: bool = False) -> None:
         self.signal: int | None = None
-        self.last_words: Callable[[str], None] = lambda state: None
+        self.last_words: Callable[..., None] = lambda state, **facts: None
         self._at_once = at_once
         self._previous: dict[int, Any] = {}
 
