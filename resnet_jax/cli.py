@@ -148,10 +148,10 @@ def _processes(
         return
     from resnet_jax.training.hosts import connect, together
 
-    connect(processes)
+    connections = connect(processes)
     from resnet_jax.training.watch import errors_end_all
 
-    with errors_end_all(stop):
+    with errors_end_all(connections, stop):
         yield together
 
 

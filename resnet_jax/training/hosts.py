@@ -17,7 +17,7 @@ import jax
 from resnet_jax.errors import UserError
 from resnet_jax.training.interruption import StopRequest
 from resnet_jax.training.launchers import Processes
-from resnet_jax.training.rendezvous import meet
+from resnet_jax.training.rendezvous import Connections, meet
 from resnet_jax.wording import first_few
 
 # JAX ends all processes when one has been silent for longer, at the latest after twice this time.
@@ -33,8 +33,11 @@ class ReportedError(UserError):
     """An error that ends all processes and that one of them prints, the one that raises this."""
 
 
-def connect(processes: Processes) -> None:
+def connect(processes: Processes) -> Connections:
     """Start `jax.distributed`; before any other use of JAX.
+
+    Returns:
+        As `rendezvous.meet`.
 
     Raises:
         UserError: the processes do not find each other.
@@ -43,7 +46,7 @@ def connect(processes: Processes) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     try:
         address, count, index, devices = _detected(processes)
-        address = meet(address, count, index)
+        address, connections = meet(address, count, index)
         jax.distributed.initialize(
             address,
             count,
@@ -63,6 +66,7 @@ def connect(processes: Processes) -> None:
             f"the processes of this run did not find each other ({reason})",
             "give --coordinator, --num_processes and --process_id, or --num_processes=1 to run alone",
         ) from error
+    return connections
 
 
 def _detected(processes: Processes) -> tuple[str, int, int, Any]:

@@ -24,9 +24,11 @@ GREETING_SECONDS = 2
 SAY_AFTER_SECONDS = 10
 NAME = "resnet_jax"
 _LONGEST = 4096
+# By the process at the other end: in process 0 all others, in each of these process 0 alone.
+Connections = dict[int, socket.socket]
 
 
-def meet(address: str, count: int, index: int) -> str:
+def meet(address: str, count: int, index: int) -> tuple[str, Connections]:
     """Wait until all processes of the run are there.
 
     Args:
@@ -35,7 +37,8 @@ def meet(address: str, count: int, index: int) -> str:
         index: which of them this is.
 
     Returns:
-        HOST:PORT at which process 0 shall start JAX's coordinator.
+        HOST:PORT at which process 0 shall start JAX's coordinator; and the connections, which the system
+        closes when the process at the other end ends, however it does.
 
     Raises:
         UserError: they are not all there after `CONNECT_SECONDS`, the port is in use, or process 0
@@ -43,17 +46,19 @@ def meet(address: str, count: int, index: int) -> str:
     """
     host, _, port = address.rpartition(":")
     if index:
-        chosen = _call(address, host.strip("[]"), int(port), {"count": count, "index": index})
+        greeting = {"count": count, "index": index}
+        chosen, connections = _call(address, host.strip("[]"), int(port), greeting)
     else:
-        chosen = _receive(address, int(port), count)
-    return f"{host}:{chosen}"
+        chosen, connections = _receive(address, int(port), count)
+    for connection in connections.values():
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return f"{host}:{chosen}", connections
 
 
-def _receive(address: str, port: int, count: int) -> int:
+def _receive(address: str, port: int, count: int) -> tuple[int, Connections]:
     """Process 0: admit the others, then send all of them a free port."""
-    begin, admitted, said = time.monotonic(), dict[int, socket.socket](), False
-    with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(_listen(address, port))
+    begin, admitted, said = time.monotonic(), Connections(), False
+    with _listen(address, port) as listening:
         while len(admitted) < count - 1:
             waited = time.monotonic() - begin
             missing = first_few(i for i in range(1, count) if i not in admitted)
@@ -66,13 +71,13 @@ def _receive(address: str, port: int, count: int) -> int:
                 warn(f"waiting at {address} for process {missing} of {count}")
             if select.select([listening], [], [], 1)[0]:
                 with contextlib.suppress(OSError):
-                    _admit(stack.enter_context(listening.accept()[0]), count, admitted)
+                    _admit(listening.accept()[0], count, admitted)
         with socket.create_server(("", 0)) as free:
             chosen = free.getsockname()[1]
         for connection in admitted.values():
             with contextlib.suppress(OSError):
                 _send(connection, {"port": chosen})
-    return chosen
+    return chosen, admitted
 
 
 def _listen(address: str, port: int) -> socket.socket:
@@ -88,7 +93,7 @@ def _listen(address: str, port: int) -> socket.socket:
         raise UserError("--coordinator", address, problem, fix) from error
 
 
-def _admit(connection: socket.socket, count: int, admitted: dict[int, socket.socket]) -> None:
+def _admit(connection: socket.socket, count: int, admitted: Connections) -> None:
     """Admit a process of the run; say to another one why it is refused. Its connection stays open."""
     connection.settimeout(GREETING_SECONDS)
     greeting = _read(connection)
@@ -111,25 +116,25 @@ def _is_closed(connection: socket.socket) -> bool:
     return bool(select.select([connection], [], [], 0)[0])
 
 
-def _call(address: str, host: str, port: int, greeting: dict[str, int]) -> int:
+def _call(address: str, host: str, port: int, greeting: dict[str, int]) -> tuple[int, Connections]:
     """Another process: greet process 0 and wait for the port."""
     begin, said = time.monotonic(), False
     while True:
         reason = "it ended or is no process of a run"
         left = CONNECT_SECONDS - (time.monotonic() - begin)
         try:
-            with socket.create_connection((host, port), timeout=max(1, min(left, 10))) as process_0:
-                # It answers when the last process is there.
-                process_0.settimeout(CONNECT_SECONDS)
-                _send(process_0, greeting)
-                answer = _read(process_0)
+            process_0 = socket.create_connection((host, port), timeout=max(1, min(left, 10)))
+            # It answers when the last process is there.
+            process_0.settimeout(CONNECT_SECONDS)
+            _send(process_0, greeting)
+            answer = _read(process_0)
         except (OSError, UnicodeError) as error:
             reason, answer = str(error), {}
         if "refusal" in answer:
             fix = "give each job a --coordinator of its own, and each process another --process_id"
             raise UserError("--coordinator", address, answer["refusal"], fix)
         if isinstance(answer.get("port"), int):
-            return int(answer["port"])
+            return int(answer["port"]), {0: process_0}
         waited = time.monotonic() - begin
         if waited > CONNECT_SECONDS:
             problem = f"process 0 was not reached within {waited:.0f} s ({reason})"

@@ -1,13 +1,13 @@
 """An error of one of several processes ends all of them.
 
 The others may wait for it without end, in a collective or at a barrier of Orbax, where Python's main
-thread has no turn. So a thread of each process looks for errors of the others, and ends its process.
+thread has no turn. So a thread of each process watches the others and ends its process after theirs.
 """
 
 import contextlib
 import json
 import os
-import select
+import selectors
 import signal
 import socket
 import sys
@@ -22,6 +22,7 @@ import jax
 from resnet_jax.errors import NotFiniteError, UserError
 from resnet_jax.training.hosts import ReportedError, shared_store
 from resnet_jax.training.interruption import SIGNALS, StopRequest
+from resnet_jax.training.rendezvous import Connections
 
 POLL_SECONDS = 1
 # The reason why another process is lost may come after the news that it is.
@@ -31,140 +32,198 @@ LEAVE_SECONDS = 10
 # A signal that the main thread has not noted by then ends the process.
 SIGNAL_SECONDS = 20
 LAST_WORDS_SECONDS = 3
-_ending = threading.Lock()
+FAILED, LEFT = "resnet_jax/failed/", "resnet_jax/left/"
+# What a process sends before it ends, unless it is killed.
+GOODBYE = b"goodbye"
+RESUME = "the same command resumes from the last checkpoint"
+KILLED = f"it was killed, or its machine is lost; {RESUME}"
 
 
 @contextlib.contextmanager
-def errors_end_all(stop: StopRequest | None = None) -> Iterator[None]:
+def errors_end_all(connections: Connections, stop: StopRequest | None = None) -> Iterator[None]:
     """An error in this context ends all processes of the run, within seconds and with one line each.
 
-    The exit code of all is 2 after a `UserError`, 3 after a `NotFiniteError`, 130 after Ctrl-C, else 1.
+    The exit code of all is 2 after a `UserError`, 3 after a `NotFiniteError`, 130 after Ctrl-C, else 1,
+    also where a process was killed.
 
     Args:
+        connections: of `rendezvous.meet`.
         stop: notes the signals of this process. One that is not noted within `SIGNAL_SECONDS`, since
             the main thread waits for another process, ends this one. Its `last_words` are called when
             another process has failed.
     """
-    if jax.process_count() == 1:
-        yield
-        return
+    watch = Watch(connections, stop)
     try:
-        with _watching(stop):
+        with watch:
             yield
     except SystemExit as error:
         # Another process reports why.
-        _end(int(error.code or 0))
+        watch.end(int(error.code or 0))
     except KeyboardInterrupt:
-        _end(SIGNALS[signal.SIGINT][0], "interrupted", "interrupted")
+        watch.end(SIGNALS[signal.SIGINT][0], "interrupted", "interrupted")
     except ReportedError as error:
-        _end(2, f"error: {error}")
+        watch.end(2, f"error: {error}")
     except UserError as error:
-        _end(2, f"error: {error}", str(error))
+        watch.end(2, f"error: {error}", str(error))
     except NotFiniteError as error:
-        _end(3, f"error: {error}", str(error))
+        watch.end(3, f"error: {error}", str(error))
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in reason:
             # Meanwhile the thread may learn what the other one says, and end the process.
             time.sleep(REASON_SECONDS)
             lost = f"lost another process ({reason})"
-            resume = "the same command resumes from the last checkpoint"
-            _end(1, f"error: process {_self()} {lost}; see what that one says; {resume}", lost)
-        _end(1, "".join(traceback.format_exception(error)).rstrip(), reason)
+            watch.end(1, f"error: process {_self()} {lost}; see what that one says; {RESUME}", lost)
+        watch.end(1, "".join(traceback.format_exception(error)).rstrip(), reason)
 
 
 def _self() -> str:
     return f"{jax.process_index()} of {jax.process_count()}"
 
 
-def _end(code: int, text: str = "", announced: str = "") -> NoReturn:
-    """Print a text, announce an error to the other processes, and exit without waiting for them.
+class Watch:
+    """A thread that watches the other processes, and the signals of this one. A context manager.
 
-    The first thread that calls this ends the process; another one waits here for that.
+    Args:
+        connections, stop: as of `errors_end_all`.
     """
-    _ending.acquire()
-    with contextlib.suppress(OSError, ValueError):
-        if text:
-            print(text, file=sys.stderr)
-        sys.stderr.flush()
-        sys.stdout.flush()
-    with contextlib.suppress(jax.errors.JaxRuntimeError):
-        if announced:
-            note = json.dumps([jax.process_index(), code, announced])
-            shared_store().key_value_set(f"resnet_jax/failed/{jax.process_index():06}", note)
-        _leave()
-        _wait_for_the_others()
-    os._exit(code)
 
+    def __init__(self, connections: Connections, stop: StopRequest | None) -> None:
+        self._connections, self._stop = connections, stop
+        self._ending, self._over = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._reader, self._writer = socket.socketpair()
+        for end in (self._reader, self._writer, *connections.values()):
+            end.setblocking(False)
+        self._signal, self._deadline = 0, float("inf")
 
-def _leave() -> None:
-    shared_store().key_value_set(f"resnet_jax/left/{jax.process_index()}", "", True)
+    def __enter__(self) -> "Watch":
+        # Python writes a byte there when a signal comes, also while the main thread is in native code.
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._thread.start()
+        return self
 
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        # After an error the thread goes on: the main thread may have to wait for the end.
+        if error is None:
+            signal.set_wakeup_fd(-1)
+            self._over.set()
+            self._writer.send(b"\0")
+            self._thread.join()
+            self._say_goodbye()
 
-def _wait_for_the_others() -> None:
-    """Process 0 waits until all others have ended: JAX ends those that lose the store."""
-    end = time.monotonic() + LEAVE_SECONDS
-    while jax.process_index() == 0 and time.monotonic() < end:
-        if len(shared_store().key_value_dir_get("resnet_jax/left/")) == jax.process_count():
-            # The key is set just before the end.
-            time.sleep(0.1)
-            return
-        time.sleep(0.1)
+    def end(
+        self, code: int, text: str = "", announced: str = "", *, has_store: bool = True
+    ) -> NoReturn:
+        """End the process without waiting for the others, but process 0 as the last one.
 
+        The first thread that calls this ends the process; another one waits here for that.
 
-@contextlib.contextmanager
-def _watching(stop: StopRequest | None) -> Iterator[None]:
-    """Watch the other processes, and the signals of this one where they are noted."""
-    reader, writer = socket.socketpair()
-    over = threading.Event()
-    for end in (reader, writer):
-        end.setblocking(False)
-    # Python writes a byte there when a signal comes, also while the main thread is in native code.
-    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    thread = threading.Thread(target=_watch, args=(stop, reader, over), daemon=True)
-    thread.start()
-    try:
-        yield
-        over.set()
-        writer.send(b"\0")
-        thread.join()
+        Args:
+            code: exit code.
+            text: what is printed to stderr.
+            announced: what the other processes print; empty: they know.
+            has_store: whether the store of all processes is there.
+        """
+        self._ending.acquire()
+        with contextlib.suppress(OSError, ValueError):
+            if text:
+                print(text, file=sys.stderr)
+            sys.stderr.flush()
+            sys.stdout.flush()
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            _leave()
-    finally:
-        signal.set_wakeup_fd(before)
+            if announced:
+                _announce(jax.process_index(), code, announced)
+            if has_store:
+                _leave(jax.process_index())
+                _wait_for_the_others()
+        self._say_goodbye()
+        os._exit(code)
 
+    def _say_goodbye(self) -> None:
+        for connection in self._connections.values():
+            with contextlib.suppress(OSError):
+                connection.send(GOODBYE)
 
-def _watch(stop: StopRequest | None, reader: socket.socket, over: threading.Event) -> None:
-    deadline, received = float("inf"), 0
-    while not over.is_set():
-        if select.select([reader], [], [], POLL_SECONDS)[0]:
-            signals = set(reader.recv(4096)) & set(SIGNALS)
-            if signals and not received:
-                received, deadline = min(signals), time.monotonic() + SIGNAL_SECONDS
-        if stop is not None and stop.signal is None and time.monotonic() > deadline:
-            _end_by_signal(received)
+    def _watch(self) -> None:
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._reader, selectors.EVENT_READ)
+            for index, connection in self._connections.items():
+                ready.register(connection, selectors.EVENT_READ, index)
+            while not self._over.is_set():
+                keys = [key for key, _ in ready.select(POLL_SECONDS)]
+                for key in keys:
+                    if key.fileobj is not self._reader:
+                        ready.unregister(key.fileobj)
+                self._look_at_signals(any(key.fileobj is self._reader for key in keys))
+                self._look_at_others([key.data for key in keys if key.data is not None])
+
+    def _look_at_signals(self, came: bool) -> None:
+        signals = set(self._reader.recv(4096)) & set(SIGNALS) if came else set()
+        if signals and not self._signal:
+            self._signal, self._deadline = min(signals), time.monotonic() + SIGNAL_SECONDS
+        if (
+            self._stop is not None
+            and self._stop.signal is None
+            and time.monotonic() > self._deadline
+        ):
+            name = signal.Signals(self._signal).name
+            waits = f"waited for another process {SIGNAL_SECONDS} s after {name}"
+            text = f"error: process {_self()} {waits}; {RESUME}"
+            self.end(SIGNALS[self._signal][0], text, f"it {waits}")
+
+    def _look_at_others(self, closed: list[int]) -> None:
+        """Args: `closed`: indices of the processes whose connections were closed or that said goodbye."""
+        killed = [index for index in closed if not _said_goodbye(self._connections[index])]
+        if 0 in killed:
+            # JAX is about to end this process in its own way, since it has lost the store.
+            text = f"error: process 0 of {jax.process_count()} ended: {KILLED}"
+            self.end(1, text, has_store=False)
         # JAX ends a process that has lost the store.
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            for _, note in sorted(shared_store().key_value_dir_get("resnet_jax/failed/")):
+            for index in killed:
+                _announce(index, 1, KILLED)
+                _leave(index)
+            for _, note in sorted(shared_store().key_value_dir_get(FAILED)):
                 index, code, reason = json.loads(note)
                 if index != jax.process_index():
-                    _end_with_another(stop, index, code, reason)
+                    ended = f"process {index} of {jax.process_count()} ended: {reason}"
+                    self._say_last_words(ended)
+                    self.end(code, f"error: {ended}")
 
-
-def _end_by_signal(number: int) -> NoReturn:
-    name = signal.Signals(number).name
-    waits = f"does not answer {name} within {SIGNAL_SECONDS} s, since it waits for another process"
-    resume = "it ends; the same command resumes from the last checkpoint"
-    _end(SIGNALS[number][0], f"error: process {_self()} {waits}; {resume}", f"was ended by {name}")
-
-
-def _end_with_another(stop: StopRequest | None, index: int, code: int, reason: str) -> NoReturn:
-    ended = f"process {index} of {jax.process_count()} ended: {reason}"
-    if stop is not None:
+    def _say_last_words(self, error: str) -> None:
+        if self._stop is None:
+            return
         # The main thread may have a lock that they need.
         words = threading.Thread(
-            target=stop.last_words, args=("failed",), kwargs={"error": ended}, daemon=True
+            target=self._stop.last_words, args=("failed",), kwargs={"error": error}, daemon=True
         )
         words.start()
         words.join(LAST_WORDS_SECONDS)
-    _end(code, f"error: {ended}")
+
+
+def _said_goodbye(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(len(GOODBYE)) == GOODBYE
+    except OSError:
+        return False
+
+
+def _announce(index: int, code: int, reason: str) -> None:
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        # A process that was killed just after its own note has one already.
+        shared_store().key_value_set(f"{FAILED}{index:06}", json.dumps([index, code, reason]))
+
+
+def _leave(index: int) -> None:
+    shared_store().key_value_set(f"{LEFT}{index}", "", True)
+
+
+def _wait_for_the_others() -> None:
+    """In process 0: JAX ends those that lose the store."""
+    end = time.monotonic() + LEAVE_SECONDS
+    while jax.process_index() == 0 and time.monotonic() < end:
+        # The key is set just before the end.
+        time.sleep(0.1)
+        if len(shared_store().key_value_dir_get(LEFT)) == jax.process_count():
+            return

@@ -8,7 +8,14 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.training import rendezvous
-from resnet_jax.training.rendezvous import meet
+
+
+def meet(*arguments):
+    """The address; the connections are closed."""
+    address, connections = rendezvous.meet(*arguments)
+    for connection in connections.values():
+        connection.close()
+    return address
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +103,16 @@ def test_an_address_that_accepts_and_says_nothing(monkeypatch):
         pytest.raises(UserError, match="timed out"),
     ):
         meet(f"127.0.0.1:{other.getsockname()[1]}", 2, 1)
+
+
+def test_the_end_of_a_process_closes_its_connections(pool, port):
+    first = pool.submit(rendezvous.meet, f"127.0.0.1:{port}", 2, 0)
+    _, of_second = rendezvous.meet(f"127.0.0.1:{port}", 2, 1)
+    _, of_first = first.result()
+    assert (list(of_first), list(of_second)) == ([1], [0])
+    of_first[1].settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        of_first[1].recv(1)
+    of_second[0].close()
+    assert of_first[1].recv(1) == b""
+    of_first[1].close()
