@@ -206,6 +206,7 @@ class Agreement:
         """
         if self._client is None:
             return self._stop.signal is not None
+        self._stop.answered = self._stop.signal is not None
         if self._stop.signal is not None and not self._told:
             self._notify(str(int(self._stop.signal)))
         with self._lock:

@@ -28,8 +28,8 @@ POLL_SECONDS = 1
 # The reason why another process is lost may come after the news that it is.
 REASON_SECONDS = 3
 # Process 0 has the store: it ends after the others, at the latest after this time.
-LEAVE_SECONDS = 10
-# A signal that the main thread has not noted by then ends the process.
+LEAVE_SECONDS = 5
+# A signal that training has not answered by then, since it waits for another process, ends this one.
 SIGNAL_SECONDS = 20
 LAST_WORDS_SECONDS = 3
 FAILED, LEFT = "resnet_jax/failed/", "resnet_jax/left/"
@@ -48,7 +48,7 @@ def errors_end_all(connections: Connections, stop: StopRequest | None = None) ->
 
     Args:
         connections: of `rendezvous.meet`.
-        stop: notes the signals of this process. One that is not noted within `SIGNAL_SECONDS`, since
+        stop: notes the signals of this process. One that is not answered within `SIGNAL_SECONDS`, since
             the main thread waits for another process, ends this one. Its `last_words` are called when
             another process has failed.
     """
@@ -169,8 +169,9 @@ class Watch:
         ):
             name = signal.Signals(self._signal).name
             waits = f"waited for another process {SIGNAL_SECONDS} s after {name}"
-            text = f"error: process {_self()} {waits}; {RESUME}"
-            self.end(SIGNALS[self._signal][0], text, f"it {waits}")
+            exit_code, state = SIGNALS[self._signal]
+            self._say_last_words(state)
+            self.end(exit_code, f"error: process {_self()} {waits}; {RESUME}", f"it {waits}")
 
     def _look_at_others(self, closed: list[int]) -> None:
         """Args: `closed`: indices of the processes whose connections were closed or that said goodbye."""
@@ -188,15 +189,15 @@ class Watch:
                 index, code, reason = json.loads(note)
                 if index != jax.process_index():
                     ended = f"process {index} of {jax.process_count()} ended: {reason}"
-                    self._say_last_words(ended)
+                    self._say_last_words("failed", error=ended)
                     self.end(code, f"error: {ended}")
 
-    def _say_last_words(self, error: str) -> None:
+    def _say_last_words(self, state: str, **facts: str) -> None:
         if self._stop is None:
             return
         # The main thread may have a lock that they need.
         words = threading.Thread(
-            target=self._stop.last_words, args=("failed",), kwargs={"error": error}, daemon=True
+            target=self._stop.last_words, args=(state,), kwargs=facts, daemon=True
         )
         words.start()
         words.join(LAST_WORDS_SECONDS)
