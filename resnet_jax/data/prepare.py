@@ -12,6 +12,7 @@ import numpy as np
 from resnet_jax.data.embedded import EMBEDDED
 from resnet_jax.data.tfds import needs_tensorflow, tfds_builder
 from resnet_jax.errors import UserError
+from resnet_jax.files import flush_tree
 
 # MNIST's file format, http://yann.lecun.com/exdb/mnist: big-endian magic number and dimensions.
 _FASHION_MNIST_FILES = {
@@ -105,6 +106,7 @@ def prepare(name: str, data_dir: str | None = None, manual_dir: str | None = Non
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)
     try:
         builder.download_and_prepare(download_config=config)
+        flush_tree(Path(builder.data_path))
     except ImportError as error:
         raise _without_tensorflow(name) from error
     except (OSError, AssertionError, tfds.download.DownloadError) as error:

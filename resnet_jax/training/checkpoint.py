@@ -29,6 +29,7 @@ UNSEALED = {"totals", "result", "seconds"}
 # Of checkpoints that are kept no more: they vanish whole from where they are read, and are deleted here.
 SUPERSEDED = "superseded"
 DELETED = "was deleted while it was read"
+HANDLERS = {"state": ocp.StandardCheckpointHandler, "meta": ocp.JsonCheckpointHandler}
 # `train` compares its config with config.json before anything else.
 CHANGED_CONFIG = (
     "if config.json was edited, the `train` command that made the run lists the fields that differ: "
@@ -108,7 +109,10 @@ class Checkpoints:
             temporary_path_class=DurablePath,
             todelete_subdir=SUPERSEDED,
             async_options=ocp.AsyncOptions(
-                post_finalization_callback=self._note_saved, barrier_sync_fn=_meet_without_error
+                post_finalization_callback=self._note_saved,
+                # Where that fails, threads of Orbax would wait ten minutes for a directory.
+                create_directories_asynchronously=False,
+                barrier_sync_fn=_meet_without_error,
             ),
             read_only=read_only,
             # Nothing in a checkpoint is read before it is known to be good.
@@ -202,7 +206,8 @@ class Checkpoints:
             self._manager.delete(superseded)
 
     def _check_room(self, needed: int) -> None:
-        free = shutil.disk_usage(self.directory).free
+        with self._failures_told():
+            free = shutil.disk_usage(self.directory).free
         if free < needed:
             reason = f"it needs {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free"
             raise self._save_failed(OSError(reason))
@@ -227,7 +232,9 @@ class Checkpoints:
             raise self._save_failed(error) from error
 
     def _save_failed(self, error: Exception) -> UserError:
-        self._manager.reload()
+        # The file system may be one that cannot be read either.
+        with contextlib.suppress(OSError):
+            self._manager.reload()
         last = self.latest()
         kept = "there is no checkpoint yet" if last is None else f"the one of step {last} is good"
         reason = self._open.in_words(" ".join(str(error).split()))[:300]
@@ -235,7 +242,7 @@ class Checkpoints:
             "checkpoint",
             str(self.directory),
             f"could not be saved ({reason})",
-            f"{kept}; make room there and run the same command to go on",
+            f"{kept}; make room there, or make it writable, and run the same command again",
         )
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -305,7 +312,12 @@ class Checkpoints:
             ) from error
 
     def _read_item(self, step: int, name: str, args: Any) -> Any:
-        return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+        # Not by the manager, whose processes wait for the one that cannot read.
+        handler = HANDLERS[name]()
+        try:
+            return handler.restore(self._path(step) / name, args=args)
+        finally:
+            handler.close()
 
     def _in_short(self, error: Exception) -> str:
         said = self._open.in_words(" ".join(str(error).split()))

@@ -1,6 +1,7 @@
 """Compiled programs kept on disk: a second start finds them."""
 
 import os
+import warnings
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -28,5 +29,8 @@ def keep_compiled_programs(config: ConfigDict, directory: Path | None = None) ->
             # XLA would get the path for caches of its own, and takes UTF-8 alone. Not an `OpenDirectory`:
             # the path is a part of the key of every program.
             jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+        # One each of many small programs; all that is lost is time.
+        failed = "Error (reading|writing) persistent compilation cache entry"
+        warnings.filterwarnings("ignore", message=failed)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

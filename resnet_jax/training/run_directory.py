@@ -25,6 +25,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,8 @@ class RunDirectory:
         if not self.writes:
             return
         self.claim(config)
-        try:
+        with self._writing():
             make_directory(self.path)
-        except OSError as error:
-            raise self._unwritable(error) from error
         self.lock()
         if not (self.path / "config.json").exists():
             self._write_json("config.json", config)
@@ -139,21 +138,24 @@ class RunDirectory:
         """
         if not self.writes:
             return
-        try:
+        with self._writing():
             self._lock.acquire()
             for left_by_a_kill in self.path.glob(PARTIAL):
                 left_by_a_kill.unlink(missing_ok=True)
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def unlock(self) -> None:
         """Let others train here."""
         self._lock.release()
 
     def set_aside(self, path: Path) -> Path:
-        """Move something damaged into `damaged/`; returns where to."""
-        moved = self._free(path.name)
-        path.rename(moved)
+        """Move something corrupt into `damaged/`; returns where to.
+
+        Raises:
+            UserError: it cannot be moved.
+        """
+        with self._writing():
+            moved = self._free(path.name)
+            path.rename(moved)
         return moved
 
     def _free(self, name: str) -> Path:
@@ -181,10 +183,17 @@ class RunDirectory:
             return "is a sweep, not a run", f"give one of its runs: {runs or folder / 'ID'}"
         return ("is a folder of runs, not a run", f"give one of them: {runs}") if runs else None
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._unwritable(error) from error
+
     def _unwritable(self, error: OSError) -> UserError:
-        fix = "use another directory"
+        fix = "make it writable and run the same command again, or use another directory"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fix = "make room there and run the same command to go on"
+            fix = "make room there and run the same command again"
         return self._refused(f"cannot be written ({error.strerror or error})", fix)
 
     def read_config(self) -> dict[str, Any]:
@@ -284,11 +293,8 @@ class RunDirectory:
         line = {"event": event, "step": step, **numbers}
         if not self.writes:
             return line
-        try:
-            with self._metrics.open("a", encoding="utf-8") as file:
-                file.write(to_json(line) + "\n")
-        except OSError as error:
-            raise self._unwritable(error) from error
+        with self._writing(), self._metrics.open("a", encoding="utf-8") as file:
+            file.write(to_json(line) + "\n")
         return line
 
     def flush_log(self) -> None:
@@ -298,11 +304,9 @@ class RunDirectory:
             UserError: it cannot be written.
         """
         if self.writes and self._metrics.exists():
-            try:
+            with self._writing():
                 flush(self._metrics)
                 flush(self.path)
-            except OSError as error:
-                raise self._unwritable(error) from error
 
     def read_metrics(self) -> Iterator[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line cut short by a crash is left out.
@@ -341,7 +345,8 @@ class RunDirectory:
         lines = list(self._lines())
         unreadable = lines.count(None)
         if unreadable:
-            shutil.copyfile(self._metrics, self._free(self._metrics.name))
+            with self._writing():
+                shutil.copyfile(self._metrics, self._free(self._metrics.name))
         if self._metrics.exists():
             kept = [line for line in lines if line is not None and line["step"] <= step]
             self._write("metrics.jsonl", "".join(to_json(line) + "\n" for line in kept))
@@ -369,10 +374,8 @@ class RunDirectory:
     def _write(self, name: str, text: str) -> None:
         if not self.writes:
             return
-        try:
+        with self._writing():
             write_file(self.path / name, text)
-        except OSError as error:
-            raise self._unwritable(error) from error
 
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,7 @@ from faults_of_use import (
     clock_jumps,
     config_edited,
     divergence,
+    evaluate_during_retention,
     file_in_place_of_a_directory,
     ten_thousand_steps,
     ten_thousand_steps_with_saves,
@@ -98,6 +99,7 @@ SLOW = (
     sigkill_at_random_moments,
     power_cuts_at_random_moments,
     disk_turns_read_only,
+    evaluate_during_retention,
     ten_thousand_steps,
     ten_thousand_steps_with_saves,
 )

@@ -193,3 +193,20 @@ def _slope(x, y):
     del offset
     variance = residuals[0] / (len(x) - 2)
     return slope, np.sqrt(variance / ((x - x.mean()) ** 2).sum())
+
+
+def evaluate_during_retention(directory):
+    """`evaluate` again and again during a training that keeps one checkpoint and saves at every step"""
+    workdir, times = directory / "run", 0
+    fields = LONG | {"checkpoint__every": "1 step"}
+    fields |= {"checkpoint__keep_last": 1, "checkpoint__keep_best": 0}
+    process = start(workdir, **fields)
+    wait_for(lambda: len(saved_steps(workdir)) > 0, process)
+    while process.poll() is None:
+        done = run("evaluate", workdir, "--json")
+        assert done.returncode == 0, done.stderr
+        times += 1
+    output, told = process.communicate()
+    assert process.returncode == 0, (output, told)
+    assert times > 2
+    return Outcome(f"{times} evaluations, none of which met a checkpoint that was gone", [0, 0])

@@ -101,7 +101,7 @@ def test_where_the_file_system_has_no_locks_nothing_is_refused(run, monkeypatch)
 
 
 def test_what_a_kill_left_half_written_is_removed(run):
-    (run.path / ".status.json.123").write_text('{"state": "ru')
+    (run.path / ".1f2e3d.partial").write_text('{"state": "ru')
     run.unlock()
     run.lock()
     assert {path.name for path in run.path.iterdir()} == {".lock", "config.json"}
