@@ -4,13 +4,13 @@ import argparse
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from resnet_jax.arguments import make_parser
 from resnet_jax.compiler import turn_off_ynnpack
 from resnet_jax.config import FIELDS, default_config, field_meant
-from resnet_jax.config_file import load_config, override, same_everywhere
+from resnet_jax.config_file import load_config, override
 from resnet_jax.console import exit_code, print_progress, standard_streams
 from resnet_jax.errors import NotFiniteError, UserError, letters_of, printable
 from resnet_jax.strict_json import to_json
@@ -19,6 +19,7 @@ from resnet_jax.training.interruption import StopRequest, ended_at_once
 from resnet_jax.training.launchers import find_processes
 
 Command = Callable[[argparse.Namespace, dict[str, str]], int]
+Together = Callable[[], contextlib.AbstractContextManager[bool]]
 NOT_FINITE = 3
 
 
@@ -92,14 +93,14 @@ def _dotted(prefix: str, rest: list[str]) -> dict[str, str]:
 
 def _train(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     print_progress()
-    with StopRequest(at_once=True) as stop:
-        return _train_until(stop, arguments, overrides)
+    with StopRequest(at_once=True) as stop, _processes(arguments, stop) as together:
+        return _train_until(stop, together, arguments, overrides)
 
 
 def _train_until(
-    stop: StopRequest, arguments: argparse.Namespace, overrides: dict[str, str]
+    stop: StopRequest, together: Together, arguments: argparse.Namespace, overrides: dict[str, str]
 ) -> int:
-    with _processes(arguments) as first:
+    with together() as first:
         config = override(load_config(arguments.config), overrides)
         from resnet_jax.training.run_directory import RunDirectory
 
@@ -107,8 +108,8 @@ def _train_until(
         run.claim(config.to_dict())
         keep_compiled_programs(config)
         from resnet_jax.training.experiment import make_experiment
-        from resnet_jax.training.hosts import agree, errors_end_all, together
         from resnet_jax.training.loop import train
+        from resnet_jax.training.process_facts import refuse_other_processes
         from resnet_jax.training.progress import Reporter, result_rows, table
 
         starts, facts = not run.has_checkpoint(), run.stored_data()
@@ -120,15 +121,15 @@ def _train_until(
 
             profiled = steps_to_profile(arguments.profile, experiment.total_steps)
             profile = Profile(run.profile, profiled) if first else None
-    agree(same_everywhere(config) | {"checkpoints": sorted(run.checkpoint_steps())})
+    checkpoints = sorted(run.checkpoint_steps())
+    refuse_other_processes(config, experiment, command="train", checkpoints=checkpoints)
     with together():
         run.create(config.to_dict())
         run.write_data(experiment.facts)
     with together():
         run.wait_until_seen()
     reporter = Reporter(quiet=not first)
-    with errors_end_all():
-        exit_code = train([experiment], [run], reporter, stop=stop, profile=profile)
+    exit_code = train([experiment], [run], reporter, stop=stop, profile=profile)
     if not first:
         return exit_code
     if profile is not None and not profile.begun:
@@ -140,19 +141,27 @@ def _train_until(
     return exit_code
 
 
-def _processes(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[bool]:
-    """Find the other processes of this command; gives whether this is the first one.
+@contextlib.contextmanager
+def _processes(
+    arguments: argparse.Namespace, stop: StopRequest | None = None
+) -> Iterator[Together]:
+    """Find the other processes of this command; an error in the context ends all of them.
 
-    What is wrong in any of them before the context ends is told once and ends all.
+    Gives a context that gives whether this process is the first one. What is wrong in any of them in it is
+    reported once.
     """
     options = arguments.coordinator, arguments.num_processes, arguments.process_id
     processes = find_processes(*options)
     if processes is None:
-        return contextlib.nullcontext(True)
+        yield lambda: contextlib.nullcontext(True)
+        return
     from resnet_jax.training.hosts import connect, together
 
-    connect(processes)
-    return together()
+    connections = connect(processes)
+    from resnet_jax.training.watch import errors_end_all
+
+    with errors_end_all(connections, stop):
+        yield together
 
 
 def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
@@ -188,19 +197,23 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    with _processes(arguments) as together:
+        return _evaluate_by(together, arguments, overrides)
+
+
+def _evaluate_by(
+    together: Together, arguments: argparse.Namespace, overrides: dict[str, str]
+) -> int:
     from resnet_jax.training.run_directory import RunDirectory
 
-    with _processes(arguments) as first:
+    with together() as first:
         run = RunDirectory(arguments.workdir, writes=first)
         config = run.load_config(overrides)
     keep_compiled_programs(config)
     from resnet_jax.training.evaluate import evaluate_run
-    from resnet_jax.training.hosts import agree, errors_end_all
     from resnet_jax.training.progress import Reporter, table
 
-    agree(same_everywhere(config) | {"checkpoints": sorted(run.checkpoint_steps())})
-    with errors_end_all():
-        result = evaluate_run(run, config, arguments.step, arguments.split)
+    result = evaluate_run(run, config, arguments.step, arguments.split)
     if not first:
         return NOT_FINITE if result["loss"] is None else 0
     if arguments.json:

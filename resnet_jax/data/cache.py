@@ -32,6 +32,7 @@ from resnet_jax.paths import expanded, local_path
 from resnet_jax.strict_json import to_json
 
 STATISTICS_SAMPLE = 10_000
+DIGEST_SAMPLE = 1_000
 
 
 def cache_directory(configured: str | None = None) -> Path:
@@ -244,6 +245,29 @@ def _load_statistics(path: Path) -> dict[str, list[float]] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return kept if digest == content.of_facts(kept) else None
+
+
+def digest(examples: Examples) -> str:
+    """Digest of the examples, to compare them with those that another process has.
+
+    Of the number, all labels that are in memory, and the images: all of decoded ones, of others at most
+    `DIGEST_SAMPLE` evenly spaced ones with their labels.
+    """
+    picked = evenly_spaced(len(examples), DIGEST_SAMPLE)
+    if isinstance(examples, ArrayExamples):
+        images = content.of_array(examples.images)
+    else:
+        images = content.of_each(lambda index: _of_example(examples, index), picked)
+    labels = getattr(examples, "labels", None)
+    of_labels = None if labels is None else content.of_array(np.asarray(labels, np.int32))
+    return content.of_facts(len(examples), images, of_labels)
+
+
+def _of_example(examples: Examples, index: int) -> str:
+    try:
+        return content.of_facts(_of_image(examples, index), int(examples[index][1]))
+    except DamagedImageError:
+        return "unreadable"
 
 
 def _of_image(examples: Examples, index: int) -> str:

@@ -29,6 +29,7 @@ UNSEALED = {"totals", "result", "seconds"}
 # Of checkpoints that are kept no more: they vanish whole from where they are read, and are deleted here.
 SUPERSEDED = "superseded"
 DELETED = "was deleted while it was read"
+HANDLERS = {"state": ocp.StandardCheckpointHandler, "meta": ocp.JsonCheckpointHandler}
 # `train` compares its config with config.json before anything else.
 CHANGED_CONFIG = (
     "if config.json was edited, the `train` command that made the run lists the fields that differ: "
@@ -111,6 +112,7 @@ class Checkpoints:
                 post_finalization_callback=self._note_saved,
                 # Where that fails, threads of Orbax would wait ten minutes for a directory.
                 create_directories_asynchronously=False,
+                barrier_sync_fn=_meet_without_error,
             ),
             read_only=read_only,
             # Nothing in a checkpoint is read before it is known to be good.
@@ -310,7 +312,12 @@ class Checkpoints:
             ) from error
 
     def _read_item(self, step: int, name: str, args: Any) -> Any:
-        return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+        # Not by the manager, whose processes wait for the one that cannot read.
+        handler = HANDLERS[name]()
+        try:
+            return handler.restore(self._path(step) / name, args=args)
+        finally:
+            handler.close()
 
     def _in_short(self, error: Exception) -> str:
         said = self._open.in_words(" ".join(str(error).split()))
@@ -332,6 +339,17 @@ class Checkpoints:
                 f"({other} as the config has it)",
                 CHANGED_CONFIG,
             )
+
+
+def _meet_without_error(*, key: str, timeout_ms: int) -> None:
+    """Orbax's barrier, where a process with an error does not wait for the others.
+
+    Orbax would raise the error after the barrier, where the others do not come before this process
+    has saved.
+    """
+    if (error := sys.exception()) is not None:
+        raise error
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 def _tree(state: TrainState) -> dict[str, Any]:

@@ -7,10 +7,8 @@ metrics; all write their shards of a checkpoint, so the run directory must be on
 import contextlib
 import itertools
 import json
-import os
-import sys
 import threading
-import traceback
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,17 +17,27 @@ import jax
 from resnet_jax.errors import UserError
 from resnet_jax.training.interruption import StopRequest
 from resnet_jax.training.launchers import Processes
+from resnet_jax.training.rendezvous import Connections, meet
+from resnet_jax.wording import first_few
 
-# A process that is silent for so long is taken for dead, and JAX ends the others.
+# JAX ends all processes when one has been silent for longer, at the latest after twice this time.
 HEARTBEAT_SECONDS = 30
-CONNECT_SECONDS = 300
-# Others may be decoding a data set meanwhile; one that dies ends the waiting.
-MEETING_MILLISECONDS = 3600 * 1000
+# All are there already, see `rendezvous.py`.
+CONNECT_SECONDS = 60
+# Others may be decoding a data set meanwhile; one that fails ends the waiting.
+MEETING_SECONDS = 3600
 _meetings = itertools.count()
 
 
-def connect(processes: Processes) -> None:
+class ReportedError(UserError):
+    """An error that ends all processes and that one of them prints, the one that raises this."""
+
+
+def connect(processes: Processes) -> Connections:
     """Start `jax.distributed`; before any other use of JAX.
+
+    Returns:
+        As `rendezvous.meet`.
 
     Raises:
         UserError: the processes do not find each other.
@@ -37,12 +45,17 @@ def connect(processes: Processes) -> None:
     # Its signal handler would take the place of ours (`interruption.py`).
     jax.config.update("jax_enable_preemption_service", False)
     try:
+        address, count, index, devices = _detected(processes)
+        address, connections = meet(address, count, index)
         jax.distributed.initialize(
-            processes.coordinator,
-            processes.count,
-            processes.index,
+            address,
+            count,
+            index,
+            local_device_ids=devices,
+            coordinator_bind_address=f"[::]:{address.rpartition(':')[2]}",
             initialization_timeout=CONNECT_SECONDS,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            # A process whose message is lost after half of this time is taken for dead.
+            heartbeat_timeout_seconds=2 * HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
@@ -53,6 +66,24 @@ def connect(processes: Processes) -> None:
             f"the processes of this run did not find each other ({reason})",
             "give --coordinator, --num_processes and --process_id, or --num_processes=1 to run alone",
         ) from error
+    return connections
+
+
+def _detected(processes: Processes) -> tuple[str, int, int, Any]:
+    """Address of process 0, number of processes, index, and devices of this one where JAX knows them."""
+    if processes.coordinator is not None:
+        assert processes.count is not None
+        assert processes.index is not None
+        return processes.coordinator, processes.count, processes.index, None
+    # JAX has no public name for what `initialize` does first.
+    from jax._src.clusters import ClusterEnv
+
+    address, count, index, devices = ClusterEnv.auto_detect_unset_distributed_params(
+        None, None, None, None, None, CONNECT_SECONDS
+    )
+    if address is None or count is None or index is None:
+        raise ValueError("JAX does not know this launcher")
+    return address, count, index, devices
 
 
 def is_first() -> bool:
@@ -60,7 +91,8 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def _client() -> Any:
+def shared_store() -> Any:
+    """JAX's client of the key-value store of all processes."""
     # JAX has no public name for the store that its processes share.
     from jax._src import distributed
 
@@ -71,21 +103,29 @@ def exchange(text: str) -> list[str]:
     """What each process gave, by process; all call this equally often."""
     if jax.process_count() == 1:
         return [text]
-    client, name = _client(), f"resnet_jax/exchange/{next(_meetings)}"
+    store, name = shared_store(), f"resnet_jax/exchange/{next(_meetings)}"
     # The store takes UTF-8 alone; names of files need not be.
-    client.key_value_set(f"{name}/{jax.process_index():06}", json.dumps(text))
-    client.wait_at_barrier(name, MEETING_MILLISECONDS)
-    return [json.loads(value) for _, value in sorted(client.key_value_dir_get(name))]
+    store.key_value_set(f"{name}/{jax.process_index():06}", json.dumps(text))
+    end, pause = time.monotonic() + MEETING_SECONDS, 0.01
+    # Not a barrier: a signal ends a process that waits here.
+    while len(given := store.key_value_dir_get(f"{name}/")) < jax.process_count():
+        if time.monotonic() > end:
+            missing = set(range(jax.process_count())) - {int(key[-6:]) for key, _ in given}
+            problem = f"process {first_few(missing)} has not come this far in {MEETING_SECONDS} s"
+            raise UserError("--num_processes", jax.process_count(), problem, "see what it does")
+        time.sleep(pause)
+        pause = min(0.5, 1.5 * pause)
+    return [json.loads(value) for _, value in sorted(given)]
 
 
 @contextlib.contextmanager
 def together() -> Iterator[bool]:
     """Gives whether this process is the first one, which writes.
 
-    A `UserError` of any process in this context ends all of them; one of them tells it.
+    A `UserError` of any process in this context ends all of them; one of them reports it.
 
     Raises:
-        UserError: in the first process that has one.
+        ReportedError: in the first process that has a `UserError`; alone, that error itself.
         SystemExit: 2 in the others.
     """
     mine: UserError | None = None
@@ -98,7 +138,9 @@ def together() -> Iterator[bool]:
     if not wrong:
         return
     if mine is not None and wrong[0] == jax.process_index():
-        raise mine
+        if jax.process_count() == 1:
+            raise mine
+        raise ReportedError(mine.field, mine.value, mine.problem, mine.fix) from mine
     raise SystemExit(2)
 
 
@@ -109,50 +151,20 @@ def agree(facts: Mapping[str, Any]) -> None:
         facts: by name; JSON-serialisable.
 
     Raises:
-        UserError: in the first process: they differ.
+        ReportedError: in the first process: they differ.
         SystemExit: 2 in the others.
     """
     told = [json.loads(text) for text in exchange(json.dumps(facts))]
     for index, others in enumerate(told):
-        for name, fact in told[0].items():
-            if others[name] == fact:
+        for name in told[0] | others:
+            fact, other = told[0].get(name), others.get(name)
+            if other == fact:
                 continue
             if not is_first():
                 raise SystemExit(2)
-            problem = f"process {index} has {others[name]}"
+            problem = f"process {index} has {other}"
             fix = "run the same command in every process, on a file system that all see"
-            raise UserError(name, fact, problem, fix)
-
-
-@contextlib.contextmanager
-def errors_end_all() -> Iterator[None]:
-    """An error in this context ends this process on the spot, where others wait for it.
-
-    The ordinary way out would wait for them. They are told by a collective that fails, or by JAX after
-    `HEARTBEAT_SECONDS`. The exit code is 2 for a `UserError`, else 1.
-    """
-    try:
-        yield
-    except Exception as error:
-        if jax.process_count() == 1:
-            raise
-        print(_last_words(error), file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(2 if isinstance(error, UserError) else 1)
-
-
-def _last_words(error: Exception) -> str:
-    if isinstance(error, UserError):
-        return f"error: {error}"
-    lost = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
-    if not lost:
-        return "".join(traceback.format_exception(error))
-    reason = " ".join(str(error).split())[:200]
-    return (
-        f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({reason}); "
-        "see what that one says; the same command goes on from the last checkpoint"
-    )
+            raise ReportedError(name, fact, problem, fix)
 
 
 class Agreement:
@@ -167,7 +179,7 @@ class Agreement:
 
     def __init__(self, stop: StopRequest) -> None:
         self._stop = stop
-        self._client: Any = _client() if jax.process_count() > 1 else None
+        self._client: Any = shared_store() if jax.process_count() > 1 else None
         self._name = f"resnet_jax/stop/{next(_meetings)}"
         self._lock = threading.Lock()
         self._calls, self._told = 0, False
@@ -181,8 +193,9 @@ class Agreement:
             self._thread.start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        if self._client is not None:
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        # After an error the process ends and waits for no other.
+        if self._client is not None and error is None:
             self._notify("over")
             self._thread.join(timeout=HEARTBEAT_SECONDS)
 
@@ -193,6 +206,7 @@ class Agreement:
         """
         if self._client is None:
             return self._stop.signal is not None
+        self._stop.answered = self._stop.signal is not None
         if self._stop.signal is not None and not self._told:
             self._notify(str(int(self._stop.signal)))
         with self._lock:
@@ -218,13 +232,15 @@ class Agreement:
                 return
             with self._lock:
                 client.key_value_set(f"{name}/calls/{jax.process_index()}", str(self._calls))
-                client.wait_at_barrier(name, MEETING_MILLISECONDS)
+                client.wait_at_barrier(name, MEETING_SECONDS * 1000)
                 calls = client.key_value_dir_get(f"{name}/calls/")
                 self._last = max(int(value) for _, value in calls), int(notice)
 
     def _wait_for_notice(self) -> str | None:
         try:
-            return self._client.blocking_key_value_get(f"{self._name}/notice", MEETING_MILLISECONDS)
+            return self._client.blocking_key_value_get(
+                f"{self._name}/notice", MEETING_SECONDS * 1000
+            )
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" in str(error):
                 return None

@@ -38,12 +38,14 @@ class StopRequest:
 
     Attributes:
         signal: the one that came last.
+        answered: whether the work has looked at it, and ends.
         last_words: called with the state of `SIGNALS` before the process ends on the spot.
     """
 
     def __init__(self, at_once: bool = False) -> None:
         self.signal: int | None = None
-        self.last_words: Callable[[str], None] = lambda state: None
+        self.answered = False
+        self.last_words: Callable[..., None] = lambda state, **facts: None
         self._at_once = at_once
         self._previous: dict[int, Any] = {}
 

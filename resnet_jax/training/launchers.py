@@ -71,8 +71,11 @@ def _check(coordinator: str | None, count: int | None, index: int | None) -> Non
         raise UserError("--num_processes", count, problem, "give both or neither")
     if count is not None and coordinator is None:
         raise UserError("--coordinator", None, "is missing", "write HOST:PORT of process 0")
-    if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
-        raise UserError("--coordinator", coordinator, "has no port", "write HOST:PORT")
+    if coordinator is not None:
+        host, _, port = coordinator.rpartition(":")
+        if not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+            problem = "is not an address with a port from 1 to 65535"
+            raise UserError("--coordinator", coordinator, problem, "write HOST:PORT")
     if count is not None and index is not None and not 0 <= index < count:
         raise UserError("--process_id", index, f"must be from 0 to {count - 1}")
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import jax
+
 from resnet_jax.errors import UserError, printable
 from resnet_jax.training.clock import Clock
 from resnet_jax.training.experiment import Experiment
@@ -73,6 +75,9 @@ def train(
             return _until_over_or_stopped(loop, advance, stop)
         except KeyboardInterrupt:
             loop.finish("interrupted")
+            if jax.process_count() > 1:
+                # The others do not know of it.
+                raise
             return SIGNALS[signal.SIGINT][0]
         except BaseException as error:
             # On a full disk the status cannot be written either; the first error is the one to tell.

@@ -65,6 +65,13 @@ from faults_of_power import (
     power_cut_after_the_end,
     power_cuts_at_random_moments,
 )
+from faults_of_processes import (
+    file_size_limit_of_one_process,
+    no_write_permission_in_one_process,
+    other_data_in_one_process,
+    stopped_process,
+    wrong_coordinator,
+)
 from faults_of_use import (
     clock_jumps,
     config_edited,
@@ -121,8 +128,16 @@ SLOW = (
     ten_thousand_steps,
     ten_thousand_steps_with_saves,
 )
-# In pytest these run where they are written, `test_hosts.py`.
-HOSTS = (sigterm_to_one_of_two_processes, sigkill_to_one_of_two_processes)
+# In pytest these run in `test_hosts.py` and `test_faults_of_processes.py`.
+HOSTS = (
+    sigterm_to_one_of_two_processes,
+    sigkill_to_one_of_two_processes,
+    file_size_limit_of_one_process,
+    no_write_permission_in_one_process,
+    other_data_in_one_process,
+    wrong_coordinator,
+    stopped_process,
+)
 BEGIN, END = "<!-- faults.py begins -->", "<!-- faults.py ends -->"
 HEAD = ["| fault | what was done | what happened | exit codes | steps lost |", "|---" * 5 + "|"]
 

@@ -46,7 +46,10 @@ def test_options_say_it_where_no_launcher_does():
     [
         (("host:1", 2, None), "belong together"),
         ((None, 2, 0), "--coordinator = None: is missing"),
-        (("host", 2, 0), "has no port"),
+        (("host", 2, 0), "write HOST:PORT"),
+        ((":1", 2, 0), "write HOST:PORT"),
+        (("host:0", 2, 0), "a port from 1 to 65535"),
+        (("host:65536", 2, 0), "a port from 1 to 65535"),
         (("host:1", 2, 2), "must be from 0 to 1"),
         (("host:1", 0, 0), "must be at least 1"),
         (("host:1", None, None), "needs --num_processes"),
