@@ -59,7 +59,7 @@ def _receive(address: str, port: int, count: int) -> tuple[int, Connections]:
     """Process 0: admit the others, then send all of them a free port."""
     begin, admitted, said = time.monotonic(), Connections(), False
     with _listen(address, port) as listening:
-        while len(admitted) < count - 1:
+        while len(_drop_closed(admitted)) < count - 1:
             waited = time.monotonic() - begin
             missing = first_few(i for i in range(1, count) if i not in admitted)
             if waited > CONNECT_SECONDS:
@@ -100,7 +100,7 @@ def _admit(connection: socket.socket, count: int, admitted: Connections) -> None
     index = greeting.get("index")
     if greeting.get("count") != count or not isinstance(index, int) or not 0 < index < count:
         refusal = f"process 0 there trains with --num_processes={count}"
-    elif index in admitted and not _is_closed(admitted[index]):
+    elif index in _drop_closed(admitted):
         refusal = f"another process with --process_id={index} is there already"
     else:
         admitted[index] = connection
@@ -111,9 +111,18 @@ def _admit(connection: socket.socket, count: int, admitted: Connections) -> None
     connection.close()
 
 
-def _is_closed(connection: socket.socket) -> bool:
-    """Whether the process at the other end, which sends nothing more, has ended."""
-    return bool(select.select([connection], [], [], 0)[0])
+def _drop_closed(admitted: Connections) -> Connections:
+    """Forget the processes that have ended meanwhile: one that waits sends nothing."""
+    for index, connection in list(admitted.items()):
+        connection.setblocking(False)
+        try:
+            connection.recv(1)
+        except BlockingIOError:
+            continue
+        except OSError:
+            pass
+        del admitted[index]
+    return admitted
 
 
 def _call(address: str, host: str, port: int, greeting: dict[str, int]) -> tuple[int, Connections]:
