@@ -24,23 +24,26 @@ import platform
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import FIELDS, default_config
+from resnet_jax.config import FIELDS, default_config, flatten
 from resnet_jax.config_file import differences, override, respell
 from resnet_jax.errors import UserError
-from resnet_jax.files import PARTIAL, make_directory, write_file
-from resnet_jax.strict_json import is_finite, to_json
+from resnet_jax.files import PARTIAL, make_directory, open_file, write_file
+from resnet_jax.strict_json import from_json, is_finite, read_json, to_json
 from resnet_jax.training.data_changes import data_changes
 from resnet_jax.training.lock import Lock
+from resnet_jax.training.stored_facts import check_config, check_data, check_line, check_status
 from resnet_jax.wording import first_few
 
 # After so long a network file system shows what another machine wrote.
 SEEN_SECONDS = 60
+# Bytes of metrics.jsonl, some seven million lines; and of a line, of which the rest counts as another.
+LARGEST_LOG, LONGEST_LINE = 2**30, 2**16
 # What an evaluated image is; a log has one protocol, and a command that reads a run may take another.
 PROTOCOL = [
     name
@@ -193,7 +196,7 @@ class RunDirectory:
         Raises:
             UserError: nothing was trained here, or the file is corrupt.
         """
-        return respell(self._read_json("config.json"))
+        return respell(self._read_json("config.json", check_config))
 
     def load_config(self, overrides: Mapping[str, Any]) -> ConfigDict:
         """The config of the run, with fields changed that say where it runs or how it is evaluated.
@@ -206,7 +209,7 @@ class RunDirectory:
             if name in FIELDS and name not in changeable:
                 problem = f"belongs to the run; only these may change: {', '.join(changeable)}"
                 raise UserError(f"--config.{name}", overrides[name], problem)
-        return override(ConfigDict(_complete(self.read_config()), type_safe=False), overrides)
+        return override(default_config(), flatten(self.read_config()) | dict(overrides))
 
     def has_checkpoint(self) -> bool:
         """Whether a complete checkpoint is there."""
@@ -214,7 +217,11 @@ class RunDirectory:
 
     def checkpoint_steps(self) -> set[int]:
         """Steps of the complete checkpoints; Orbax gives others another kind of name."""
-        return {int(path.name) for path in self.checkpoints.glob("*") if path.name.isdecimal()}
+        return {
+            int(path.name)
+            for path in self.checkpoints.glob("*")
+            if path.name.isascii() and path.name.isdecimal()
+        }
 
     def state_when_over(self) -> str | None:
         """`diverged` or `stopped` where the run ended for good before its last step, else None."""
@@ -226,15 +233,19 @@ class RunDirectory:
         return state if state in ("diverged", "stopped") else None
 
     def read_data(self) -> dict[str, Any]:
-        """Facts about the data, written by `write_data`."""
-        return self._read_json("data.json")
+        """Facts about the data, written by `write_data`.
+
+        Raises:
+            UserError: there is no such file, or it is corrupt.
+        """
+        return self._read_json("data.json", check_data)
 
     def read_status(self) -> dict[str, Any]:
         """The status, written by `write_status`.
 
         Earlier versions wrote `done` where the last evaluation was not finite: it reads as `diverged`.
         """
-        status = self._read_json("status.json")
+        status = self._read_json("status.json", check_status)
         if not is_finite(status.get("result")):
             del status["result"]
             status |= {"state": "diverged", "error": "the evaluation is not finite"}
@@ -309,13 +320,20 @@ class RunDirectory:
         return [line for line in self._lines() if line is not None]
 
     def _lines(self) -> Iterator[dict[str, Any] | None]:
-        if not self._metrics.exists():
+        try:
+            with open_file(self._metrics, LARGEST_LOG) as file:
+                while (raw := file.readline(LONGEST_LINE)).endswith(b"\n") or len(
+                    raw
+                ) == LONGEST_LINE:
+                    line = metrics_line(raw)
+                    # Earlier versions wrote evaluations that were not finite: they are no results.
+                    if is_finite(line):
+                        yield line
+        except FileNotFoundError:
             return
-        for raw in self._metrics.read_bytes().split(b"\n")[:-1]:
-            line = metrics_line(raw)
-            # Earlier versions wrote evaluations that were not finite: they are no results.
-            if is_finite(line):
-                yield line
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror or error})"
+            raise UserError("metrics.jsonl", str(self._metrics), problem) from error
 
     def forget_after(self, step: int) -> int:
         """Drop the lines of metrics.jsonl behind `step`, which a resumed run writes again.
@@ -334,13 +352,12 @@ class RunDirectory:
             self._write("metrics.jsonl", "".join(to_json(line) + "\n" for line in kept))
         return unreadable
 
-    def _read_json(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         path = self.path / name
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                raise ValueError("it holds no JSON object")
-            return content
+            content = read_json(path)
+            check(content)
+            return _Facts(content, path)
         except FileNotFoundError as error:
             problem, fix = self._something_else() or (
                 f"holds no {name}: nothing was trained there",
@@ -348,7 +365,8 @@ class RunDirectory:
             )
             raise self._refused(problem, fix) from error
         except (ValueError, OSError) as error:
-            raise UserError("--workdir", str(path), f"cannot be read ({error})") from error
+            reason = getattr(error, "strerror", None) or error
+            raise UserError("--workdir", str(path), f"cannot be read ({reason})") from error
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         self._write(name, to_json(content, indent=2) + "\n")
@@ -362,12 +380,26 @@ class RunDirectory:
             raise self._unwritable(error) from error
 
 
+class _Facts(dict[str, Any]):
+    """What a file holds; an entry that it lacks is an error of the file."""
+
+    def __init__(self, content: Mapping[str, Any], path: Path) -> None:
+        super().__init__(content)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError("--workdir", str(self._path), f"has no {name!r}", "put it back from a copy")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Facts, (dict(self), self._path)
+
+
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config with defaults for the fields that an earlier version had not."""
     complete = default_config().to_dict()
     for name, section in config.items():
-        if isinstance(section, Mapping):
-            complete[name] = complete.get(name, {}) | section
+        if isinstance(section, Mapping) and isinstance(complete.get(name), Mapping):
+            complete[name] |= section
         else:
             complete[name] = section
     return complete
@@ -376,11 +408,11 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
 def metrics_line(raw: bytes) -> dict[str, Any] | None:
     """A line of metrics.jsonl; None where it cannot be read."""
     try:
-        line = json.loads(raw)
+        line = from_json(raw)
+        check_line(line)
     except ValueError:
         return None
-    known = isinstance(line, dict) and isinstance(line.get("step"), int) and "event" in line
-    return line if known else None
+    return line
 
 
 def evaluations(lines: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
