@@ -6,6 +6,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -54,7 +55,7 @@ def write_file(path: str | Path, content: bytes | str) -> None:
 
 
 @contextmanager
-def open_file(path: str | Path, largest: int | None = None) -> Iterator[BinaryIO]:
+def open_file(path: str | Path, largest: int | None = None) -> Iterator[BufferedReader]:
     """Open a regular file to read it.
 
     Pipes, devices and the like are refused at once: to read one may wait for ever or never end.

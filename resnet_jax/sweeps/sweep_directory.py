@@ -9,14 +9,13 @@ sweep.json is replaced atomically. A run of it that has no directory yet has not
 imports no JAX.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from resnet_jax.errors import UserError
 from resnet_jax.files import make_directory, write_file
-from resnet_jax.strict_json import to_json
+from resnet_jax.strict_json import read_json, to_json
 from resnet_jax.training.run_directory import RunDirectory
 
 
@@ -49,7 +48,7 @@ class SweepDirectory:
             UserError: no sweep was started here, or the file is damaged.
         """
         try:
-            return json.loads(self._file.read_text(encoding="utf-8"))
+            return read_json(self._file)
         except FileNotFoundError as error:
             raise UserError(
                 "directory",
@@ -58,7 +57,8 @@ class SweepDirectory:
                 "give the --workdir of a sweep",
             ) from error
         except (ValueError, OSError) as error:
-            raise UserError("directory", str(self._file), f"cannot be read ({error})") from error
+            reason = getattr(error, "strerror", None) or error
+            raise UserError("directory", str(self._file), f"cannot be read ({reason})") from error
 
     def write(
         self,

@@ -36,6 +36,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.files import PARTIAL, make_directory, open_file, write_file
 from resnet_jax.strict_json import from_json, is_finite, read_json, to_json
 from resnet_jax.training.data_changes import data_changes
+from resnet_jax.training.intervals import count_due, is_due
 from resnet_jax.training.lock import Lock
 from resnet_jax.training.stored_facts import check_config, check_data, check_line, check_status
 from resnet_jax.wording import first_few
@@ -413,6 +414,25 @@ def metrics_line(raw: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return line
+
+
+def missing_lines(
+    lines: Iterable[Mapping[str, Any]], step: int, every: float, is_end: bool = False
+) -> str:
+    """What metrics.jsonl lacks of its train lines up to a step, in words; empty: nothing.
+
+    Args:
+        lines: of the file.
+        step: that the run has reached.
+        every: steps between two lines.
+        is_end: the run ended there, which is a line too.
+    """
+    logged = {line["step"] for line in lines if line["event"] == "train" and line["step"] <= step}
+    last = max(logged, default=0)
+    if count_due(step, every) > count_due(last, every) or (is_end and last < step):
+        return f"metrics.jsonl ends at step {last} of {step}"
+    missing = count_due(step, every) - sum(is_due(one, every) for one in logged)
+    return f"metrics.jsonl lacks {missing} train lines before step {last}" if missing else ""
 
 
 def evaluations(lines: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
