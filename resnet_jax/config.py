@@ -679,8 +679,11 @@ def _float(value: Any) -> float | None:
         except ValueError:
             return None
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    # No -0.0.
-    return float(value) + 0.0 if is_number else None
+    try:
+        # No -0.0.
+        return float(value) + 0.0 if is_number else None
+    except OverflowError:
+        return None
 
 
 def _int(value: Any) -> int | None:

@@ -1,10 +1,12 @@
-"""Files that are replaced whole or not at all, and that a power cut does not take back."""
+"""Files: replaced whole or not at all, so that a power cut takes nothing back; and read within bounds."""
 
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,6 +52,47 @@ def write_file(path: str | Path, content: bytes | str) -> None:
         content = content.encode("utf-8", "backslashreplace")
     with replaced(path) as file:
         file.write(content)
+
+
+@contextmanager
+def open_file(path: str | Path, largest: int | None = None) -> Iterator[BufferedReader]:
+    """Open a regular file to read it.
+
+    Pipes, devices and the like are refused at once: to read one may wait for ever or never end.
+
+    Args:
+        path: of the file, or of a link to it.
+        largest: size in bytes of files that are read; None: any.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file, or is larger.
+    """
+
+    # Not blocking, as to open a pipe would wait for its writer.
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    with open(path, "rb", opener=opener) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        if largest is not None and status.st_size > largest:
+            problem = f"its {status.st_size:,} bytes are more than the {largest:,} that are read"
+            raise OSError(errno.EFBIG, problem, str(path))
+        yield file
+
+
+def read_file(path: str | Path, largest: int) -> bytes:
+    """The content of a file.
+
+    Args:
+        path, largest: as of `open_file`.
+
+    Raises:
+        OSError: as `open_file`.
+    """
+    with open_file(path, largest) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
 
 
 def make_directory(path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from resnet_jax.files import open_file
+
 T = TypeVar("T")
 _CHUNK = 2**24
 
@@ -29,13 +31,16 @@ def of_array(array: np.ndarray) -> str:
     return of_facts(array.shape, array.dtype.str, of_each(of_bytes, chunks))
 
 
-def of_file(path: str | Path) -> str:
+def of_file(path: str | Path, largest: int | None = None) -> str:
     """Digest of a file's bytes.
 
+    Args:
+        path, largest: as of `open_file`.
+
     Raises:
-        OSError: it cannot be read.
+        OSError: as `open_file`.
     """
-    with open(path, "rb") as file:
+    with open_file(path, largest) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -7,22 +7,26 @@ by Pillow, which also has the last word on what is corrupt.
 
 import contextlib
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import simplejpeg
 from PIL import ExifTags, Image
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TILELENGTH, TILEWIDTH, TiffImageFile
 
 from resnet_jax.errors import printable
 
 # Raise it with every change after which a file may have other pixels: cached ones are then not read.
 VERSION = 2
 
+# Pixels of an image: 8,192 × 8,192. A header of a few bytes can claim billions of them.
+MOST_PIXELS = 2**26
+# Bytes of an image file: so many pixels of 64 bits.
+LARGEST_FILE = 8 * MOST_PIXELS
+# Pillow has others too, of which EPS runs another program.
+FORMATS = ("JPEG", "PNG", "GIF", "PPM", "BMP", "TIFF", "WEBP", "JPEG2000", "AVIF")
 # The scaled inverse DCT of JPEG has these and no larger ones.
 LARGEST_JPEG_REDUCTION = 8
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -36,18 +40,7 @@ _ORIENTED = {
 }
 # To search a longer JPEG file takes longer than Pillow, which reads its beginning.
 _SEARCHED = 2**14
-# What Pillow and the libraries below it raise where a file is corrupt.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    KeyError,
-    struct.error,
-    zlib.error,
-)
-# A large photograph is no attack here. Once, as `catch_warnings` is not for threads.
+# `MOST_PIXELS` is the limit. Once, as `catch_warnings` is not for threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
@@ -74,8 +67,8 @@ class EncodedImage:
         shape: (height, width, channels) as it is shown, turned as its Exif data say.
 
     Raises:
-        DamagedImageError: it is no image or too large; by `pixels`, it is corrupt, or its numbers have
-            no range that is known.
+        DamagedImageError: it is no image or has more than `MOST_PIXELS`; by `pixels`, it is corrupt, or
+            its numbers have no range that is known.
     """
 
     def __init__(self, content: bytes, name: str, channels: int = 3) -> None:
@@ -83,10 +76,13 @@ class EncodedImage:
         size = _plain_jpeg_size(content) if channels == 3 else None
         self._is_plain_jpeg = size is not None
         with self._damage():
-            size = size or _open(content).size[::-1]
+            height, width = size or _size(_open(content))
+            if height * width > MOST_PIXELS:
+                raise Image.DecompressionBombError
             self._orientation = _orientation(content)
         self._upright = self._orientation == 1
-        height, width = size[::-1] if self._orientation >= 5 else size
+        if self._orientation >= 5:
+            height, width = width, height
         self.shape = height, width, channels
 
     def pixels(self, largest_reduction: int = 1) -> tuple[np.ndarray, int]:
@@ -124,10 +120,12 @@ class EncodedImage:
             problem = "is no image file of a format that is read"
             raise DamagedImageError(self.name, problem) from error
         except Image.DecompressionBombError as error:
-            largest = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            problem = f"has more than the {largest:,} pixels that are read"
+            problem = f"has more than the {MOST_PIXELS:,} pixels that are read"
             raise DamagedImageError(self.name, problem) from error
-        except _DAMAGE as error:
+        except DamagedImageError:
+            raise
+        # A corrupt file can fail in any way.
+        except Exception as error:
             raise DamagedImageError(self.name, str(error) or type(error).__name__) from error
 
 
@@ -144,7 +142,17 @@ def pixels(image: Pixels) -> np.ndarray:
 
 
 def _open(content: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(content))
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+def _size(image: Image.Image) -> tuple[int, int]:
+    """(height, width), or that of a tile of a TIFF image where it is larger: both are decoded whole."""
+    width, height = image.size
+    if isinstance(image, TiffImageFile):
+        tile = image.tag_v2.get(TILELENGTH, 0), image.tag_v2.get(TILEWIDTH, 0)
+        if tile[0] * tile[1] > MOST_PIXELS:
+            return tile
+    return height, width
 
 
 def _plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
@@ -168,7 +176,7 @@ def _orientation(content: bytes) -> int:
         if image.format == "TIFF":
             return 1
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DAMAGE:
+    except Exception:
         return 1
     return orientation if orientation in range(1, 9) else 1
 
@@ -224,11 +232,11 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """An image of 16 bits a pixel as one of 8, which Pillow would clip."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image).astype(np.int32)
     # In TIFF, 0 may be white, which Pillow heeds with 8 bits only.
     if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:
         values = 65535 - values
-    grey = Image.fromarray(np.round(values / 257).astype(np.uint8))
+    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     transparent = image.info.get("transparency")
     if transparent is not None:
         grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))

@@ -2,15 +2,16 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from resnet_jax.data import content
-from resnet_jax.data.decoding import DamagedImageError, EncodedImage, Pixels
+from resnet_jax.data.decoding import LARGEST_FILE, DamagedImageError, EncodedImage, Pixels
 from resnet_jax.data.examples import Source
 from resnet_jax.errors import UserError, warn
+from resnet_jax.files import read_file
 from resnet_jax.paths import expanded
 
 # Of formats that Pillow reads and people keep photographs or scans in.
@@ -42,8 +43,7 @@ class FolderExamples:
     def __getitem__(self, index: int) -> tuple[Pixels, int]:
         path = self.path(index)
         try:
-            with open(path, "rb") as file:
-                image = file.read()
+            image = read_file(path, LARGEST_FILE)
         except OSError as error:
             raise DamagedImageError(path, error.strerror or str(error)) from error
         return EncodedImage(image, path), int(self.labels[index])
@@ -103,7 +103,7 @@ def folder_source(path: str, data_dir: str | None = None) -> Source:
 
 def _of_file(path: str) -> str:
     try:
-        return content.of_file(path)
+        return content.of_file(path, LARGEST_FILE)
     except OSError as error:
         # A link to nowhere, say, which counts as an image that cannot be read.
         return error.strerror or str(error)
@@ -131,7 +131,15 @@ def _check(name: str, root: Path, splits: Mapping[str, Mapping[str, list[str]]])
 
 def _directories(parent: Path) -> list[str]:
     with os.scandir(parent) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        return sorted(e.name for e in entries if _is(e.is_dir) and not e.name.startswith("."))
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether an entry is of a kind, which a link that leads back to itself is not."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _scan(split: Path, skipped: Counter[str]) -> dict[str, list[str]]:
@@ -145,7 +153,7 @@ def _scan(split: Path, skipped: Counter[str]) -> dict[str, list[str]]:
         skipped.update(_kind(n) for n in set(names) - set(images))
     if classes:
         with os.scandir(split) as entries:
-            skipped.update(_kind(e.name) for e in entries if e.is_file())
+            skipped.update(_kind(e.name) for e in entries if _is(e.is_file))
     return classes
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.data import content
-from resnet_jax.data.decoding import DamagedImageError, EncodedImage, Pixels
+from resnet_jax.data.decoding import LARGEST_FILE, DamagedImageError, EncodedImage, Pixels
 from resnet_jax.data.examples import Source
 from resnet_jax.data.folder import resolve
 from resnet_jax.data.labels import LabelRange
 from resnet_jax.errors import UserError
+from resnet_jax.files import read_file
 
 # Read at a time, for a digest.
 _ROWS = 1024
@@ -45,8 +46,7 @@ def _image_file(image: Mapping[str, Any] | None, name: str) -> bytes:
     if image["bytes"] is not None:
         return image["bytes"]
     try:
-        with open(image["path"], "rb") as file:
-            return file.read()
+        return read_file(image["path"], LARGEST_FILE)
     except OSError as error:
         problem = error.strerror or str(error)
         raise DamagedImageError(f"{name} ({image['path']})", problem) from error

@@ -60,6 +60,11 @@ def other_software(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+def incomplete_logs(runs: Sequence[Run]) -> list[str]:
+    """`depth=8: metrics.jsonl ends at step 140 of 220`, of each run whose log lacks lines."""
+    return [f"{run.id}: {run.missing}" for run in runs if run.missing]
+
+
 def findings(comparisons: Sequence[Comparison], confounded: Sequence[Confounded]) -> list[str]:
     """The comparisons in words, then the pairs that have no verdict."""
     # A pair without results reads the same for both errors.

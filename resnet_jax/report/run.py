@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from resnet_jax.config import flatten
-from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.config import flatten, to_steps
+from resnet_jax.training.run_directory import RunDirectory, missing_lines
 
 
 class Curve(NamedTuple):
@@ -43,6 +43,7 @@ class Run:
         train: mini-batch means since the line before: augmented, in train mode.
         test: evaluations.
         examples: of the evaluation split; 0 before the first evaluation.
+        missing: what its log lacks, in words; empty: nothing.
         parameters, macs: None where unknown; macs are multiply-adds for one image.
     """
 
@@ -58,6 +59,7 @@ class Run:
     macs: int | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    missing: str = ""
 
     @property
     def seed(self) -> Any:
@@ -113,6 +115,8 @@ def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hashable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        raise ValueError("config: a list holds an object")
     return tuple(_hashable(part) for part in value) if isinstance(value, (list, tuple)) else value
 
 
@@ -125,9 +129,9 @@ def read_run(run_id: str, directory: RunDirectory, planned: Mapping[str, Any]) -
         planned: `config` (dotted field → value), `parameters`, `macs` where the study knows them;
             what the run wrote itself goes first.
     """
-    if not (directory.path / "config.json").exists():
-        return Run(run_id, planned["config"], **_cost(planned, {}))
     try:
+        if not (directory.path / "config.json").exists():
+            return Run(run_id, planned["config"], **_cost(planned, {}))
         config = flat_config(directory.read_config())
         has_status = (directory.path / "status.json").exists()
         status = directory.read_status() if has_status else {}
@@ -137,6 +141,7 @@ def read_run(run_id: str, directory: RunDirectory, planned: Mapping[str, Any]) -
         if state == "done" and not _is_finite_throughout(directory, lines):
             # Earlier versions called such a run done.
             state, error = "diverged", "metrics.jsonl has a loss or accuracy that is not finite"
+        data = _facts(directory.read_data()) if has_data else {}
         return Run(
             run_id,
             config,
@@ -146,7 +151,8 @@ def read_run(run_id: str, directory: RunDirectory, planned: Mapping[str, Any]) -
             _curve(lines, "train"),
             _curve(lines, "eval"),
             max((line.get("examples", 0) for line in lines), default=0),
-            data=_facts(directory.read_data()) if has_data else {},
+            data=data,
+            missing=_missing(config, status, data, lines) if state == "done" else "",
             **_cost(planned, status),
         )
     # A file cut or edited by hand must not hide the other runs.
@@ -182,11 +188,28 @@ def _facts(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _missing(
+    config: Mapping[str, Any],
+    status: Mapping[str, Any],
+    data: Mapping[str, Any],
+    lines: list[dict[str, Any]],
+) -> str:
+    """What the log of a run that is done lacks, in words; empty: nothing, or not known."""
+    every, step = config.get("log.every"), status.get("step")
+    needed = () if isinstance(every, int) else ("train_examples",)
+    if every is None or step is None or any(name not in data for name in needed):
+        return ""
+    examples, batch_size = data.get("train_examples", 1), config["train.batch_size"]
+    return missing_lines(lines, step, to_steps("log.every", every, examples, batch_size), True)
+
+
 def _is_finite_throughout(directory: RunDirectory, lines: list[dict[str, Any]]) -> bool:
     """Whether all losses and accuracies are numbers; of the lines that `RunDirectory` leaves out, too."""
     path = directory.path / "metrics.jsonl"
-    if path.exists() and re.search(rb'": *-?(NaN|Infinity)', path.read_bytes()):
-        return False
+    if path.exists():
+        with path.open("rb") as file:
+            if any(re.search(rb'": *-?(NaN|Infinity)', line) for line in file):
+                return False
     numbers = [line.get(name, 0) for line in lines for name in ("loss", "accuracy")]
     return all(map(_is_finite, numbers))
 

@@ -66,7 +66,14 @@ def _parts(path: Path, prefix: bool) -> Iterator[Study]:
         name = path.name if name == "." else f"{path.name}/{name}" if prefix else name
         name = printable(name)
         if SweepDirectory(place).exists():
-            yield _sweep(SweepDirectory(place), f"{name}/" if place != path or prefix else "")
+            inside = f"{name}/" if place != path or prefix else ""
+            try:
+                yield _sweep(SweepDirectory(place), inside)
+            except UserError as error:
+                # Alone it is the answer; among others it must not hide them.
+                if not inside:
+                    raise
+                yield _unreadable_sweep(SweepDirectory(place), inside, str(error))
         else:
             if place == path:
                 origin.refuse_links(place)
@@ -88,23 +95,55 @@ def _places(path: Path) -> Iterator[Path]:
 
 def _sweep(directory: SweepDirectory, prefix: str) -> Study:
     content = directory.read()
-    base = flat_config(content["config"])
-    runs = []
-    for entry in content["runs"]:
-        planned = {**entry, "config": base | flat_config(entry["overrides"])}
-        runs.append(read_run(prefix + entry["id"], directory.run(entry["id"]), planned))
-    if not runs:
+    try:
+        base = flat_config(content["config"])
+        title, name, description = (str(content[k]) for k in ("title", "name", "description"))
+        entries = list(content["runs"])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return _unreadable_sweep(directory, prefix, f"{type(error).__name__}: {error}")
+    if not entries:
         raise UserError("DIR", str(directory.path), "sweep.json lists no runs")
-    fields = dict.fromkeys(name for entry in content["runs"] for name in entry["overrides"])
-    description = content["description"].removeprefix(content["title"]).strip("\n")
+    runs, fields = [], dict[str, None]()
+    for number, entry in enumerate(entries, 1):
+        try:
+            _check_entry(entry)
+            planned = {**entry, "config": base | flat_config(entry["overrides"])}
+            runs.append(read_run(prefix + entry["id"], directory.run(entry["id"]), planned))
+            fields |= dict.fromkeys(entry["overrides"])
+        except (UserError, LookupError, TypeError, ValueError) as error:
+            reason = f"sweep.json, run {number}: {type(error).__name__}: {error}"
+            runs.append(Run(f"{prefix}{number}", {}, "unreadable", reason))
     return Study(
-        content["title"] or content["name"],
-        description,
+        title or name,
+        description.removeprefix(title).strip("\n"),
         base,
         tuple(fields),
         tuple(runs),
         search=bool(content.get("search")),
     )
+
+
+def _check_entry(entry: Any) -> None:
+    """Refuse a run of sweep.json that is not as `SweepDirectory.write` wrote it.
+
+    Raises:
+        LookupError, TypeError, ValueError: it is not.
+    """
+    if not isinstance(entry["id"], str) or not isinstance(entry["overrides"], dict):
+        raise TypeError("a run has an id and overrides")
+    for name in ("parameters", "macs"):
+        if not isinstance(entry.get(name), int | None):
+            raise TypeError(f"{name} is no number")
+
+
+def _unreadable_sweep(directory: SweepDirectory, prefix: str, reason: str) -> Study:
+    """The runs of a sweep whose sweep.json cannot be read, and in its place an unreadable run."""
+    runs = [Run(f"{prefix}sweep.json", {}, "unreadable", reason)]
+    for path in sorted(directory.runs.glob("*")):
+        if (path / "config.json").exists():
+            name = printable(path.name)
+            runs.append(read_run(prefix + name, RunDirectory(path), {}))
+    return Study(directory.path.name, "", runs[-1].config, (), tuple(runs))
 
 
 def _without_repeats(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:

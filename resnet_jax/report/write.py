@@ -83,6 +83,7 @@ def _write(study: Study, page: Path, latex: bool) -> list[Path]:
             notes=[
                 *facts.tied_fields(axes),
                 *facts.other_software(study.runs),
+                *facts.incomplete_logs(study.runs),
                 *_left_out(study, len(figures) - len(shown)),
             ],
             results=results,

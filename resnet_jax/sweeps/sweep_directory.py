@@ -9,7 +9,6 @@ sweep.json is replaced atomically. A run of it that has no directory yet has not
 imports no JAX.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from resnet_jax import origin
 from resnet_jax.config import flatten
 from resnet_jax.errors import UserError
 from resnet_jax.files import make_directory, write_file
-from resnet_jax.strict_json import to_json
+from resnet_jax.strict_json import read_json, to_json
 from resnet_jax.sweeps.run_ids import is_run_id
 from resnet_jax.training.run_directory import RunDirectory
 
@@ -53,7 +52,7 @@ class SweepDirectory:
         """
         origin.refuse_links(self.path)
         try:
-            study = json.loads(self._file.read_text(encoding="utf-8"))
+            study = read_json(self._file)
             _check(study)
             return study
         except FileNotFoundError as error:
@@ -63,8 +62,9 @@ class SweepDirectory:
                 "holds no sweep.json: no sweep was started there",
                 "give the --workdir of a sweep",
             ) from error
-        except (ValueError, RecursionError, OSError) as error:
-            raise UserError("directory", str(self._file), f"cannot be read ({error})") from error
+        except (ValueError, OSError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError("directory", str(self._file), f"cannot be read ({reason})") from error
 
     def write(
         self,

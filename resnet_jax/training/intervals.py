@@ -11,6 +11,12 @@ def is_due(step: int, interval: float) -> bool:
     return step > 0 and round(round(step / interval) * interval) == step
 
 
+def count_due(step: int, interval: float) -> int:
+    """How many steps up to `step` are due."""
+    times = math.floor(step / interval) + 1
+    return times if round(times * interval) <= step else times - 1
+
+
 def next_due(step: int, interval: float) -> int:
     """The first step behind `step` that is due."""
     times = math.floor(step / interval)

@@ -15,7 +15,7 @@ from resnet_jax.training.checkpoint import Checkpoints, DamagedCheckpointError
 from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hosts import exchange
 from resnet_jax.training.programs import Programs, means
-from resnet_jax.training.run_directory import RunDirectory, evaluations
+from resnet_jax.training.run_directory import RunDirectory, evaluations, missing_lines
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.tensorboard import TensorBoard
 
@@ -107,6 +107,8 @@ class Record:
         self.checkpoints.forget_after(step)
         if unreadable := self.run.forget_after(step):
             found.append(f"metrics.jsonl had {unreadable} lines that cannot be read: left out")
+        if missing := missing_lines(self.run.readable_metrics(), step, self.experiment.log_every):
+            found.append(f"{missing}: its curves have a gap")
         if self.experiment.config.log.tensorboard and self.run.writes:
             self.tensorboard = TensorBoard(self.run.tensorboard, step)
         return found

@@ -25,7 +25,7 @@ import platform
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,19 @@ from resnet_jax import origin
 from resnet_jax.config import FIELDS, canonical, default_config, flatten
 from resnet_jax.config_file import differences, override, respell
 from resnet_jax.errors import UserError
-from resnet_jax.files import PARTIAL, flush, make_directory, write_file
-from resnet_jax.strict_json import is_finite, to_json
+from resnet_jax.files import PARTIAL, flush, make_directory, open_file, write_file
+from resnet_jax.strict_json import from_json, is_finite, read_json, to_json
 from resnet_jax.training.data_changes import data_changes
+from resnet_jax.training.intervals import count_due, is_due
 from resnet_jax.training.lock import Lock
 from resnet_jax.training.named_paths import PATHS, paths_of, refuse, unnamed
+from resnet_jax.training.stored_facts import check_config, check_data, check_line, check_status
 from resnet_jax.wording import first_few
 
 # After so long a network file system shows what another machine wrote.
 SEEN_SECONDS = 60
+# Bytes of metrics.jsonl, some seven million lines; and of a line, of which the rest counts as another.
+LARGEST_LOG, LONGEST_LINE = 2**30, 2**16
 # What an evaluated image is; a log has one protocol, and a command that reads a run may take another.
 PROTOCOL = [
     name
@@ -224,7 +228,7 @@ class RunDirectory:
                 somebody else and has links to outside of it.
         """
         origin.refuse_links(self.path)
-        return respell(self._read_json("config.json"))
+        return respell(self._read_json("config.json", check_config))
 
     def load_config(self, overrides: Mapping[str, Any]) -> ConfigDict:
         """The config of the run, with fields changed that say where it runs or how it is evaluated.
@@ -235,7 +239,7 @@ class RunDirectory:
         Raises:
             UserError: as `read_config`; or an override that changes what was trained.
         """
-        config = override(ConfigDict(_complete(self.read_config()), type_safe=False), {})
+        config = override(default_config(), flatten(self.read_config()))
         stated = flatten(config.to_dict())
         changeable = [name for name, field in FIELDS.items() if field.place or name in PROTOCOL]
         for name in overrides:
@@ -265,7 +269,11 @@ class RunDirectory:
 
     def checkpoint_steps(self) -> set[int]:
         """Steps of the complete checkpoints; Orbax gives others another kind of name."""
-        return {int(path.name) for path in self.checkpoints.glob("*") if path.name.isdecimal()}
+        return {
+            int(path.name)
+            for path in self.checkpoints.glob("*")
+            if path.name.isascii() and path.name.isdecimal()
+        }
 
     def state_when_over(self) -> str | None:
         """`diverged` or `stopped` where the run ended for good before its last step, else None."""
@@ -277,15 +285,19 @@ class RunDirectory:
         return state if state in ("diverged", "stopped") else None
 
     def read_data(self) -> dict[str, Any]:
-        """Facts about the data, written by `write_data`."""
-        return self._read_json("data.json")
+        """Facts about the data, written by `write_data`.
+
+        Raises:
+            UserError: there is no such file, or it is corrupt.
+        """
+        return self._read_json("data.json", check_data)
 
     def read_status(self) -> dict[str, Any]:
         """The status, written by `write_status`.
 
         Earlier versions wrote `done` where the last evaluation was not finite: it reads as `diverged`.
         """
-        status = self._read_json("status.json")
+        status = self._read_json("status.json", check_status)
         if not is_finite(status.get("result")):
             del status["result"]
             status |= {"state": "diverged", "error": "the evaluation is not finite"}
@@ -368,13 +380,20 @@ class RunDirectory:
         return [line for line in self._lines() if line is not None]
 
     def _lines(self) -> Iterator[dict[str, Any] | None]:
-        if not self._metrics.exists():
+        try:
+            with open_file(self._metrics, LARGEST_LOG) as file:
+                while (raw := file.readline(LONGEST_LINE)).endswith(b"\n") or len(
+                    raw
+                ) == LONGEST_LINE:
+                    line = metrics_line(raw)
+                    # Earlier versions wrote evaluations that were not finite: they are no results.
+                    if is_finite(line):
+                        yield line
+        except FileNotFoundError:
             return
-        for raw in self._metrics.read_bytes().split(b"\n")[:-1]:
-            line = metrics_line(raw)
-            # Earlier versions wrote evaluations that were not finite: they are no results.
-            if is_finite(line):
-                yield line
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror or error})"
+            raise UserError("metrics.jsonl", str(self._metrics), problem) from error
 
     def forget_after(self, step: int) -> int:
         """Drop the lines of metrics.jsonl behind `step`, which a resumed run writes again.
@@ -394,13 +413,12 @@ class RunDirectory:
             self._write("metrics.jsonl", "".join(to_json(line) + "\n" for line in kept))
         return unreadable
 
-    def _read_json(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         path = self.path / name
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                raise ValueError("it holds no JSON object")
-            return content
+            content = read_json(path)
+            check(content)
+            return _Facts(content, path)
         except FileNotFoundError as error:
             problem, fix = self._something_else() or (
                 f"holds no {name}: nothing was trained there",
@@ -408,7 +426,8 @@ class RunDirectory:
             )
             raise self._refused(problem, fix) from error
         except (ValueError, OSError) as error:
-            raise UserError("--workdir", str(path), f"cannot be read ({error})") from error
+            reason = getattr(error, "strerror", None) or error
+            raise UserError("--workdir", str(path), f"cannot be read ({reason})") from error
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         self._write(name, to_json(content, indent=2) + "\n")
@@ -420,12 +439,26 @@ class RunDirectory:
             write_file(self.path / name, text)
 
 
+class _Facts(dict[str, Any]):
+    """What a file holds; an entry that it lacks is an error of the file."""
+
+    def __init__(self, content: Mapping[str, Any], path: Path) -> None:
+        super().__init__(content)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError("--workdir", str(self._path), f"has no {name!r}", "put it back from a copy")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Facts, (dict(self), self._path)
+
+
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config with defaults for the fields that an earlier version had not."""
     complete = default_config().to_dict()
     for name, section in config.items():
-        if isinstance(section, Mapping):
-            complete[name] = complete.get(name, {}) | section
+        if isinstance(section, Mapping) and isinstance(complete.get(name), Mapping):
+            complete[name] |= section
         else:
             complete[name] = section
     return complete
@@ -434,11 +467,30 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
 def metrics_line(raw: bytes) -> dict[str, Any] | None:
     """A line of metrics.jsonl; None where it cannot be read."""
     try:
-        line = json.loads(raw)
+        line = from_json(raw)
+        check_line(line)
     except ValueError:
         return None
-    known = isinstance(line, dict) and isinstance(line.get("step"), int) and "event" in line
-    return line if known else None
+    return line
+
+
+def missing_lines(
+    lines: Iterable[Mapping[str, Any]], step: int, every: float, is_end: bool = False
+) -> str:
+    """What metrics.jsonl lacks of its train lines up to a step, in words; empty: nothing.
+
+    Args:
+        lines: of the file.
+        step: that the run has reached.
+        every: steps between two lines.
+        is_end: the run ended there, which is a line too.
+    """
+    logged = {line["step"] for line in lines if line["event"] == "train" and line["step"] <= step}
+    last = max(logged, default=0)
+    if count_due(step, every) > count_due(last, every) or (is_end and last < step):
+        return f"metrics.jsonl ends at step {last} of {step}"
+    missing = count_due(step, every) - sum(is_due(one, every) for one in logged)
+    return f"metrics.jsonl lacks {missing} train lines before step {last}" if missing else ""
 
 
 def evaluations(lines: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:

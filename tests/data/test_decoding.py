@@ -329,7 +329,7 @@ def test_grey_tiff_of_16_bits(white):
 
 
 def test_too_large_is_not_called_corrupt(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr("resnet_jax.data.decoding.MOST_PIXELS", 2000)
     with pytest.raises(DamagedImageError, match="has more than the 2,000 pixels that are read"):
         decoded(encoded(SCENE, "PNG"))
     for size, form in ((SCENE, "JPEG"), (np.tile(SCENE, (9, 9, 1)), "JPEG")):
