@@ -1,7 +1,6 @@
 """The jobs of a sweep in the queue of Slurm: slurm.json, squeue and scontrol. Imports no JAX."""
 
 import contextlib
-import json
 import os
 import re
 import subprocess
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from resnet_jax.errors import UserError
 from resnet_jax.files import write_file
-from resnet_jax.strict_json import to_json
+from resnet_jax.strict_json import read_json, to_json
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 
 
@@ -34,13 +33,20 @@ def record(directory: SweepDirectory, cluster: str, jobs: Sequence[Submitted]) -
 
 
 def recorded_jobs(directory: SweepDirectory) -> tuple[str, list[Submitted]]:
-    """The cluster and the jobs of slurm.json."""
+    """The cluster and the jobs of slurm.json.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
-        recorded = json.loads((directory.path / "slurm.json").read_text(encoding="utf-8"))
+        recorded = read_json(directory.path / "slurm.json")
+        jobs = [Submitted(one["id"], tuple(one["runs"])) for one in recorded["jobs"]]
+        return recorded["cluster"], jobs
     except FileNotFoundError:
         return "slurm", []
-    jobs = [Submitted(one["id"], tuple(one["runs"])) for one in recorded["jobs"]]
-    return recorded["cluster"], jobs
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        path, fix = str(directory.path / "slurm.json"), "remove it once none of its jobs runs"
+        raise UserError("--workdir", path, f"cannot be read ({error})", fix) from error
 
 
 def queued_jobs(directory: SweepDirectory) -> list[Submitted]:
