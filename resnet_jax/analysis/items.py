@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from resnet_jax.console import make_console
 from resnet_jax.errors import printable
-from resnet_jax.files import replaced
+from resnet_jax.files import open_file, replaced
 from resnet_jax.models import checked_jit
 from resnet_jax.training.interruption import deferred
 
@@ -101,12 +101,12 @@ def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _read(path: Path | None) -> list[dict[str, np.ndarray]]:
-    if path is None or not path.exists():
+    if path is None:
         return []
     try:
-        with np.load(path) as arrays:
+        with open_file(path) as file, np.load(file, allow_pickle=False) as arrays:
             return [dict(arrays)]
-    # A corrupt file can fail in any way, and is computed again.
+    # None yet, or a corrupt one, which can fail in any way: its items are computed again.
     except Exception:
         return []
 

@@ -5,8 +5,8 @@ the geometry, and the version of what decodes. So data that changed are decoded 
 were moved, renamed or touched are not.
 """
 
+import errno
 import functools
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -26,10 +26,10 @@ from resnet_jax.data.examples import ArrayExamples, Examples, Source
 from resnet_jax.data.folder import TRAIN
 from resnet_jax.data.images import Geometry, differing_sizes, sized
 from resnet_jax.data.labels import PROBED, evenly_spaced
-from resnet_jax.errors import UserError
-from resnet_jax.files import replaced
+from resnet_jax.errors import UserError, warn
+from resnet_jax.files import open_file, replaced
 from resnet_jax.paths import expanded, local_path
-from resnet_jax.strict_json import to_json
+from resnet_jax.strict_json import read_json, to_json
 
 STATISTICS_SAMPLE = 10_000
 DIGEST_SAMPLE = 1_000
@@ -106,7 +106,7 @@ def decoded(
         images: uint8[examples, height, width, channels]; labels: int32[examples].
 
     Raises:
-        UserError: the cache directory cannot be written, or too many images cannot be read.
+        UserError: the cache directory cannot be made or is full, or too many images cannot be read.
     """
     damaged = damaged or DamagedImages(0)
     examples = source.open(split)
@@ -141,17 +141,24 @@ def _decode(
 
 
 def _load(path: Path, shape: tuple[int, int, int]) -> dict[str, np.ndarray] | None:
-    """What `decoded` wrote; None where there is no such file, or a corrupt one."""
-    if not path.is_file():
-        return None
+    """What `decoded` wrote; None where there is no such file, or one that cannot be used.
+
+    The CRC-32 of each array is that of its bytes, which are read to their end.
+    """
     try:
-        with np.load(path) as file:
+        with open_file(path) as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("images", "labels", "damaged")}
-    # A corrupt file can fail in any way, and is written again.
-    except Exception:
+        if arrays["images"].shape == (len(arrays["labels"]), *shape):
+            return arrays
+        reason = "it has other shapes"
+    # None yet, or one that this user may not read.
+    except OSError:
         return None
-    same = arrays["images"].shape == (len(arrays["labels"]), *shape)
-    return arrays if same else None
+    # A corrupt file can fail in any way, and is written again.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    warn(f"{path} is corrupt ({reason}): decoding again")
+    return None
 
 
 def read_images(
@@ -213,7 +220,7 @@ def statistics(
         mean, std: one number a channel, pixel values scaled to 0 to 1.
 
     Raises:
-        UserError: no image can be read, or the cache directory cannot be written.
+        UserError: no image can be read, or the cache directory cannot be made or is full.
     """
     whole = geometry.size is None
     picked = evenly_spaced(len(examples), STATISTICS_SAMPLE)
@@ -240,9 +247,9 @@ def statistics(
 
 def _load_statistics(path: Path) -> dict[str, list[float]] | None:
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = read_json(path)
         digest = kept.pop("digest")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError):
         return None
     return kept if digest == content.of_facts(kept) else None
 
@@ -305,6 +312,10 @@ def _write(path: Path, write: Callable) -> None:
         with replaced(path) as file:
             write(file)
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            # Another user's, say: the data can be decoded each time.
+            warn(f"the cache {path.parent} cannot be written ({error.strerror}): nothing is kept")
+            return
         raise UserError(
             "data.cache_dir",
             str(path.parent),

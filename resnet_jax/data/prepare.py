@@ -12,8 +12,10 @@ import numpy as np
 from resnet_jax.data.embedded import EMBEDDED
 from resnet_jax.data.tfds import needs_tensorflow, tfds_builder
 from resnet_jax.errors import UserError
-from resnet_jax.files import flush_tree
+from resnet_jax.files import flush_tree, open_file
 
+# Bytes of an IDX file, unpacked: those of MNIST have 47 million.
+LARGEST_IDX = 2**28
 # MNIST's file format, http://yann.lecun.com/exdb/mnist: big-endian magic number and dimensions.
 _FASHION_MNIST_FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -32,7 +34,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         UserError: no such file, or not such a file.
     """
     try:
-        content = gzip.decompress(path.read_bytes())
+        with open_file(path) as packed, gzip.open(packed) as file:
+            content = file.read(LARGEST_IDX)
         magic, *shape = np.frombuffer(content, ">i4", 1 + dimensions).tolist()
         array = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
     except (OSError, EOFError, ValueError, zlib.error) as error:

@@ -1,5 +1,6 @@
 """State dicts inside a checkpoint: finding all of them, and choosing one."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ _USUAL = (
     "params",
 )
 TOP = "."
+# In one file. A dict may hold another many times, or itself.
+MOST_DICTS, MOST_LEVELS = 100_000, 32
 
 
 class Entry(NamedTuple):
@@ -50,7 +53,7 @@ def choose_entry(content: Mapping[Any, Any], wanted: str | None) -> tuple[Entry,
     Raises:
         WeightsError: there is no such entry, or the rule leaves several; lists those that are there.
     """
-    entries = list(_entries(content, "")) or [Entry(TOP, content)]
+    entries = _state_dicts(content) or [Entry(TOP, content)]
     names = [entry.name for entry in entries]
     if wanted is None:
         taken = _by_rule(entries)
@@ -75,13 +78,31 @@ def _by_rule(entries: list[Entry]) -> Entry:
     return pool[0]
 
 
-def _entries(content: Mapping[Any, Any], name: str) -> Iterator[Entry]:
-    """All state dicts, from the outside in."""
-    if _is_state_dict(content):
-        yield from _parts(content, name)
+def _state_dicts(content: Mapping[Any, Any]) -> list[Entry]:
+    """All state dicts, from the outside in.
+
+    Raises:
+        WeightsError: too many dicts, or too deep ones; one may even hold itself.
+    """
+    try:
+        dicts = list(itertools.islice(_dicts(content, "", MOST_LEVELS), MOST_DICTS + 1))
+    except RecursionError:
+        dicts = []
+    if not 0 < len(dicts) <= MOST_DICTS:
+        raise WeightsError(f"has more than {MOST_DICTS:,} dicts, or more than {MOST_LEVELS} levels")
+    return [entry for name, part in dicts if _is_state_dict(part) for entry in _parts(part, name)]
+
+
+def _dicts(
+    content: Mapping[Any, Any], name: str, levels: int
+) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """All dicts by name, from the outside in."""
+    if not levels:
+        raise RecursionError
+    yield name, content
     for key, value in content.items():
         if isinstance(value, Mapping):
-            yield from _entries(value, f"{name}.{key}" if name else str(key))
+            yield from _dicts(value, f"{name}.{key}" if name else str(key), levels - 1)
 
 
 def _is_state_dict(content: Mapping[Any, Any]) -> bool:

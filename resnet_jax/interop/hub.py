@@ -1,11 +1,11 @@
 """Weights of the Hugging Face hub, and how images were prepared for them."""
 
-import json
 import re
 from pathlib import Path
 
 from resnet_jax.interop.errors import WeightsError
 from resnet_jax.interop.preprocessing import Preprocessing, from_hub
+from resnet_jax.strict_json import read_json
 
 _WEIGHTS = "model.safetensors"
 # transformers says it in the first, timm in the second.
@@ -36,7 +36,7 @@ def stated_preprocessing(url: str) -> Preprocessing | None:
 
     for name in _PREPROCESSING:
         try:
-            found = from_hub(json.loads(_download(url, name).read_text(encoding="utf-8")))
+            found = from_hub(read_json(_download(url, name)))
         except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError, TypeError, AttributeError):
             continue
         if found is not None:

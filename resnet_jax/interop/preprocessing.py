@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.models import STEMS, ResNet
+from resnet_jax.strict_json import from_json
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def from_text(text: str) -> Preprocessing | None:
     Raises:
         ValueError, TypeError: it is something else.
     """
-    fields = json.loads(text)
+    fields = from_json(text)
     return None if fields is None else _preprocessing(**fields)
 
 

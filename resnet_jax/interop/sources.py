@@ -1,5 +1,6 @@
 """Where state dicts come from: files, the Hugging Face hub, mappings. No code in a file is ever run."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ from resnet_jax.interop.preprocessing import Preprocessing, from_text
 
 _PICKLES = (".pth", ".th", ".pt", ".bin", ".tar")
 SAFETENSORS = ".safetensors"
+# Bytes of arrays for one of their file: layers may share one. A tensor whose numbers are one number in
+# the file may claim any size.
+MOST_EXPANSION = 16
 # Key in the metadata of the safetensors files that we write.
 PREPROCESSING = "preprocessing"
 
@@ -55,7 +59,7 @@ def read(source: Any, entry: str | None = None) -> StateDict:
     path = hub.download(str(source)) if on_hub else Path(source)
     content = _read_file(path)
     try:
-        found = _state_dict(content, entry)
+        found = _state_dict(content, entry, MOST_EXPANSION * path.stat().st_size)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
     if on_hub:
@@ -66,10 +70,26 @@ def read(source: Any, entry: str | None = None) -> StateDict:
     return found
 
 
-def _state_dict(content: Mapping[Any, Any], entry: str | None) -> StateDict:
+def _state_dict(
+    content: Mapping[Any, Any], entry: str | None, largest: int | None = None
+) -> StateDict:
+    """A state dict of some content whose arrays may have `largest` bytes; None: any."""
     taken, others = choose_entry(content, entry)
-    weights = {str(name): _as_numpy(value) for name, value in taken.weights.items()}
+    if largest is not None and (size := sum(map(_bytes, taken.weights.values()))) > largest:
+        raise WeightsError(f"its arrays claim {size:,} bytes, more than the file can hold")
+    try:
+        weights = {str(name): _as_numpy(value) for name, value in taken.weights.items()}
+    # Tensors that are sparse, quantised or without data, and whatever torch adds.
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"holds what is not an ordinary array: {error}") from error
     return StateDict(weights, None if taken.name == TOP and not others else taken.name, others)
+
+
+def _bytes(value: Any) -> int:
+    """Bytes of an array or tensor if each of its numbers had its own; 0 of other things."""
+    if hasattr(value, "element_size"):
+        return value.numel() * value.element_size()
+    return getattr(value, "nbytes", 0)
 
 
 def _as_numpy(value: Any) -> Any:
@@ -115,6 +135,20 @@ def _stated_in(path: Path) -> tuple[Preprocessing | None, bool]:
         return None, False
 
 
+def _check_sizes(path: Path) -> None:
+    """Refuse a zip file that holds more than it has: `torch.save` does not compress.
+
+    Raises:
+        ValueError: it unpacks to more; it is a corrupt zip file.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes; save it again with torch.save")
+
+
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
         import torch
@@ -122,6 +156,7 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
         message = f"{path}: needs PyTorch: pip install 'resnet-jax[torch]', or use .safetensors"
         raise ImportError(message) from error
     try:
+        _check_sizes(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     # A corrupt pickle can fail in any way.
     except Exception as error:

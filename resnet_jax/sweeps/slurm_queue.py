@@ -1,7 +1,6 @@
 """The jobs of a sweep in the queue of Slurm: slurm.json, squeue and scontrol. Imports no JAX."""
 
 import contextlib
-import json
 import os
 import re
 import subprocess
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from resnet_jax.errors import UserError
 from resnet_jax.files import write_file
-from resnet_jax.strict_json import to_json
+from resnet_jax.strict_json import read_json, to_json
 from resnet_jax.sweeps.run_ids import is_run_id
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 
@@ -42,7 +41,7 @@ def recorded_jobs(directory: SweepDirectory) -> tuple[str, list[Submitted]]:
     """
     path = directory.path / "slurm.json"
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
+        recorded = read_json(path)
         jobs = [Submitted(one["id"], tuple(one["runs"])) for one in recorded["jobs"]]
         # The ids become parts of paths and of command lines.
         legal = all(re.fullmatch(r"\d+(_\d+)?", job.id) for job in jobs)
@@ -51,8 +50,9 @@ def recorded_jobs(directory: SweepDirectory) -> tuple[str, list[Submitted]]:
         return recorded["cluster"], jobs
     except FileNotFoundError:
         return "slurm", []
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UserError("directory", str(path), f"cannot be read ({error})") from error
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        fix = "remove it once none of its jobs runs"
+        raise UserError("--workdir", str(path), f"cannot be read ({error})", fix) from error
 
 
 def queued_jobs(directory: SweepDirectory) -> list[Submitted]:

@@ -1,5 +1,6 @@
 """The cache, against direct reading and numpy; nothing is recomputed and nothing half-written."""
 
+import errno
 import json
 import os
 import shutil
@@ -437,3 +438,65 @@ def test_examples_are_pairs():
     image, label = examples[1]
     np.testing.assert_array_equal(image[..., 0], [[4, 5], [6, 7]])
     assert (label, type(label), len(examples)) == (6, int, 3)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_a_cut_or_flipped_file_is_decoded_again(tmp_path, suffix):
+    source = open_source("digits")
+    examples = source.open("test")
+    expected = statistics(source, "test", tmp_path, decode(source, "test", tmp_path))
+    (path,) = tmp_path.glob(f"*{suffix}")
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    changed = [whole[:0], whole[:9], whole[: len(whole) // 2], whole[:-1]]
+    for place in rng.integers(len(whole), size=20):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << rng.integers(8)
+        changed.append(bytes(flipped))
+    for content_now in changed:
+        path.write_bytes(content_now)
+        again = decode(source, "test", tmp_path)
+        assert_same(again, examples.images, examples.labels)
+        assert statistics(source, "test", tmp_path, again) == expected
+
+
+def test_what_is_no_file_is_decoded_again(tmp_path):
+    source = open_source("digits")
+    examples = source.open("test")
+    decode(source, "test", tmp_path)
+    (path,) = tmp_path.iterdir()
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        path.unlink()
+        make(path)
+        assert_same(decode(source, "test", tmp_path), examples.images, examples.labels)
+        assert path.is_file()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_cache_of_somebody_else_is_no_obstacle(tmp_path, monkeypatch, capsys, number):
+    """It may neither be read nor written, which one line says."""
+    source = open_source("digits")
+    examples = source.open("test")
+    decode(source, "test", tmp_path)
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cache, "open_file", refuse)
+    monkeypatch.setattr(cache, "replaced", refuse)
+    capsys.readouterr()
+    for _ in range(2):
+        found = decode(source, "test", tmp_path)
+        assert_same(found, examples.images, examples.labels)
+        statistics(source, "test", tmp_path, found)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"cannot be written ({os.strerror(number)}): nothing is kept")
+
+
+def test_files_have_the_mode_of_the_umask(tmp_path):
+    old = os.umask(0o022)
+    try:
+        decode(open_source("digits"), "test", tmp_path)
+    finally:
+        os.umask(old)
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o644
