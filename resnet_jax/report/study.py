@@ -10,7 +10,7 @@ from resnet_jax import origin
 from resnet_jax.errors import UserError, printable
 from resnet_jax.report.conditions import with_conditions
 from resnet_jax.report.run import Run, flat_config, read_run
-from resnet_jax.sweeps.sweep_directory import SweepDirectory
+from resnet_jax.sweeps.sweep_directory import SweepDirectory, check_run
 from resnet_jax.training.run_directory import RunDirectory
 
 
@@ -94,7 +94,7 @@ def _places(path: Path) -> Iterator[Path]:
 
 
 def _sweep(directory: SweepDirectory, prefix: str) -> Study:
-    content = directory.read()
+    content = directory.read(check_runs=False)
     try:
         base = flat_config(content["config"])
         title, name, description = (str(content[k]) for k in ("title", "name", "description"))
@@ -106,7 +106,7 @@ def _sweep(directory: SweepDirectory, prefix: str) -> Study:
     runs, fields = [], dict[str, None]()
     for number, entry in enumerate(entries, 1):
         try:
-            _check_entry(entry)
+            check_run(entry)
             planned = {**entry, "config": base | flat_config(entry["overrides"])}
             runs.append(read_run(prefix + entry["id"], directory.run(entry["id"]), planned))
             fields |= dict.fromkeys(entry["overrides"])
@@ -121,19 +121,6 @@ def _sweep(directory: SweepDirectory, prefix: str) -> Study:
         tuple(runs),
         search=bool(content.get("search")),
     )
-
-
-def _check_entry(entry: Any) -> None:
-    """Refuse a run of sweep.json that is not as `SweepDirectory.write` wrote it.
-
-    Raises:
-        LookupError, TypeError, ValueError: it is not.
-    """
-    if not isinstance(entry["id"], str) or not isinstance(entry["overrides"], dict):
-        raise TypeError("a run has an id and overrides")
-    for name in ("parameters", "macs"):
-        if not isinstance(entry.get(name), int | None):
-            raise TypeError(f"{name} is no number")
 
 
 def _unreadable_sweep(directory: SweepDirectory, prefix: str, reason: str) -> Study:

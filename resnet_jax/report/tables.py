@@ -166,9 +166,11 @@ def _cost_cells(setting: Setting) -> list[Cell]:
 
 def _without_empty(table: Table) -> Table:
     """Without intervals where no setting has any, and without literature where there is none."""
+    # Without rows, where no run can be read, there are no columns of cells either.
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
     kept = [
         name not in OPTIONAL or any(cell.text != NOTHING.text for cell in cells)
-        for name, cells in zip(table.columns, zip(*table.rows, strict=True), strict=True)
+        for name, cells in zip(table.columns, columns, strict=True)
     ]
 
     def cut(row: Sequence[Any]) -> tuple[Any, ...]:

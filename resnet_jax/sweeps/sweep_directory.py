@@ -43,17 +43,26 @@ class SweepDirectory:
         """The directory of a run; it need not exist yet."""
         return RunDirectory(self.runs / run_id)
 
-    def read(self) -> dict[str, Any]:
+    def read(self, check_runs: bool = True) -> dict[str, Any]:
         """The study, as `write` wrote it.
+
+        Args:
+            check_runs: False: the caller asks `check_run` of each, so that one hides no other.
 
         Raises:
             UserError: no sweep was started here, the file is corrupt, or the directory may come from
                 somebody else and has links to outside of it.
         """
-        origin.refuse_links(self.path)
+        if check_runs:
+            origin.refuse_links(self.path)
+        # The rest of a run is checked as it is read.
+        for path in (*self.path.glob("*"), *self.runs.glob("*")):
+            origin.refuse_link(self.path, path)
         try:
             study = read_json(self._file)
             _check(study)
+            for run in study["runs"] if check_runs else ():
+                check_run(run)
             return study
         except FileNotFoundError as error:
             raise UserError(
@@ -126,15 +135,22 @@ def _check(study: Any) -> None:
         if not isinstance(study.get(name), kind | None):
             raise ValueError(f"{name} is {study[name]!r}")
     _check_fields(flatten(study["config"]))
-    for run in study["runs"]:
-        if not isinstance(run, dict) or not isinstance(run.get("overrides"), dict):
-            raise ValueError(f"a run is {run!r}")
-        if not is_run_id(run.get("id")):
-            raise ValueError(f"{run.get('id')!r} is not the id of a run")
-        _check_fields(run["overrides"])
-        for name in ("parameters", "macs"):
-            if not isinstance(run.get(name), int | float | None):
-                raise ValueError(f"{name} of {run['id']} is {run[name]!r}")
+
+
+def check_run(run: Any) -> None:
+    """Check an entry of `runs` in sweep.json.
+
+    Raises:
+        ValueError: it is not as `SweepDirectory.write` wrote it.
+    """
+    if not isinstance(run, dict) or not isinstance(run.get("overrides"), dict):
+        raise ValueError(f"a run is {run!r}")
+    if not is_run_id(run.get("id")):
+        raise ValueError(f"{run.get('id')!r} is not the id of a run")
+    _check_fields(run["overrides"])
+    for name in ("parameters", "macs"):
+        if not isinstance(run.get(name), int | None):
+            raise ValueError(f"{name} of {run['id']} is {run[name]!r}")
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:

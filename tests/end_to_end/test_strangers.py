@@ -14,6 +14,7 @@ from resnet_jax.cli import main
 from resnet_jax.config import FIELDS, default_config
 from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
+from resnet_jax.report.study import read_study
 from resnet_jax.sweeps import executors
 from resnet_jax.sweeps.slurm_queue import recorded_jobs
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
@@ -192,20 +193,35 @@ def test_ids_of_earlier_versions_are_read(tmp_path, run_id):
         "[" * 100_000,
         {},
         *(STUDY | {name: 5} for name in STUDY),
-        STUDY | {"runs": [5]},
-        STUDY | {"runs": [{"id": "a"}]},
-        STUDY | {"runs": [STUDY["runs"][0] | {"overrides": {"seed": {"a": 1}}}]},
-        STUDY | {"runs": [STUDY["runs"][0] | {"macs": "many"}]},
         STUDY | {"config": {"seed": [[1]]}},
         STUDY | {"search": "optuna"},
     ],
-    ids=range(17),
+    ids=range(13),
 )
 def test_an_odd_sweep_file_is_one_line(tmp_path, capsys, study):
     write_study(tmp_path / "sweep", study)
     assert main(["report", str(tmp_path / "sweep")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["sweep.json"]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        5,
+        {"id": "a"},
+        STUDY["runs"][0] | {"overrides": {"seed": {"a": 1}}},
+        STUDY["runs"][0] | {"macs": "many"},
+        STUDY["runs"][0] | {"id": "../../private"},
+    ],
+    ids=range(5),
+)
+def test_an_odd_run_of_a_sweep_is_refused_and_unreadable_in_a_report(tmp_path, run):
+    directory = write_study(tmp_path / "sweep", STUDY | {"runs": [*STUDY["runs"], run]})
+    with pytest.raises(UserError, match="cannot be read"):
+        directory.read()
+    study = read_study([str(directory.path)])
+    assert [run.state for run in study.runs] == ["pending", "unreadable"]
 
 
 @pytest.mark.parametrize("name", ["sweep.json", "runs", "runs/seed=0", "runs/seed=0/status.json"])
