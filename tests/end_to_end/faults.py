@@ -31,6 +31,13 @@ from faults_by_signals import (
     sigterm_to_one_of_two_processes,
     sigterm_while_training,
 )
+from faults_of_bombs import (
+    images_that_are_no_files,
+    images_that_claim_too_many_pixels,
+    odd_run_in_a_report,
+    truncated_log,
+    zip_bomb_as_weights,
+)
 from faults_of_files import (
     all_checkpoints_damaged,
     checkpoint_of_another_model,
@@ -80,8 +87,17 @@ QUICK = (
     file_in_place_of_a_directory,
     clock_jumps,
     divergence,
+    images_that_claim_too_many_pixels,
+    images_that_are_no_files,
+    odd_run_in_a_report,
+    truncated_log,
 )
-SLOW = (sigkill_at_random_moments, ten_thousand_steps, ten_thousand_steps_with_saves)
+SLOW = (
+    zip_bomb_as_weights,
+    sigkill_at_random_moments,
+    ten_thousand_steps,
+    ten_thousand_steps_with_saves,
+)
 # In pytest these run where they are written, `test_hosts.py`.
 HOSTS = (sigterm_to_one_of_two_processes, sigkill_to_one_of_two_processes)
 BEGIN, END = "<!-- faults.py begins -->", "<!-- faults.py ends -->"
