@@ -20,6 +20,13 @@ Duration = int | str
 Check = Callable[[Any], bool]
 
 POSITIVE: tuple[str, Check] = ("greater than 0", lambda v: v > 0)
+
+
+def up_to(most: int, least: int = 1) -> tuple[str, Check]:
+    """Whole numbers in a range whose end is beyond use: what is larger is a slip, and never ends."""
+    return f"from {least} to {most}", lambda v: least <= v <= most
+
+
 NON_NEGATIVE: tuple[str, Check] = ("0 or greater", lambda v: v >= 0)
 FRACTION: tuple[str, Check] = ("from 0 to 1, without 1", lambda v: 0 <= v < 1)
 PROBABILITY: tuple[str, Check] = ("from 0 to 1", lambda v: 0 <= v <= 1)
@@ -32,6 +39,10 @@ NO_OTHER_URL: tuple[str, Check] = (
     "a path of a mounted file system, or gs://… for TFDS",
     lambda v: not is_url(v) or v.startswith("gs://"),
 )
+# Pixels a side of an image.
+LARGEST_SIDE = 8192
+# Optimisers count steps in 32 bits.
+MOST_STEPS = 2**31 - 1
 ANY: tuple[str, Check] = ("anything", lambda v: True)
 
 
@@ -69,7 +80,7 @@ SCHEMA: dict[str, Any] = {
         "family": Field(
             "str", "cifar", "cifar, wide (3 stages, 16-64 filters) or imagenet (4, 64-512)"
         ),
-        "depth": Field("int", 20, "weighted layers on the main path", POSITIVE),
+        "depth": Field("int", 20, "weighted layers on the main path", up_to(10_000)),
         "block": Field("str", None, "basic or bottleneck; None: the paper's", optional=True),
         "activation_order": Field(
             "str",
@@ -108,14 +119,18 @@ SCHEMA: dict[str, Any] = {
         "num_classes": Field(
             "int", None, "size of the logits; None: the data set's", POSITIVE, optional=True
         ),
-        "width_factor": Field("int", 1, "multiplies the filters of every stage", POSITIVE),
-        "groups": Field("int", 1, "of a bottleneck's 3×3 convolution (ResNeXt)", POSITIVE),
+        "width_factor": Field("int", 1, "multiplies the filters of every stage", up_to(10**6)),
+        "groups": Field("int", 1, "of a bottleneck's 3×3 convolution (ResNeXt)", up_to(10**6)),
         "bottleneck_width": Field(
-            "int", 1, "filters of a bottleneck's 3×3 convolution, as a multiple", POSITIVE
+            "int", 1, "filters of a bottleneck's 3×3 convolution, as a multiple", up_to(10**6)
         ),
         "stride_in_1x1": Field("bool", False, "bottleneck stride in the first 1×1 convolution"),
         "squeeze_reduction": Field(
-            "int", None, "r of squeeze-and-excitation; None: there is none", POSITIVE, optional=True
+            "int",
+            None,
+            "r of squeeze-and-excitation; None: there is none",
+            up_to(10**6),
+            optional=True,
         ),
         "dropout": Field("float", 0.0, "rate before the last convolution of a branch", FRACTION),
         "survival_probability": Field(
@@ -137,7 +152,7 @@ SCHEMA: dict[str, Any] = {
             "int",
             None,
             "of norm group; None: 32, or fewer so that a group has 4 channels",
-            POSITIVE,
+            up_to(10**6),
             optional=True,
         ),
         "weight_standardization": Field("bool", False, "convolve with standardised filters"),
@@ -203,7 +218,7 @@ SCHEMA: dict[str, Any] = {
             "int",
             None,
             "height and width in pixels; None: the data set's own",
-            POSITIVE,
+            up_to(LARGEST_SIDE),
             optional=True,
         ),
         "crop_fraction": Field(
@@ -244,13 +259,13 @@ SCHEMA: dict[str, Any] = {
             "int", 2**31, "largest decoded split that auto puts on the device, in bytes", POSITIVE
         ),
         "num_threads": Field(
-            "int", 4, "threads that decode images, in each process", POSITIVE, place=True
+            "int", 4, "threads that decode images, in each process", up_to(1024), place=True
         ),
         "num_processes": Field(
             "int",
             0,
             "processes that decode streamed training images; 0: this one",
-            NON_NEGATIVE,
+            up_to(1024, 0),
             place=True,
         ),
         "max_bad_examples": Field(
@@ -264,11 +279,15 @@ SCHEMA: dict[str, Any] = {
             "int",
             1,
             "times in a row that a batch has each image, each augmented on its own",
-            POSITIVE,
+            up_to(10**6),
         ),
-        "pad": Field("int", 0, "zero padding before a random crop, in pixels", NON_NEGATIVE),
+        "pad": Field(
+            "int", 0, "zero padding before a random crop, in pixels", up_to(LARGEST_SIDE, 0)
+        ),
         "flip": Field("bool", False, "mirror left to right with probability 1/2"),
-        "cutout": Field("int", 0, "side of a square set to the mean, in pixels", NON_NEGATIVE),
+        "cutout": Field(
+            "int", 0, "side of a square set to the mean, in pixels", up_to(LARGEST_SIDE, 0)
+        ),
         "brightness": Field(
             "float", 0.0, "jitter: times a factor from 1 - value to 1 + value", NON_NEGATIVE
         ),
@@ -291,7 +310,7 @@ SCHEMA: dict[str, Any] = {
         "policy": Field(
             "str", "none", "none, rand_augment or trivial_augment_wide: random operations"
         ),
-        "rand_augment_layers": Field("int", 2, "operations on an image, in turn", POSITIVE),
+        "rand_augment_layers": Field("int", 2, "operations on an image, in turn", up_to(100)),
         "rand_augment_magnitude": Field(
             "float", 9.0, "of the operations", ("from 0 to 10", lambda v: 0 <= v <= 10)
         ),
@@ -306,7 +325,9 @@ SCHEMA: dict[str, Any] = {
     },
     "train": {
         "duration": Field("duration", "10 epochs", "length of the training", POSITIVE),
-        "batch_size": Field("int", 128, "images per optimiser step, over all devices", POSITIVE),
+        "batch_size": Field(
+            "int", 128, "images per optimiser step, over all devices", up_to(10**7)
+        ),
         "loss": Field(
             "str",
             "cross_entropy",
@@ -342,8 +363,8 @@ SCHEMA: dict[str, Any] = {
             "bool", False, "let the decay begin at 0.1 and rise: (1 + t) / (10 + t), t updates"
         ),
         "ema_every": Field("int", 1, "steps between updates of averaged weights", POSITIVE),
-        "accumulate_steps": Field("int", 1, "parts a batch is processed in, in turn", POSITIVE),
-        "steps_per_call": Field("int", 1, "steps in one compiled call", POSITIVE, place=True),
+        "accumulate_steps": Field("int", 1, "parts a batch is processed in, in turn", up_to(10**6)),
+        "steps_per_call": Field("int", 1, "steps in one compiled call", up_to(10**6), place=True),
     },
     "optimizer": {
         "name": Field("str", "sgd", "sgd, adamw, lars or lamb"),
@@ -385,21 +406,21 @@ SCHEMA: dict[str, Any] = {
             "int",
             500,
             "images per call, rounded up to a multiple of the devices",
-            POSITIVE,
+            up_to(10**7),
             place=True,
         ),
         "scales": Field(
             "ints",
             (),
             "shorter sides in pixels that each image is resized to; logits are averaged; (): as is",
-            POSITIVE,
+            up_to(LARGEST_SIDE),
         ),
         "image_size": Field(
             "int",
             None,
             "height and width in pixels; None: data.image_size, or where that is set the largest of "
             "evaluate.scales",
-            POSITIVE,
+            up_to(LARGEST_SIDE),
             optional=True,
         ),
         "crop_fraction": Field(
@@ -748,11 +769,17 @@ def to_steps(name: str, duration: Duration, num_examples: int, batch_size: int) 
 
     Returns:
         0 for a duration of zero, else at least 1.
+
+    Raises:
+        UserError: more than `MOST_STEPS`.
     """
     number, unit = _amount(name, duration)
     if number == 0:
         return 0.0
-    return max(1.0, number * num_examples / batch_size if unit == "epoch" else number)
+    steps = max(1.0, number * num_examples / batch_size if unit == "epoch" else number)
+    if steps > MOST_STEPS:
+        raise UserError(name, duration, f"must be at most {MOST_STEPS:,} steps")
+    return steps
 
 
 def describe_fields() -> str:

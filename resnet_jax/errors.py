@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# Characters of a value in an error; a path has up to 4,096.
+LONGEST_VALUE = 5000
 
 
 def printable(text: object) -> str:
@@ -26,6 +28,11 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def shortened(text: str, longest: int) -> str:
+    """Text whose middle is left out where it is longer."""
+    return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-longest // 2 :]}"
+
+
 class UserError(Exception):
     """A mistake in the input; the command line prints it as one line and exits with code 2.
 
@@ -39,7 +46,8 @@ class UserError(Exception):
     def __init__(self, field: str, value: Any, problem: str, fix: str = "") -> None:
         self.field, self.value, self.problem, self.fix = field, value, problem, fix
         problem, fix = (" ".join(text.split()) for text in (problem, fix))
-        message = f"{field} = {value!r}: {problem}" + (f"; {fix}" if fix else "")
+        shown = shortened(repr(value), LONGEST_VALUE)
+        message = f"{field} = {shown}: {problem}" + (f"; {fix}" if fix else "")
         super().__init__(printable(message))
 
     def __reduce__(self) -> tuple[Any, ...]:

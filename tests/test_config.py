@@ -146,7 +146,7 @@ def test_the_canonical_spelling_is_a_fixed_point_and_survives_text_and_json(data
         ("model.depth", "deep", "must be a whole number"),
         ("model.depth", "2.5", "must be a whole number"),
         ("model.depth", "True", "must be a whole number"),
-        ("model.depth", "-3", "greater than 0"),
+        ("model.depth", "-3", "from 1 to 10000"),
         ("data.flip", "1", "must be True or False"),
         ("optimizer.learning_rate", "fast", "must be a number"),
         ("optimizer.learning_rate", float("nan"), "greater than 0"),

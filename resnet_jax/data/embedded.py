@@ -9,6 +9,9 @@ from resnet_jax.data import content
 from resnet_jax.data.examples import ArrayExamples, Source
 from resnet_jax.errors import UserError
 
+# Pixels a side; 2,560 such images take 2 GB.
+LARGEST_SYNTHETIC = 512
+
 
 def _from_arrays(
     name: str, splits: Mapping[str, ArrayExamples], class_names: tuple[str, ...]
@@ -49,6 +52,9 @@ def synthetic(image_size: int | None = None, **_: Any) -> Source:
         image_size: height and width in pixels; 32 by default.
     """
     size = image_size or 32
+    if size > LARGEST_SYNTHETIC:
+        problem = f"synthetic images have at most {LARGEST_SYNTHETIC} pixels a side"
+        raise UserError("data.image_size", size, problem, "they are all kept in memory")
     rng = np.random.default_rng(0)
     splits = {
         split: ArrayExamples(

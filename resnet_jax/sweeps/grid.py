@@ -8,14 +8,19 @@ is twelve runs. A search instead states ranges: {"optimizer.learning_rate": log_
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from resnet_jax.errors import UserError
 
+T = TypeVar("T")
 Overrides = dict[str, Any]
 Part = Mapping[str, Iterable[Any]] | Iterable[Mapping[str, Any]]
+
+# Of a study.
+MOST_RUNS = 100_000
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,7 @@ def choice(*values: Any) -> Choice:
 
 def product(*parts: Part) -> list[Overrides]:
     """Every combination of all parts; the last one varies fastest. Later fields replace earlier."""
-    lists = [_overrides(part) for part in parts]
-    return [_merge(combination) for combination in itertools.product(*lists)]
+    return _product([_overrides(part) for part in parts])
 
 
 def zip_(*parts: Part) -> list[Overrides]:
@@ -69,7 +73,7 @@ def zip_(*parts: Part) -> list[Overrides]:
     lists: list[list[Overrides]] = []
     for part in parts:
         if isinstance(part, Mapping):
-            lists += [[{field: value} for value in values] for field, values in part.items()]
+            lists += [[{field: value} for value in _few(values)] for field, values in part.items()]
         else:
             lists.append(_overrides(part))
     lengths = [len(overrides) for overrides in lists]
@@ -85,9 +89,27 @@ def chain(*parts: Part) -> list[Overrides]:
 
 def _overrides(part: Part) -> list[Overrides]:
     if not isinstance(part, Mapping):
-        return [dict(overrides) for overrides in part]
-    axes = [[{field: value} for value in values] for field, values in part.items()]
-    return [_merge(combination) for combination in itertools.product(*axes)]
+        return [dict(overrides) for overrides in _few(part)]
+    return _product([[{field: value} for value in _few(values)] for field, values in part.items()])
+
+
+def _product(lists: Sequence[Sequence[Overrides]]) -> list[Overrides]:
+    count = math.prod(map(len, lists))
+    if count > MOST_RUNS:
+        raise UserError("sweep()", count, f"states more than {MOST_RUNS:,} runs")
+    return [_merge(combination) for combination in itertools.product(*lists)]
+
+
+def _few(values: Iterable[T]) -> list[T]:
+    """The values, which may be endless.
+
+    Raises:
+        UserError: there are more than `MOST_RUNS`.
+    """
+    few = list(itertools.islice(values, MOST_RUNS + 1))
+    if len(few) > MOST_RUNS:
+        raise UserError("sweep()", f"{MOST_RUNS:,} and more", "states too many values of a field")
+    return few
 
 
 def _merge(combination: Iterable[Mapping[str, Any]]) -> Overrides:

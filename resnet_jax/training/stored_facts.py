@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from resnet_jax.config import FIELDS
+
 Kind = tuple[str, Callable[[Any], bool]]
 
 
@@ -71,19 +73,27 @@ _LINE = {
 }
 
 
-def check_config(config: Mapping[str, Any]) -> None:
-    """Refuse a config with values that no field has.
+def check_config(config: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse a config with values that no field has; names that none has may be of another version.
 
     Raises:
         ValueError: names the first.
     """
     for name, value in config.items():
         if isinstance(value, Mapping):
-            check_config(value)
+            check_config(value, f"{prefix}{name}.")
         elif isinstance(value, list):
             check_config({f"{name}[{i}]": part for i, part in enumerate(value)})
+        elif isinstance(value, bool) and not _is_bool(prefix + name):
+            # Equal to 1, it would pass for another run.
+            raise ValueError(f"{prefix}{name} is {value}")
         elif isinstance(value, int | float) and not (-1e300 < value < 1e300):
-            raise ValueError(f"{name} is {value!r}")
+            raise ValueError(f"{prefix}{name} is no finite number")
+
+
+def _is_bool(name: str) -> bool:
+    """Whether a field, or one that is not of this version, may be true or false."""
+    return name not in FIELDS or FIELDS[name].kind == "bool"
 
 
 def check_status(status: Mapping[str, Any]) -> None:

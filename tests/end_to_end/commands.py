@@ -147,6 +147,7 @@ class CommandLine:
         self._process = subprocess.Popen(
             words, cwd=ROOT, env=environment(), stdin=pipe, stdout=pipe, text=True
         )
+        self.pid = self._process.pid
         atexit.register(self._process.kill)
 
     def run(self, *words):

@@ -38,6 +38,13 @@ from faults_by_strangers import (
     received_paths,
     run_ids_that_lead_outside,
 )
+from faults_of_bombs import (
+    images_that_are_no_files,
+    images_that_claim_too_many_pixels,
+    odd_run_in_a_report,
+    truncated_log,
+    zip_bomb_as_weights,
+)
 from faults_of_files import (
     all_checkpoints_damaged,
     checkpoint_of_another_model,
@@ -117,8 +124,13 @@ QUICK = (
     received_paths,
     links_in_report_and_analysis,
     run_ids_that_lead_outside,
+    images_that_claim_too_many_pixels,
+    images_that_are_no_files,
+    odd_run_in_a_report,
+    truncated_log,
 )
 SLOW = (
+    zip_bomb_as_weights,
     sigkill_at_random_moments,
     signals_to_the_processes_that_decode,
     no_shared_memory,

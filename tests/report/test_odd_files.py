@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from fabricate import edit, make_sweep
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from resnet_jax.cli import main
@@ -98,7 +98,10 @@ def test_a_value_of_any_kind_hides_no_other_run(intact, data, name, value):
     )
     number = data.draw(st.integers(0, len(lines) - 1))
     tree = json.loads(lines[number])
-    put(tree, data.draw(st.sampled_from(list(places(tree)))), value)
+    place = data.draw(st.sampled_from(list(places(tree))))
+    # That would be the config of another run.
+    assume(value not in (0, 1, 8, 14) or isinstance(value, bool))
+    put(tree, place, value)
     lines[number] = json.dumps(tree)
     (odd / name).write_text("\n".join(lines) + "\n")
     states = reported(sweep)
