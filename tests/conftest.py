@@ -26,10 +26,12 @@ from resnet_jax.config import default_config
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("ci")
 
-# A shell without job control starts what ends in `&` with these ignored, and processes inherit that.
+# A shell without job control starts what ends in `&` with the first two ignored, `nohup` with the third,
+# and processes inherit that.
 for key, handler in {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGQUIT: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
 }.items():
     if signal.getsignal(key) == signal.SIG_IGN:
         signal.signal(key, handler)

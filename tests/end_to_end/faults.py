@@ -198,8 +198,9 @@ def main():
     # Several processes are compared with one of eight devices, this one.
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
     turn_off_ynnpack()
-    # A shell without job control starts what ends in `&` with Ctrl-C ignored.
+    # A shell without job control starts what ends in `&` with Ctrl-C ignored, `nohup` with the other.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for fault in (*QUICK, *SLOW, *HOSTS):
         if arguments.only is not None and fault.__name__ not in arguments.only:
             continue
