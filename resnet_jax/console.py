@@ -38,7 +38,7 @@ class Output(io.FileIO):
         self._stalled = False
 
     def write(self, data: Any) -> int:
-        """Write some of the bytes; returns how many, or that of all where they are lost."""
+        """Write some of the bytes; returns how many, or the number of all where they are lost."""
         if self.error is not None:
             return len(data)
         try:

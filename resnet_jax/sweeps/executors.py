@@ -109,7 +109,7 @@ def run_locally(
         tick: called several times a second.
 
     Returns:
-        Exit code: 0 all jobs have ended, that of `SIGNALS` stopped by a signal.
+        Exit code: 0 all jobs have ended, 128 plus its number where a signal stopped it.
 
     Raises:
         UserError: some of the runs are queued on Slurm.

@@ -104,7 +104,7 @@ def execute(
         console: of the live table.
 
     Returns:
-        Exit code: 0 all have ended, that of `SIGNALS` stopped by a signal.
+        Exit code: 0 all have ended, 128 plus its number where a signal stopped it.
     """
     costs = {run_id: facts["work"] for run_id, facts in plan.facts.items()}
     groups = open_groups(directory, plan, options)

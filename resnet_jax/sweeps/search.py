@@ -55,7 +55,7 @@ def search(
         storage: a URL of a data base or the path of a file; None: a file in the directory.
 
     Returns:
-        Exit code: 0 all trials have ended, that of `SIGNALS` stopped by a signal.
+        Exit code: 0 all trials have ended, 128 plus its number where a signal stopped it.
 
     Raises:
         UserError: an option is wrong, or the directory is of another study or in use.

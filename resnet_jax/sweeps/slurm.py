@@ -233,7 +233,7 @@ def wait(
     """Wait until all jobs that were submitted have ended. A signal ends the waiting alone.
 
     Returns:
-        Exit code: 0 all jobs have ended, that of `SIGNALS` by a signal.
+        Exit code: 0 all jobs have ended, 128 plus its number where a signal stopped it.
 
     Raises:
         UserError: Slurm does not answer the first time.

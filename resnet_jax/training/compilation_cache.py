@@ -41,7 +41,7 @@ def keep_compiled_programs(config: ConfigDict) -> None:
         # XLA would get the path for caches of its own, and takes UTF-8 alone. Not an `OpenDirectory`:
         # the path is a part of the key of every program.
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
-    # One each of many small programs; all that is lost is time.
+    # A warning for each of many small programs, where only time is lost.
     failed = "Error (reading|writing) persistent compilation cache entry"
     warnings.filterwarnings("ignore", message=failed)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

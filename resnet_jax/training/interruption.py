@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-# State of status.json → the signals of a terminal, and those of schedulers and limits.
+# State of status.json → the signals of a terminal, and of schedulers and limits.
 _NAMES = {
     "interrupted": ("SIGINT", "SIGQUIT", "SIGHUP"),
     "preempted": ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGALRM", "SIGPWR"),
@@ -114,7 +114,7 @@ def deferred() -> Iterator[StopRequest]:
 def end_with_parent(*_: Any) -> None:
     """In a process of `multiprocessing`: leave signals to the process that started this one.
 
-    A signal to the whole group, such as that of a terminal, would take from the parent what it needs to
+    A signal to the whole group, such as Ctrl-C, would take from the parent what it needs to
     finish and save. This process ends when the parent has, by whatever.
     """
     for number in SIGNALS:

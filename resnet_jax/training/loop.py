@@ -50,7 +50,7 @@ def train(
         profile: traces some steps.
 
     Returns:
-        Exit code: 0 done, 3 all diverged, that of `SIGNALS` stopped by a signal.
+        Exit code: 0 done, 3 all diverged, 128 plus the number of the signal that stopped it.
 
     Raises:
         UserError: another process trains one of the runs, no checkpoint of it can be used, or one

@@ -26,11 +26,11 @@ def paths_of(config: Mapping[str, Any]) -> dict[str, Any]:
 def unnamed(
     directory: Path, config: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The paths that a run names and that this user has not named.
+    """The paths that a run names and that this user did not name.
 
     Args:
         directory: of the run.
-        config: as it is stored there.
+        config: its stored config.
         overrides: field → value, from the command line: to repeat a path is to name it.
     """
     paths = paths_of(config)

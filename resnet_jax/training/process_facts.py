@@ -1,4 +1,4 @@
-"""What all processes of a run must have alike beside the config: software, settings, data and weights."""
+"""What all processes of a run must have alike apart from the config: software, settings, data and weights."""
 
 import importlib.metadata
 import os

@@ -129,7 +129,7 @@ def _call(address: str, host: str, port: int, greeting: dict[str, int]) -> tuple
     """Another process: greet process 0 and wait for the port."""
     begin, said = time.monotonic(), False
     while True:
-        reason = "it ended or is no process of a run"
+        reason = "it ended or is not a process of a run"
         left = CONNECT_SECONDS - (time.monotonic() - begin)
         try:
             process_0 = socket.create_connection((host, port), timeout=max(1, min(left, 10)))
@@ -140,7 +140,7 @@ def _call(address: str, host: str, port: int, greeting: dict[str, int]) -> tuple
         except (OSError, UnicodeError) as error:
             reason, answer = str(error), {}
         if "refusal" in answer:
-            fix = "give each job a --coordinator of its own, and each process another --process_id"
+            fix = "give each job a separate --coordinator, and each process another --process_id"
             raise UserError("--coordinator", address, answer["refusal"], fix)
         if isinstance(answer.get("port"), int):
             return int(answer["port"]), {0: process_0}

@@ -233,7 +233,7 @@ class RunDirectory:
     def load_config(self, overrides: Mapping[str, Any]) -> ConfigDict:
         """The config of the run, with fields changed that say where it runs or how it is evaluated.
 
-        Paths of a config that the user has not named are another's: `data.cache_dir` is left out, and
+        Paths of a config that the user did not name are another's: `data.cache_dir` is left out, and
         `refuse_unconfirmed` refuses the others. To repeat one in `overrides` is to name it.
 
         Raises:

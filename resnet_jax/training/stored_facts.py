@@ -88,7 +88,7 @@ def check_config(config: Mapping[str, Any], prefix: str = "") -> None:
             # Equal to 1, it would pass for another run.
             raise ValueError(f"{prefix}{name} is {value}")
         elif isinstance(value, int | float) and not (-1e300 < value < 1e300):
-            raise ValueError(f"{prefix}{name} is no finite number")
+            raise ValueError(f"{prefix}{name} is not a finite number")
 
 
 def _is_bool(name: str) -> bool:

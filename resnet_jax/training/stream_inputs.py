@@ -64,7 +64,7 @@ class StreamInputs:
             seeds: that of one run; runs that stream are not trained together.
 
         Raises:
-            UserError: more images are damaged than `data.max_bad_examples`; or a process that decodes
+            UserError: more images are unreadable than `data.max_bad_examples`; or a process that decodes
                 was killed, or cannot be started.
         """
         (seed,) = seeds
@@ -133,7 +133,7 @@ class StreamInputs:
         """Arguments of the evaluation calls.
 
         Raises:
-            UserError: more images are damaged than `data.max_bad_examples`.
+            UserError: more images are unreadable than `data.max_bad_examples`.
         """
         size = self.eval_batch_size
         positions = range(size)[self.parallel.share(size)]

@@ -28,7 +28,7 @@ class TensorBoard:
 
     Args:
         directory: of the event files.
-        step: from which the run resumes; TensorBoard hides what was written after it.
+        step: from which the run resumes; TensorBoard hides later events.
     """
 
     def __init__(self, directory: Path, step: int) -> None:

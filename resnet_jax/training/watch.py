@@ -29,7 +29,7 @@ POLL_SECONDS = 1
 REASON_SECONDS = 3
 # Process 0 has the store: it ends after the others, at the latest after this time.
 LEAVE_SECONDS = 5
-# A signal that training has not answered by then, since it waits for another process, ends this one.
+# A signal that training did not answer by then, since it waits for another process, ends this one.
 SIGNAL_SECONDS = 20
 LAST_WORDS_SECONDS = 3
 FAILED, LEFT = "resnet_jax/failed/", "resnet_jax/left/"
@@ -104,7 +104,7 @@ class Watch:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        # After an error the thread goes on: the main thread may have to wait for the end.
+        # After an error the thread continues: the main thread may have to wait for the end.
         if error is None:
             signal.set_wakeup_fd(-1)
             self._over.set()

@@ -1,4 +1,4 @@
-"""Power cuts and failing disks, done to a file system of their own; they need root and a loop device."""
+"""Power cuts and failing disks, done to a separate file system; they need root and a loop device."""
 
 import fcntl
 import os
@@ -75,9 +75,9 @@ def power_cut_after_the_end(directory):
     with Disk(directory) as disk:
         workdir = disk.path / "run"
         process = train_on(disk, {})
-        _, told = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=300)
         disk.cut_power()
-        assert process.returncode == 0, told
+        assert process.returncode == 0, errors
         disk.restore_power()
         assert (status(workdir)["state"], status(workdir)["saved_step"]) == ("done", 10)
         assert saved_steps(workdir) == [5, 10]
@@ -101,7 +101,7 @@ def power_cuts_at_random_moments(directory, cuts=20):
             time.sleep(rng.uniform(0, 4))
             # So that what is read here is the state at the cut.
             process.send_signal(signal.SIGSTOP)
-            told, under_way = _reported(workdir), saving(workdir)
+            saved, under_way = _reported(workdir), saving(workdir)
             reached = max((step for _, step in events(workdir)), default=0)
             disk.cut_power()
             process.kill()
@@ -110,7 +110,7 @@ def power_cuts_at_random_moments(directory, cuts=20):
             in_saves += under_way
             disk.restore_power()
             kept = max(saved_steps(workdir), default=0)
-            assert kept >= told, (kept, told)
+            assert kept >= saved, (kept, saved)
             lost.append(max(0, reached - kept))
         done = goes_on(workdir, undisturbed(**fields), 400, **fields)
         assert "corrupt" not in done.stdout + done.stderr
@@ -137,12 +137,12 @@ def disk_turns_read_only(directory, times=3):
             time.sleep(rng.uniform(0, 1))
             disk.turn_read_only()
             begin = time.monotonic()
-            _, told = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=60)
             seconds.append(time.monotonic() - begin)
             codes.append(process.returncode)
-            assert told.count("\n") == 1, told
-            assert told.startswith("error: "), told
-            lines.append(told.removeprefix("error: ").strip())
+            assert errors.count("\n") == 1, errors
+            assert errors.startswith("error: "), errors
+            lines.append(errors.removeprefix("error: ").strip())
     assert codes == [2] * times
     happened = f"`{short(lines[0])}`; ended within {max(seconds):.0f} s"
     return Outcome(happened, codes)
