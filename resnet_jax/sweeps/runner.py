@@ -68,8 +68,8 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
         options: how.
 
     Returns:
-        Exit code: 0 all runs have ended, 1 some failed or were cancelled, that of `SIGNALS` stopped by a
-        signal.
+        Exit code: 0 all runs have ended, 1 some failed or were cancelled, 128 plus its
+        number where a signal stopped it.
 
     Raises:
         UserError: a run is illegal, or the directory is of another study or in use.
