@@ -1,10 +1,10 @@
-"""What checksums cost a save and a restore, for states as of ResNet-20 and ResNet-50.
+"""What checksums and fsync cost a save and a restore, for states as of ResNet-20 and ResNet-50.
 
     python benchmarks/checkpoint.py
 
 The parts are timed in turn in one process: `save` until the loop goes on, `write` until the files are
-complete, `restore` with its comparison, and `checksums` alone, which save and restore contain once
-each. Prints one JSON object; times are medians in milliseconds, shares their median and range.
+complete, `restore` with its comparison, `checksums` alone, which save and restore contain once
+each, and `flush`, the part of `write` that forces the files to the disk. Prints one JSON object; times are medians in milliseconds, shares their median and range.
 """
 
 import argparse
@@ -25,9 +25,11 @@ import jax
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from resnet_jax import files
 from resnet_jax.config import default_config
 from resnet_jax.config_file import override
 from resnet_jax.random_streams import run_key
+from resnet_jax.training import checkpoint
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.integrity import checksums
@@ -46,18 +48,32 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def time_flushes() -> list[float]:
+    """A list to which each call that forces files to the disk from here on adds its seconds."""
+    spent: list[float] = []
+    for name in ("flush", "flush_tree"):
+        function = getattr(files, name)
+        setattr(checkpoint, name, lambda path, f=function: spent.append(seconds(lambda: f(path))))
+    return spent
+
+
 def measure(fields: dict[str, Any], repeats: int) -> dict[str, Any]:
     fields = fields | {"data.name": "synthetic", "train.ema_decay": 0.9}
     experiment = make_experiment(override(default_config(), fields))
     state: TrainState = Programs(experiment).initialise(run_key(0))
-    parts: dict[str, list[float]] = {n: [] for n in ("checksums", "save", "write", "restore")}
+    parts: dict[str, list[float]] = {
+        n: [] for n in ("checksums", "save", "write", "flush", "restore")
+    }
+    flushes = time_flushes()
     first = seconds(lambda: checksums(state))
     with tempfile.TemporaryDirectory() as directory, Checkpoints(Path(directory), {}) as kept:
         for step in range(repeats + 1):
+            flushes.clear()
             times = {
                 "checksums": seconds(lambda: checksums(state)),
                 "save": seconds(lambda s=step: kept.save(s, state, {})),
                 "write": seconds(kept.wait),
+                "flush": sum(flushes),
                 "restore": seconds(lambda s=step: kept.restore(s, experiment.state_shapes())),
             }
             # The first round compiles.
