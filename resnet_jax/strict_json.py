@@ -38,7 +38,7 @@ def from_json(text: str | bytes) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     level = [value]
-    for _ in range(MOST_LEVELS):
+    for _ in range(MOST_LEVELS + 1):
         level = [part for node in level for part in _parts(node)]
         if not level:
             return value

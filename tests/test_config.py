@@ -164,6 +164,13 @@ def test_the_canonical_spelling_is_a_fixed_point_and_survives_text_and_json(data
         ("schedule.boundaries", "-3 epochs,", "greater than 0"),
         ("train.batch_size", "None", "must be a whole number"),
         ("seed", "-1", "from 0 to 4294967295"),
+        ("model.depth", 10**9, "from 1 to 10000"),
+        ("model.width_factor", 10**400, "from 1 to 1000000"),
+        ("train.batch_size", 10**12, "from 1 to 10000000"),
+        ("data.image_size", 10**6, "from 1 to 8192"),
+        ("evaluate.scales", [224, 10**6], "from 1 to 8192"),
+        ("data.num_threads", 10**6, "from 1 to 1024"),
+        ("train.duration", 10**400, "must be a duration"),
     ],
 )
 def test_wrong_override_names_field_value_and_what_is_allowed(field, value, words):
@@ -273,3 +280,10 @@ def test_differences_leave_out_where_a_run_happens():
     assert not differences(old.to_dict(), new.to_dict())
     new.model.depth = 32
     assert differences(old.to_dict(), new.to_dict()) == ["model.depth: 20 → 32"]
+
+
+@pytest.mark.parametrize("duration", ["1e18 steps", "1e18 epochs", 2**31])
+def test_more_steps_than_an_optimizer_counts(duration):
+    with pytest.raises(UserError, match="at most 2,147,483,647 steps"):
+        to_steps("train.duration", duration, 1000, 10)
+    assert to_steps("train.duration", 2**31 - 1, 1000, 10) == 2**31 - 1

@@ -48,3 +48,9 @@ def test_every_stream_takes_every_text(monkeypatch, encoding):
     stream.flush()
     lines = written.getvalue().decode(encoding).splitlines()
     assert lines == [text.encode(encoding, "backslashreplace").decode(encoding)] * 2
+
+
+def test_a_long_value_is_shortened():
+    message = str(UserError("model.freeze", "[" * 10**6 + "]", "is wrong"))
+    assert len(message) < 6000
+    assert message.endswith("]': is wrong")

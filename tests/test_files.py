@@ -4,7 +4,14 @@ import os
 
 import pytest
 
-from resnet_jax.files import PARTIAL, flush_tree, make_directory, replaced, write_file
+from resnet_jax.files import (
+    PARTIAL,
+    flush_tree,
+    make_directory,
+    read_file,
+    replaced,
+    write_file,
+)
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
@@ -71,3 +78,19 @@ def test_new_directories_and_all_in_them_are_flushed(tmp_path, monkeypatch):
     flushed.clear()
     flush_tree(tmp_path / "a")
     assert flushed == {str(tmp_path / part) for part in ("a", "a/b", "a/b/file")}
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_only_regular_files_are_read(tmp_path, make):
+    make(tmp_path / "x")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+        read_file(tmp_path / "x", 100)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_is_read_up_to_a_size(tmp_path):
+    (tmp_path / "x").write_bytes(b"12345")
+    assert read_file(tmp_path / "x", 5) == b"12345"
+    with pytest.raises(OSError, match="its 5 bytes are more than the 4 that are read"):
+        read_file(tmp_path / "x", 4)

@@ -22,6 +22,7 @@ import importlib.metadata
 import itertools
 import json
 import platform
+import re
 import shutil
 import socket
 import time
@@ -269,11 +270,8 @@ class RunDirectory:
 
     def checkpoint_steps(self) -> set[int]:
         """Steps of the complete checkpoints; Orbax gives others another kind of name."""
-        return {
-            int(path.name)
-            for path in self.checkpoints.glob("*")
-            if path.name.isascii() and path.name.isdecimal()
-        }
+        names = (path.name for path in self.checkpoints.glob("*"))
+        return {int(name) for name in names if re.fullmatch("[0-9]{1,10}", name)}
 
     def state_when_over(self) -> str | None:
         """`diverged` or `stopped` where the run ended for good before its last step, else None."""

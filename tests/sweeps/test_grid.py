@@ -45,3 +45,16 @@ def test_parts_are_not_changed_and_later_fields_win():
     base = [{"a": 1}]
     assert product(base, {"a": (2,)}) == [{"a": 2}]
     assert base == [{"a": 1}]
+
+
+def test_a_study_of_too_many_runs_is_refused_at_once():
+    endless = itertools.count()
+    for parts in (
+        [{"seed": range(10**9)}],
+        [{"seed": endless}],
+        [{"seed": range(1000), "model.depth": range(1000)}],
+    ):
+        with pytest.raises(UserError, match="too many values|more than 100,000 runs"):
+            product(*parts)
+    with pytest.raises(UserError, match="more than 100,000 runs"):
+        product({"seed": range(1000)}, {"model.depth": range(1000)})
