@@ -95,6 +95,19 @@ def read_file(path: str | Path, largest: int) -> bytes:
         return file.read(os.fstat(file.fileno()).st_size)
 
 
+def check_regular(directory: str | Path) -> None:
+    """Refuse a directory with a pipe, a device or the like in it, for libraries that open what they find.
+
+    Raises:
+        OSError: names the first.
+    """
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise OSError(errno.EINVAL, "is not a regular file", path)
+
+
 def make_directory(path: Path) -> None:
     """Make a directory and its parents where they do not exist; all are on the disk afterwards.
 

@@ -6,6 +6,7 @@ import pytest
 
 from resnet_jax.files import (
     PARTIAL,
+    check_regular,
     flush_tree,
     make_directory,
     read_file,
@@ -94,3 +95,13 @@ def test_a_file_is_read_up_to_a_size(tmp_path):
     assert read_file(tmp_path / "x", 5) == b"12345"
     with pytest.raises(OSError, match="its 5 bytes are more than the 4 that are read"):
         read_file(tmp_path / "x", 4)
+
+
+def test_a_pipe_in_a_directory_is_found(tmp_path):
+    write_file(tmp_path / "a", "x")
+    (tmp_path / "gone").symlink_to("nowhere")
+    check_regular(tmp_path)
+    (tmp_path / "below").mkdir()
+    os.mkfifo(tmp_path / "below" / "pipe")
+    with pytest.raises(OSError, match="not a regular file.*below/pipe"):
+        check_regular(tmp_path)

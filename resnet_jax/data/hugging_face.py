@@ -12,7 +12,7 @@ from resnet_jax.data.examples import Source
 from resnet_jax.data.folder import resolve
 from resnet_jax.data.labels import LabelRange
 from resnet_jax.errors import UserError
-from resnet_jax.files import read_file
+from resnet_jax.files import check_regular, read_file
 
 # Read at a time, for a digest.
 _ROWS = 1024
@@ -132,6 +132,7 @@ def _load(full_name: str, name: str, data_dir: str | None) -> dict[str, Any]:
     directory = resolve(name, data_dir)
     try:
         if directory.is_dir():
+            check_regular(directory)
             loaded = datasets.load_from_disk(directory)
         else:
             loaded = datasets.load_dataset(name)

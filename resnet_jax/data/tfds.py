@@ -12,6 +12,7 @@ from resnet_jax.data.decoding import EncodedImage, Pixels
 from resnet_jax.data.embedded import EMBEDDED
 from resnet_jax.data.examples import Examples, Part, Source
 from resnet_jax.errors import UserError, letters_of, nearest
+from resnet_jax.files import check_regular
 
 # Read at a time, for a digest.
 _RECORDS = 1024
@@ -151,12 +152,14 @@ def tfds_builder(name: str, data_dir: str | None, **options: Any) -> Any:
         if not re.fullmatch(r"[A-Za-z]\w*(?:[:/].*)?", name):
             raise _no_such_set(name)
         _import_features_of_tfds_alone()
+        if data_dir is not None:
+            check_regular(os.path.join(data_dir, re.split("[:/]", name)[0]))
         return tfds.builder(name, data_dir=data_dir, **options)
     except tfds.core.registered.DatasetNotFoundError as error:
         raise _no_such_set(name) from error
     except ModuleNotFoundError as error:
         raise needs_tensorflow(name) from error
-    except (ValueError, TypeError, AssertionError) as error:
+    except (ValueError, TypeError, AssertionError, OSError) as error:
         raise UserError("data.name", name, str(error)) from error
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from resnet_jax.config import FIELDS
+from resnet_jax.config import FIELDS, LARGEST_SIDE
 
 Kind = tuple[str, Callable[[Any], bool]]
 
@@ -112,6 +112,17 @@ def check_data(facts: Mapping[str, Any]) -> None:
         ValueError: names the first.
     """
     _check(facts, _DATA, ())
+    measured = facts.get("measured", {})
+    constants = [
+        part[name] for part in (facts, measured) for name in ("mean", "std") if name in part
+    ]
+    if "image_shape" in facts:
+        shape = facts["image_shape"]
+        if len(shape) != 3 or not all(1 <= side <= LARGEST_SIDE for side in shape):
+            raise ValueError(f"image_shape is {shape}, not height, width and channels")
+        constants.append(range(shape[-1]))
+    if len(set(map(len, constants))) > 1:
+        raise ValueError("mean and std do not have a number for each channel")
 
 
 def check_line(line: Any) -> None:
