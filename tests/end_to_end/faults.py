@@ -19,7 +19,7 @@ import pytest
 from resnet_jax.compiler import turn_off_ynnpack
 
 turn_off_ynnpack()
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = map(str, Path(__file__).parents[:2])
 
 from faults_by_signals import (
     ctrl_c,
