@@ -17,6 +17,7 @@ from rich.text import Text
 
 from resnet_jax.console import make_console
 from resnet_jax.errors import UserError, printable
+from resnet_jax.files import open_file
 from resnet_jax.strict_json import is_finite
 from resnet_jax.sweeps.jobs import FINAL
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
@@ -79,9 +80,9 @@ class RunView:
 
     def _take_metrics(self, line: Mapping[str, Any]) -> None:
         if line["event"] == "train":
-            self.loss = line["loss"]
+            self.loss = line.get("loss")
         elif line["event"] == "eval":
-            self.accuracy = line["accuracy"]
+            self.accuracy = line.get("accuracy")
 
     def whole_seconds(self) -> float | None:
         """What the whole run takes by its pace so far. None: nothing is known yet."""
@@ -101,7 +102,7 @@ def _stamp(path: Any) -> tuple[int, int] | None:
 def _last_lines(path: Any) -> list[dict[str, Any]]:
     """The whole lines in the last few kilobytes of metrics.jsonl."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
             lines = file.read().split(b"\n")

@@ -34,7 +34,7 @@ def refused(capsys, *words):
         ("--config.model.freeze=stm", "model.freeze = 'stm': allowed: head, stage1, stage2"),
         ("--config.model.init_from=nowhere.safetensors", "no file of weights"),
         ("--config.model.init_from=README.md", "must end with .safetensors"),
-        ("--config.evaluate.scales=0", "must be greater than 0"),
+        ("--config.evaluate.scales=0", "must be from 1 to 8192"),
         (
             "--config.evaluate.scales=3 --config.model.stem=patchify",
             "evaluate.scales = 3: images of 3 pixels are too small",
