@@ -113,5 +113,5 @@ def mount(*words):
 
 
 def short(message, length=160):
-    message = message.replace(tempfile.gettempdir(), "…")
+    message = message.replace(f"{tempfile.gettempdir()}/", "…/")
     return message if len(message) <= length else message[: length - 1] + "…"
