@@ -81,7 +81,7 @@ def odd_run_in_a_report(directory):
     assert done.returncode == 0, done.stderr
     text = (runs / "report" / "report.md").read_text()
     assert "3 unreadable" in text
-    for reason in ("it holds no JSON object", "is not a regular file", "nested too deeply"):
+    for reason in ("it holds no JSON object", "is neither a file nor", "nested too deeply"):
         assert reason in text
     return Outcome("the report has the good run, and why the others cannot be read", [0])
 

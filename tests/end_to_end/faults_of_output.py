@@ -71,6 +71,8 @@ def terminal_closed(directory):
 def signals_of_schedulers(directory):
     """SIGUSR1, as of Slurm's `--signal`; on the next start the soft limit of its processor time (SIGXCPU)"""
     workdir, codes = directory / "run", []
+    # So long that it has not ended before the signal comes.
+    fields = LONG | {"train__duration": "200 steps"}
     spent = {
         "SIGUSR1": lambda process: process.send_signal(signal.SIGUSR1),
         "SIGXCPU": lambda process: resource.prlimit(
@@ -79,15 +81,15 @@ def signals_of_schedulers(directory):
     }
     for name, send in spent.items():
         before = len(events(workdir))
-        process = start(workdir, **LONG)
+        process = start(workdir, **fields)
         wait_for(lambda b=before: len(events(workdir)) > b, process)
         send(process)
         _, errors = process.communicate(timeout=120)
         codes.append(process.returncode)
         assert codes[-1] == 128 + signal.Signals[name], errors
         assert status(workdir)["state"] == "preempted"
-        assert 0 < status(workdir)["step"] == saved_steps(workdir)[-1] < 60
-    goes_on(workdir, undisturbed(**LONG), 60, **LONG)
+        assert 0 < status(workdir)["step"] == saved_steps(workdir)[-1] < 200
+    goes_on(workdir, undisturbed(**fields), 200, **fields)
     return Outcome("finished the step and saved; the same command went on", [*codes, 0], 0)
 
 
