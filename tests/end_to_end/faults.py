@@ -164,7 +164,8 @@ def row(fault):
     codes = " ".join(map(str, dict.fromkeys(outcome.exit_codes)))
     lost = "–" if outcome.steps_lost is None else outcome.steps_lost
     happened = outcome.happened.replace(directory, "…").replace("|", "\\|")
-    return f"| {title(fault)} | {fault.__doc__} | {happened} | {codes} | {lost} |"
+    done = fault.__doc__.replace("|", "\\|")
+    return f"| {title(fault)} | {done} | {happened} | {codes} | {lost} |"
 
 
 def title(fault):
