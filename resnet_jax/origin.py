@@ -109,7 +109,8 @@ def _is_signed(directory: Path, what: str, value: Any) -> bool:
 
 def _read(directory: Path) -> dict[str, Any]:
     try:
-        with open(os.open(directory / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        descriptor = os.open(directory / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, encoding="utf-8") as file:
             content = json.loads(file.read(1000))
     except (OSError, ValueError):
         return {}

@@ -99,8 +99,6 @@ QUICK = (
     evaluate_is_killed,
     sigkill_during_saves,
     terminal_closed,
-    signals_of_schedulers,
-    standard_output_closed_and_full,
     disk_full,
     no_inodes_left,
     file_size_limit,
@@ -130,6 +128,8 @@ QUICK = (
     truncated_log,
 )
 SLOW = (
+    signals_of_schedulers,
+    standard_output_closed_and_full,
     zip_bomb_as_weights,
     sigkill_at_random_moments,
     signals_to_the_processes_that_decode,
