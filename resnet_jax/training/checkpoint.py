@@ -51,8 +51,8 @@ class DamagedCheckpointError(UserError):
         self.reason = reason
 
 
-class DeletedCheckpointError(UserError):
-    """A checkpoint that the run deleted while it was read."""
+class NoCheckpointError(UserError):
+    """A checkpoint that is not there, or that the run deleted while it was read."""
 
 
 class DurablePath(ocp.path.atomicity.AtomicRenameTemporaryPath):
@@ -258,12 +258,12 @@ class Checkpoints:
 
         Raises:
             DamagedCheckpointError: it is not what was saved.
-            DeletedCheckpointError: the run that saved it deleted it meanwhile.
-            UserError: no such checkpoint, or one of another model or optimiser.
+            NoCheckpointError: no such checkpoint, or the run deleted it meanwhile.
+            UserError: it is of another model or optimiser.
         """
         if step not in self.steps():
             have = ", ".join(map(str, self.steps())) or "none"
-            raise UserError("checkpoint", step, f"{self.directory} has {have}")
+            raise NoCheckpointError("checkpoint", step, f"{self.directory} has {have}")
         target = _target(like)
         content = self._read(step, "meta", ocp.args.JsonRestore())
         if isinstance(content, dict) and set(content) == UNSEALED:
@@ -294,8 +294,7 @@ class Checkpoints:
         """Raise where any process has a problem, so that all go on from the same checkpoint."""
         problems = [text for text in exchange(problem) if text]
         if DELETED in problems:
-            path = str(self.directory / str(step))
-            raise DeletedCheckpointError("checkpoint", path, DELETED, "use a newer one")
+            raise self._deleted(step)
         if problems:
             raise self._damaged(step, problems[0])
 
@@ -304,6 +303,8 @@ class Checkpoints:
         try:
             return self._read_item(step, "state", ocp.args.StandardRestore(target))
         except Exception as error:
+            if not self._path(step).exists():
+                raise self._deleted(step) from error
             raise UserError(
                 "checkpoint",
                 str(self.directory / str(step)),
@@ -322,6 +323,10 @@ class Checkpoints:
     def _in_short(self, error: Exception) -> str:
         said = self._open.in_words(" ".join(str(error).split()))
         return f"{type(error).__name__}: {said[:200]}"
+
+    def _deleted(self, step: int) -> NoCheckpointError:
+        path = str(self.directory / str(step))
+        return NoCheckpointError("checkpoint", path, DELETED, "use a newer one")
 
     def _damaged(self, step: int, reason: str) -> DamagedCheckpointError:
         others = [other for other in self.steps() if other != step]

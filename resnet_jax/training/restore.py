@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import NotFiniteError, UserError
-from resnet_jax.training.checkpoint import Checkpoints, DeletedCheckpointError
+from resnet_jax.training.checkpoint import Checkpoints, NoCheckpointError
 from resnet_jax.training.hosts import exchange, together
 from resnet_jax.training.model import model_builder
 from resnet_jax.training.optimizer import make_optimizer
@@ -57,6 +57,7 @@ def restored(
     Raises:
         UserError: see `chosen_step` and `Checkpoints.restore`.
     """
+    tried = None
     while True:
         with together():
             step = chosen_step(run, which, allowed)
@@ -64,10 +65,11 @@ def restored(
         with Checkpoints(run.checkpoints, {}, read_only=True) as checkpoints:
             try:
                 return checkpoints.restore(step, like)[0], step
-            except DeletedCheckpointError:
-                # A newer or better one took its place.
-                if which.isdecimal():
+            except NoCheckpointError:
+                # Of a run that is trained, a newer or better one took its place.
+                if which.isdecimal() or step == tried:
                     raise
+                tried = step
 
 
 def evaluated_weights(

@@ -270,8 +270,8 @@ class RunDirectory:
 
     def checkpoint_steps(self) -> set[int]:
         """Steps of the complete checkpoints; Orbax gives others another kind of name."""
-        names = (path.name for path in self.checkpoints.glob("*"))
-        return {int(name) for name in names if re.fullmatch("[0-9]{1,10}", name)}
+        directories = (path.name for path in self.checkpoints.glob("*") if path.is_dir())
+        return {int(name) for name in directories if re.fullmatch("0|[1-9][0-9]{0,9}", name)}
 
     def state_when_over(self) -> str | None:
         """`diverged` or `stopped` where the run ended for good before its last step, else None."""
