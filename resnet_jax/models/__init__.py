@@ -12,7 +12,6 @@ from resnet_jax.models.compilation import (
 from resnet_jax.models.convolution import (
     IMPLEMENTATIONS,
     automatic_implementation,
-    loop_safe_convolution,
 )
 from resnet_jax.models.cost import count_macs, count_parameters
 from resnet_jax.models.freeze import freeze
@@ -72,7 +71,6 @@ __all__ = [
     "evaluation_view",
     "freeze",
     "initialise",
-    "loop_safe_convolution",
     "mean_over_views",
     "multi_scale_logits",
     "one_view",

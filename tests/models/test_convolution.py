@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from resnet_jax.models.convolution import convolution, loop_safe_convolution
+from resnet_jax.models.convolution import IMPLEMENTATIONS, convolution
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -22,7 +22,7 @@ def native(images, kernel, strides, padding, dilations=((1, 1), (1, 1)), groups=
 
 
 def loop_safe(images, kernel, strides, padding, dilations=((1, 1), (1, 1)), groups=1):
-    return loop_safe_convolution(
+    return IMPLEMENTATIONS["loop_safe"](
         images, kernel, strides, padding, *dilations, feature_group_count=groups
     )
 
@@ -95,7 +95,7 @@ def test_gradients_under_vmap_and_scan():
 
         return jax.vmap(jax.grad(chain), (None, 0))(kernels, images)
 
-    np.testing.assert_allclose(loss(loop_safe_convolution), loss(native), rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(loss(IMPLEMENTATIONS["loop_safe"]), loss(native), rtol=2e-4, atol=2e-4)
 
 
 def test_bfloat16_gradients_have_the_type_of_their_arguments():
