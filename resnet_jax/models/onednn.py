@@ -8,8 +8,9 @@ What was not compared with float64 for the shapes of residual networks is comput
 """
 
 import json
-from collections.abc import Iterable
-from typing import Any
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +25,9 @@ from resnet_jax.models.passes import (
     is_product,
 )
 
-# Axes of a batch of images, a kernel, and a gradient in a kernel's place, which is summed over the batch:
-# batch or input features, channels or output features, and the spatial ones.
-_Axes = tuple[int, int, tuple[int, int]]
-_IMAGES: _Axes = (0, 3, (1, 2))
-_KERNEL: _Axes = (2, 3, (0, 1))
-_GRADIENT: _Axes = (0, 3, (1, 2))
+# The batch of a kernel's gradient is summed in parts of so many images. They become the channels of a
+# convolution, for which the images are transposed: of more images that would be slow.
+_PART = 16
 
 
 def _supported(*arrays: jax.Array) -> bool:
@@ -41,7 +39,8 @@ def forward(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """See `Passes`."""
     if not _supported(images, kernel):
         return loop_safe.forward(images, kernel, window)
-    return _convolution(images, kernel, _KERNEL, window, (1, 1))
+    axes = _Axes(features=2, outputs=3, spatial=(0, 1))
+    return _convolution(images, kernel, axes, window.padding, window.groups, window.strides)
 
 
 def kernel_gradient(
@@ -50,58 +49,84 @@ def kernel_gradient(
     """See `Passes`."""
     strides, _, groups = window
     # In bfloat16 some shapes of kernels that are not square end the process.
-    odd = window.strides[0] != window.strides[1] or kernel_size[0] != kernel_size[1]
+    odd = strides[0] != strides[1] or kernel_size[0] != kernel_size[1]
     if not _supported(images, gradient) or (odd and images.dtype == jnp.bfloat16):
         return loop_safe.kernel_gradient(images, gradient, kernel_size, window)
     if is_product(kernel_size, window):
         seen = images[:, :: strides[0], :: strides[1]]
         pixels = [array.reshape(-1, array.shape[-1]) for array in (seen, gradient)]
         return _product_of_transposed(*pixels)[None, None]
-    # As `loop_safe.kernel_gradient`, but groups stay among the channels.
+    # As in `loop_safe.kernel_gradient`; parts of the batch are a further axis of space, and groups stay
+    # among the channels.
     batch, height, width, channels = images.shape
     in_group = channels // groups
+    part = math.gcd(batch, _PART)
+    turned = images.reshape(-1, part, height, width, groups, in_group).transpose(0, 2, 3, 5, 4, 1)
     rows, (left, right) = dilated_padding(images, gradient, kernel_size, window)
-    turned = images.reshape(batch, height, width, groups, in_group).transpose(1, 2, 4, 3, 0)
     result = _convolution(
-        turned.reshape(1, height, width * in_group, groups * batch),
-        gradient,
-        _GRADIENT,
-        Window((1, 1), (rows, (left * in_group, right * in_group)), groups),
-        (strides[0], strides[1] * in_group),
+        turned.reshape(1, -1, height, width * in_group, groups * part),
+        gradient.reshape(-1, part, *gradient.shape[1:]),
+        _Axes(features=1, outputs=4, spatial=(0, 2, 3)),
+        ((0, 0), rows, (left * in_group, right * in_group)),
+        groups,
+        dilation=(1, strides[0], strides[1] * in_group),
     )
     return result.reshape(*kernel_size, in_group, -1)
 
 
+class _Axes(NamedTuple):
+    """Of a kernel: the axis of its input features, of its output features, and those of space."""
+
+    features: int
+    outputs: int
+    spatial: tuple[int, ...]
+
+
 def _convolution(
-    images: jax.Array, kernel: jax.Array, axes: _Axes, window: Window, dilation: tuple[int, int]
+    images: jax.Array,
+    kernel: jax.Array,
+    axes: _Axes,
+    padding: Sequence[tuple[int, int]],
+    groups: int,
+    strides: Sequence[int] | None = None,
+    dilation: Sequence[int] | None = None,
 ) -> jax.Array:
-    """images[batch, height, width, channels] convolved with a kernel of these axes and dilation."""
+    """images[batch, *space, channels] convolved with a kernel of these axes."""
+    strides, dilation = (steps or [1] * len(padding) for steps in (strides, dilation))
     # oneDNN takes no negative padding.
-    crop = [(min(low, 0), min(high, 0), 0) for low, high in window.padding]
+    crop = [(min(low, 0), min(high, 0), 0) for low, high in padding]
     if any(low or high for low, high, _ in crop):
         zero = jnp.zeros((), images.dtype)
         images = lax.pad(images, zero, [(0, 0, 0), *crop, (0, 0, 0)])
-    padding = [(max(low, 0), max(high, 0)) for low, high in window.padding]
+    padding = [(max(low, 0), max(high, 0)) for low, high in padding]
     size = [
         (n + low + high - (kernel.shape[axis] - 1) * step - 1) // stride + 1
         for n, (low, high), axis, step, stride in zip(
-            images.shape[1:3], padding, axes[2], dilation, window.strides, strict=True
+            images.shape[1:-1], padding, axes.spatial, dilation, strides, strict=True
         )
     ]
+    last = images.ndim - 1
+    data = {"batch_dim": "0", "feature_dim": str(last), "spatial_dims": _texts(range(1, last))}
     config = {
-        "dims": "4",
-        "feature_groups": str(window.groups),
-        "input": {"data": _named("batch_dim", "feature_dim", _IMAGES)},
-        "kernel": {"filter": _named("input_feature_dim", "output_feature_dim", axes)},
-        "output": {"data": _named("batch_dim", "feature_dim", _IMAGES)},
+        "dims": str(images.ndim),
+        "feature_groups": str(groups),
+        "input": {"data": data},
+        "kernel": {
+            "filter": {
+                "input_feature_dim": str(axes.features),
+                "output_feature_dim": str(axes.outputs),
+                "spatial_dims": _texts(axes.spatial),
+            }
+        },
+        "output": {"data": data},
         "window": {
             "pad_left": _texts(low for low, _ in padding),
             "pad_right": _texts(high for _, high in padding),
-            "strides": _texts(window.strides),
+            "strides": _texts(strides),
             "window_dilations": _texts(dilation),
         },
     }
-    shape = (len(images), *size, kernel.shape[axes[1]])
+    shape = (len(images), *size, kernel.shape[axes.outputs])
     return _call("convolution", {"onednn_conv_config": config}, shape, images, kernel)
 
 
@@ -109,10 +134,6 @@ def _product_of_transposed(left: jax.Array, right: jax.Array) -> jax.Array:
     """left.T @ right, of two matrices."""
     config = {"onednn_matmul_config": {"transpose_a": True, "transpose_b": False}}
     return _call("matmul", config, (left.shape[1], right.shape[1]), left, right)
-
-
-def _named(first: str, second: str, axes: _Axes) -> dict[str, Any]:
-    return {first: str(axes[0]), second: str(axes[1]), "spatial_dims": _texts(axes[2])}
 
 
 def _texts(numbers: Iterable[int]) -> list[str]:
