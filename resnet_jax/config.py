@@ -179,7 +179,10 @@ SCHEMA: dict[str, Any] = {
         ),
         "remat": Field("str", "none", "none, block or stage: computed again in the backward pass"),
         "convolution": Field(
-            "str", "auto", "native, loop_safe, or auto: loop_safe on CPU, else native"
+            "str",
+            "auto",
+            "native, loop_safe, onednn, or auto: on a CPU onednn where it was found right, else "
+            "loop_safe; elsewhere native",
         ),
         "dtype": Field(
             "str",

@@ -1,5 +1,6 @@
 """Convolution: the layer that every block uses, and the implementations behind it."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -12,8 +13,11 @@ from jax import lax
 from resnet_jax.models import loop_safe, onednn
 from resnet_jax.models.choices import IllegalChoiceError, pick
 from resnet_jax.models.passes import Passes, Window, convolve
+from resnet_jax.onednn_check import onednn_fault
 
 _STANDARDISATION_EPSILON = 1e-8
+# Names the implementation of those that leave it to us.
+VARIABLE = "RESNET_JAX_CONVOLUTION"
 
 
 def _convolution_by(
@@ -65,13 +69,25 @@ IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
 }
 
 
-def automatic_implementation(backend: str) -> str:
-    """The implementation to use on a backend of JAX.
+def automatic_implementation(backend: str, dtype: str = "float32", devices: int = 1) -> str:
+    """The implementation to use (docs/performance.md).
 
-    On CPU `loop_safe` is faster than the native one outside of loops and far faster inside them
-    (docs/performance.md).
+    That is `native` but on a CPU. There it is `onednn`, if a process of its own found it right with this
+    jaxlib and processor, which takes some seconds once (`resnet_jax.onednn_check`); else `loop_safe`.
+    `$RESNET_JAX_CONVOLUTION` names another.
+
+    Args:
+        backend: of JAX.
+        dtype: the network's compute type.
+        devices: that one `jax.jit` spreads its arrays over. XLA would collect the images of all for
+            oneDNN; in `jax.shard_map` and `jax.pmap` each device has its own.
     """
-    return "loop_safe" if backend == "cpu" else "native"
+    named = os.environ.get(VARIABLE, "auto")
+    if named != "auto":
+        return named
+    if backend != "cpu":
+        return "native"
+    return "loop_safe" if devices > 1 or onednn_fault(dtype) else "onednn"
 
 
 @cache  # The same function every time, so that equal networks have equal graphs.
@@ -117,7 +133,7 @@ def convolution(
         gain: factor of the initial weights.
         use_bias: add a bias, 0 at the start.
         weight_standardization: convolve with standardised filters (Qiao et al. 2019, eq. 2–4).
-        implementation: `native` or `loop_safe`.
+        implementation: a name in `IMPLEMENTATIONS`.
         dtype: compute type; `None` takes that of the input.
         rngs: the stream `params` initialises the kernel.
 

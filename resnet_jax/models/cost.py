@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend import core
 
+from resnet_jax.models import onednn
 from resnet_jax.models.modes import evaluation_view
 
 
@@ -45,13 +46,17 @@ def _equations(jaxpr: core.Jaxpr, times: int = 1) -> Iterator[tuple[Any, int]]:
 
 def _macs(equation: Any) -> int:
     name, out_size = equation.primitive.name, math.prod(equation.outvars[0].aval.shape)
-    left, right = (
-        (v.aval.shape for v in equation.invars[:2]) if len(equation.invars) > 1 else ((), ())
-    )
+    shapes: list[tuple[int, ...]] = [v.aval.shape for v in equation.invars[:2]]
+    if len(shapes) < 2:
+        return 0
+    left, right = shapes
     if name == "dot_general":
         contracting = equation.params["dimension_numbers"][0][0]
         return out_size * math.prod(left[axis] for axis in contracting)
     if name == "conv_general_dilated":
         out_feature_axis = equation.params["dimension_numbers"].rhs_spec[0]
         return out_size * math.prod(right) // right[out_feature_axis]
+    if name == "ffi_call" and equation.params["target_name"] == onednn.CONVOLUTION:
+        # In a forward pass the kernel's last axis is that of its output features.
+        return out_size * math.prod(right) // right[-1]
     return 0

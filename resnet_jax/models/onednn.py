@@ -25,6 +25,7 @@ from resnet_jax.models.passes import (
     is_product,
 )
 
+CONVOLUTION, _PRODUCT = "__onednn$convolution", "__onednn$matmul"
 # The batch of a kernel's gradient is summed in parts of so many images. They become the channels of a
 # convolution, for which the images are transposed: of more images that would be slow.
 _PART = 16
@@ -127,13 +128,13 @@ def _convolution(
         },
     }
     shape = (len(images), *size, kernel.shape[axes.outputs])
-    return _call("convolution", {"onednn_conv_config": config}, shape, images, kernel)
+    return _call(CONVOLUTION, {"onednn_conv_config": config}, shape, images, kernel)
 
 
 def _product_of_transposed(left: jax.Array, right: jax.Array) -> jax.Array:
     """left.T @ right, of two matrices."""
     config = {"onednn_matmul_config": {"transpose_a": True, "transpose_b": False}}
-    return _call("matmul", config, (left.shape[1], right.shape[1]), left, right)
+    return _call(_PRODUCT, config, (left.shape[1], right.shape[1]), left, right)
 
 
 def _texts(numbers: Iterable[int]) -> list[str]:
@@ -145,7 +146,7 @@ def _call(
 ) -> jax.Array:
     row_major = tuple(range(left.ndim))
     call = jax.ffi.ffi_call(
-        f"__onednn${name}",
+        name,
         jax.ShapeDtypeStruct(shape, left.dtype),
         vmap_method="sequential",
         custom_call_api_version=2,

@@ -50,7 +50,7 @@ class ResNet(nnx.Module):
         norm_momentum, norm_epsilon, norm_groups: of the norms.
         norm_axis_name: mapped axis over which batch statistics are averaged.
         weight_standardization: convolve with standardised filters.
-        convolution: implementation, `native` or `loop_safe` (see `convolution.py`).
+        convolution: implementation, a name in `convolution.IMPLEMENTATIONS`.
         scan_blocks: run the identical blocks of a stage as one loop; parameters are then stacked
             (`stage.py`). None: where every stage has `stage.SCAN_FROM` blocks or more.
         remat: `none`, `block` or `stage`: what is computed again in the backward pass.

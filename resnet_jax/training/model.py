@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from resnet_jax import models
 from resnet_jax.errors import UserError, choose, nearest
+from resnet_jax.models.convolution import VARIABLE
+from resnet_jax.onednn_check import onednn_fault
 from resnet_jax.training.parallel import Parallel
 from resnet_jax.training.state import make_network
 
@@ -126,8 +128,7 @@ def model_builder(
     dtype = choose("model.dtype", fields.pop("dtype"), {name: name for name in DTYPES})
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise UserError("model.dtype", dtype, "needs JAX_ENABLE_X64=1 in the environment")
-    if fields["convolution"] == "auto":
-        fields["convolution"] = models.automatic_implementation(jax.default_backend())
+    fields["convolution"] = chosen_convolution(config)
     create = partial(
         models.resnet,
         num_classes=num_classes,
@@ -147,3 +148,24 @@ def model_builder(
             raise UserError(f"model.{error.field}", error.value, allowed, hint) from error
 
     return build
+
+
+def chosen_convolution(config: ConfigDict) -> str:
+    """The implementation that `model.convolution` and `$RESNET_JAX_CONVOLUTION` name, or the automatic one.
+
+    Raises:
+        UserError: it cannot be used here, or the variable names none.
+    """
+    dtype, backend, field = config.model.dtype, jax.default_backend(), "model.convolution"
+    names = {name: name for name in ("auto", *models.IMPLEMENTATIONS)}
+    named = choose(field, config.model.convolution, names)
+    if named == "auto":
+        devices = config.parallel.num_devices or jax.device_count()
+        together = devices if config.parallel.mode == "jit" else 1
+        field = VARIABLE
+        named = choose(field, models.automatic_implementation(backend, dtype, together), names)
+    if named == "onednn":
+        fault = onednn_fault(dtype) if backend == "cpu" else f"it needs a CPU, not a {backend}"
+        if fault is not None:
+            raise UserError(field, named, fault, "leave it at auto")
+    return named

@@ -1,11 +1,13 @@
 """What the user sees: a table at the start, progress, a table at the end."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -15,7 +17,10 @@ from resnet_jax.config import default_config
 from resnet_jax.console import make_console
 from resnet_jax.errors import printable
 from resnet_jax.interop.errors import describe_entry
+from resnet_jax.models.convolution import VARIABLE
+from resnet_jax.onednn_check import onednn_fault
 from resnet_jax.training.experiment import Experiment
+from resnet_jax.training.model import chosen_convolution
 
 REFRESH_SECONDS = 0.2
 
@@ -73,6 +78,7 @@ def describe(experiment: Experiment) -> dict[str, str]:
         f"{facts['eval_split']}, {height}×{width}×{channels}, on the "
         + ("device" if facts["on_device"] else "host"),
         "devices": f"{devices} × {device.device_kind} ({config.parallel.mode}){processes}",
+        "convolution": _convolution(config),
         "batch": f"{batch_size} ({batch_size // devices} a device)",
         "duration": f"{total:,} steps, {epochs:.4g} epochs",
     }
@@ -101,6 +107,15 @@ def _special_rows(experiment: Experiment) -> dict[str, str]:
     if model.freeze:
         rows["frozen"] = ", ".join(model.freeze)
     return rows
+
+
+def _convolution(config: ConfigDict) -> str:
+    """Which convolution is used, and why not oneDNN's where that was looked for."""
+    chosen, automatic = chosen_convolution(config), config.model.convolution == "auto"
+    if chosen != "loop_safe" or not automatic or VARIABLE in os.environ:
+        return chosen
+    fault = onednn_fault(config.model.dtype) or "one program over several devices"
+    return f"{chosen} (not onednn: {fault})"
 
 
 def _epochs(experiment: Experiment, step: int) -> float:
