@@ -14,6 +14,7 @@ from resnet_jax.data import content
 from resnet_jax.data.cache import digest
 from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hosts import agree
+from resnet_jax.training.model import chosen_convolution
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "simplejpeg")
 # Settings of JAX that change numbers or the compiled programs.
@@ -85,6 +86,7 @@ def _of_experiment(experiment: Experiment) -> dict[str, Any]:
     inputs = experiment.inputs
     facts |= {
         "total steps": experiment.total_steps,
+        "convolution": chosen_convolution(experiment.config),
         "training examples": digest(inputs.data.examples)[:12],
         "evaluated examples": digest(inputs.eval_examples)[:12],
     }
