@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-# `off`: as the process was started. It is set to `set` for the second time.
+# `off`: the process stays as it was started. The second time finds `set`, also where the tunable is lost.
 VARIABLE = "RESNET_JAX_HUGE_PAGES"
 TUNABLE = "glibc.malloc.hugetlb"
 ENABLED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
