@@ -47,7 +47,7 @@ if __name__ == "__main__":
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        from resnet_jax.cli import main
+        from resnet_jax.__main__ import main
 
         sys.exit(main())
     except ModuleNotFoundError as error:
