@@ -45,6 +45,7 @@ _ORIENTED = {
     _JPEG: (b"Exif\0\0", b"tiff:Orientation"),
     _PNG: (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"),
 }
+_SEGMENT = struct.Struct(">BBH")
 # Of JPEG: what a byte 255 before it may be repeated for, the scan, and what has no length behind it.
 _FILL, _SCAN, _ALONE = 0xFF, 0xDA, (0x00, 0x01, *range(0xD0, 0xDA))
 # `MOST_PIXELS` is the limit. Once, as `catch_warnings` is not for threads.
@@ -216,8 +217,8 @@ def _orientation(content: bytes) -> int:
 def _jpeg_header(content: bytes) -> bytes:
     """A JPEG file up to its first scan; all of it where its segments do not follow one another."""
     at = len(_JPEG)
-    while at + 4 <= len(content):
-        mark, kind, length = struct.unpack_from(">BBH", content, at)
+    while at + _SEGMENT.size <= len(content):
+        mark, kind, length = _SEGMENT.unpack_from(content, at)
         if mark != _FILL or kind in _ALONE:
             break
         if kind == _SCAN:
