@@ -2,11 +2,13 @@
 
 JPEG files, which most data sets consist of, are decoded by libjpeg-turbo through simplejpeg, at a
 reduced size where that is enough; all other formats, and JPEG files that are not plain colour ones,
-by Pillow, which also has the last word on what is corrupt.
+by Pillow, which also has the last word on what is corrupt. Where `native_jpeg/` is installed, a crop
+of a JPEG file is decoded alone.
 """
 
 import contextlib
 import io
+import struct
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +19,11 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TILELENGTH, TILEWIDTH, TiffImageFile
 
 from resnet_jax.errors import printable
+
+try:
+    import resnet_jax_jpeg
+except ModuleNotFoundError:
+    resnet_jax_jpeg = None
 
 # Raise it with every change after which a file may have other pixels: cached ones are then not read.
 VERSION = 2
@@ -38,8 +45,9 @@ _ORIENTED = {
     _JPEG: (b"Exif\0\0", b"tiff:Orientation"),
     _PNG: (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"),
 }
-# To search a longer JPEG file takes longer than Pillow, which reads its beginning.
-_SEARCHED = 2**14
+_SEGMENT = struct.Struct(">BBH")
+# Of JPEG: what a byte 255 before it may be repeated for, the scan, and what has no length behind it.
+_FILL, _SCAN, _ALONE = 0xFF, 0xDA, (0x00, 0x01, *range(0xD0, 0xDA))
 # `MOST_PIXELS` is the limit. Once, as `catch_warnings` is not for threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -85,6 +93,13 @@ class EncodedImage:
             height, width = width, height
         self.shape = height, width, channels
 
+    def reduction(self, largest: int) -> int:
+        """The largest one, a power of two up to `largest`, that the file can be decoded at.
+
+        1 but for upright JPEG files: a turned image would be cut into squares from another corner.
+        """
+        return min(largest, LARGEST_JPEG_REDUCTION) if self._is_plain_jpeg and self._upright else 1
+
     def pixels(self, largest_reduction: int = 1) -> tuple[np.ndarray, int]:
         """The image, each side divided by a reduction and rounded up.
 
@@ -92,12 +107,11 @@ class EncodedImage:
             largest_reduction: a power of two.
 
         Returns:
-            uint8[height, width, channels], and the reduction: for upright JPEG files the largest
-            that they can be decoded at, 1 for others.
+            uint8[height, width, channels], and the reduction: that of `reduction`, or 1 where
+            Pillow decodes the file.
         """
         if self._is_plain_jpeg:
-            # A turned image would be cut into squares from another corner.
-            reduction = min(largest_reduction, LARGEST_JPEG_REDUCTION if self._upright else 1)
+            reduction = self.reduction(largest_reduction)
             smallest = [-(-side // reduction) if reduction > 1 else 0 for side in self.shape[:2]]
             with contextlib.suppress(ValueError):
                 array = simplejpeg.decode_jpeg(
@@ -111,6 +125,25 @@ class EncodedImage:
             image = _converted(image, _MODES[self.channels])
             array = np.asarray(image).reshape(image.height, image.width, self.channels)
             return _turned(array, self._orientation), 1
+
+    def crop(self, box: tuple[int, int, int, int], reduction: int, size: int) -> np.ndarray | None:
+        """A part of an upright JPEG file, resized as by `images._bilinear`; the rest is not decoded.
+
+        Args:
+            box: (left, top, right, bottom) in pixels of the image divided by the reduction.
+            reduction: as of `reduction`.
+            size: height and width of the result.
+
+        Returns:
+            uint8[size, size, 3]; None: the whole image has to be decoded, as `native_jpeg/` is not
+            installed, or the file is another one or may be damaged, or the box has a side below 4.
+        """
+        if resnet_jax_jpeg is None or not (self._is_plain_jpeg and self._upright):
+            return None
+        left, top, right, bottom = box
+        array = np.empty((size, size, 3), np.uint8)
+        place = left, top, right - left, bottom - top
+        return array if resnet_jax_jpeg.crop(self.content, reduction, place, size, array) else None
 
     @contextlib.contextmanager
     def _damage(self) -> Iterator[None]:
@@ -167,8 +200,8 @@ def _plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
 def _orientation(content: bytes) -> int:
     """1 to 8, as Exif counts; 1 is upright."""
     kind = content[:2]
-    searched = kind == _PNG or (kind == _JPEG and len(content) <= _SEARCHED)
-    if searched and not any(mark in content for mark in _ORIENTED[kind]):
+    searched = _jpeg_header(content) if kind == _JPEG else content
+    if kind in _ORIENTED and not any(mark in searched for mark in _ORIENTED[kind]):
         return 1
     try:
         image = _open(content)
@@ -179,6 +212,19 @@ def _orientation(content: bytes) -> int:
     except Exception:
         return 1
     return orientation if orientation in range(1, 9) else 1
+
+
+def _jpeg_header(content: bytes) -> bytes:
+    """A JPEG file up to its first scan; all of it where its segments do not follow one another."""
+    at = len(_JPEG)
+    while at + _SEGMENT.size <= len(content):
+        mark, kind, length = _SEGMENT.unpack_from(content, at)
+        if mark != _FILL or kind in _ALONE:
+            break
+        if kind == _SCAN:
+            return content[:at]
+        at += 1 if kind == _FILL else 2 + length
+    return content
 
 
 def _turned(array: np.ndarray, orientation: int) -> np.ndarray:

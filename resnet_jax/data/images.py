@@ -3,6 +3,7 @@
 Both crops choose a box from the size of the image alone.
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -16,6 +17,9 @@ from resnet_jax.errors import UserError, choose
 cv2.setNumThreads(1)
 # Longer side of the images that are resized as a whole before a crop, as a multiple of the shorter.
 LONGEST = 8
+_LOG_ASPECTS = np.log(3 / 4), np.log(4 / 3)
+# (left, top, right, bottom).
+Box = tuple[int, int, int, int]
 
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -138,18 +142,36 @@ def random_resized_crop(image: Pixels, geometry: Geometry, rng: np.random.Genera
     box = _draw_box(height, width, rng)
     if box is None:
         return centre_crop(image, Geometry(size, 1.0, interpolation))
+    if interpolation != "bilinear":
+        return _by_pillow(_part(pixels(image), box), size, size, interpolation)
+    if isinstance(image, EncodedImage):
+        return _bilinear_crop(image, box, size).reshape(size, size, channels)
+    return _bilinear(_part(image, box), size).reshape(size, size, channels)
+
+
+def _bilinear_crop(image: EncodedImage, box: Box, size: int) -> np.ndarray:
+    """A part of an image file, which is decoded alone or at a reduced size where that can be."""
     left, top, right, bottom = box
     # The mean of squares, which a reduced JPEG file shows, is close to the bilinear filter only.
-    if isinstance(image, EncodedImage) and interpolation == "bilinear":
-        factor = min(right - left, bottom - top) / size
-        array, reduction = image.pixels(2 ** max(0, int(np.log2(factor))))
-    else:
-        array, reduction = pixels(image), 1
-    rows = slice(top // reduction, -(-bottom // reduction))
-    columns = slice(left // reduction, -(-right // reduction))
-    if interpolation == "bilinear":
-        return _bilinear(array[rows, columns], size).reshape(size, size, channels)
-    return _by_pillow(array[rows, columns], size, size, interpolation)
+    largest = 2 ** max(0, int(math.log2(min(right - left, bottom - top) / size)))
+    left, top, right, bottom = part = _reduced(box, reduction := image.reduction(largest))
+    # From there on `_bilinear` has another filter.
+    if min(right - left, bottom - top) < 2 * size:
+        crop = image.crop(part, reduction, size)
+        if crop is not None:
+            return crop
+    array, reduction = image.pixels(largest)
+    return _bilinear(_part(array, _reduced(box, reduction)), size)
+
+
+def _reduced(box: Box, reduction: int) -> Box:
+    left, top, right, bottom = box
+    return left // reduction, top // reduction, -(-right // reduction), -(-bottom // reduction)
+
+
+def _part(image: np.ndarray, box: Box) -> np.ndarray:
+    left, top, right, bottom = box
+    return image[top:bottom, left:right]
 
 
 def _size(geometry: Geometry) -> int:
@@ -158,14 +180,12 @@ def _size(geometry: Geometry) -> int:
     return geometry.size
 
 
-def _draw_box(
-    height: int, width: int, rng: np.random.Generator
-) -> tuple[int, int, int, int] | None:
-    """(left, top, right, bottom) of a random part, or None where ten draws do not fit."""
+def _draw_box(height: int, width: int, rng: np.random.Generator) -> Box | None:
+    """A random part, or None where ten draws do not fit."""
     for _ in range(10):
         area = height * width * rng.uniform(0.08, 1.0)
-        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+        aspect = np.exp(rng.uniform(*_LOG_ASPECTS))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
             return left, top, left + w, top + h

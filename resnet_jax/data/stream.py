@@ -174,13 +174,12 @@ def _stacked(elements: Iterable[dict[str, Any]], count: int) -> HostBatch:
     batch: HostBatch = {}
     for place, element in enumerate(elements):
         if not batch:
-            batch = {name: np.zeros((count, *np.shape(a)), a.dtype) for name, a in element.items()}
+            batch = {name: np.empty((count, *np.shape(a)), a.dtype) for name, a in element.items()}
         if batch["image"].size == 0 < element["image"].size:
             # Those before were blank and had no size of their own.
             batch["image"] = np.zeros((count, *element["image"].shape), np.uint8)
         for name, array in element.items():
-            if array.size:
-                batch[name][place] = array
+            batch[name][place] = array if array.size else 0
     return batch
 
 

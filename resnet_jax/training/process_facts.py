@@ -1,5 +1,6 @@
 """What all processes of a run must have alike apart from the config: software, settings, data and weights."""
 
+import contextlib
 import importlib.metadata
 import os
 from pathlib import Path
@@ -16,7 +17,10 @@ from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hosts import agree
 from resnet_jax.training.model import chosen_convolution
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "simplejpeg")
+PACKAGES = (
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "simplejpeg",
+    "resnet-jax-jpeg",
+)  # fmt: skip
 # Settings of JAX that change numbers or the compiled programs.
 SETTINGS = (
     "jax_default_dtype_bits",
@@ -66,7 +70,7 @@ def _of_software() -> dict[str, Any]:
     root = Path(resnet_jax.__file__).parent
     files = sorted(root.rglob("*.py"))
     names = [str(path.relative_to(root)) for path in files]
-    versions = {f"version of {name}": importlib.metadata.version(name) for name in PACKAGES}
+    versions = {f"version of {name}": _version(name) for name in PACKAGES}
     # A setting may be new or gone in another version of JAX.
     settings = {name: str(jax.config.values.get(name)) for name in SETTINGS}
     flags = {
@@ -76,6 +80,12 @@ def _of_software() -> dict[str, Any]:
     code = content.of_facts(names, content.of_each(content.of_file, files))
     platform = jax.default_backend()
     return versions | settings | flags | {"code of resnet_jax": code[:12], "platform": platform}
+
+
+def _version(package: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return None
 
 
 def _of_experiment(experiment: Experiment) -> dict[str, Any]:

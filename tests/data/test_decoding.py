@@ -188,7 +188,7 @@ def upright(content):
 @settings(max_examples=30)
 @given(
     st.integers(2, 8),
-    st.lists(st.sampled_from(["fill", "comment", "app2", "xmp"]), max_size=4),
+    st.lists(st.sampled_from(["fill", "comment", "app2", "long", "xmp"]), max_size=4),
     st.integers(0, 3),
 )
 def test_the_orientation_of_a_jpeg_is_found_behind_whatever_is_before_it(orientation, before, fill):
@@ -199,6 +199,7 @@ def test_the_orientation_of_a_jpeg_is_found_behind_whatever_is_before_it(orienta
         "fill": b"\xff" * fill,
         "comment": b"\xff\xfe\x00\x08\xff\xda\xff\xe1ab"[:10],
         "app2": b"\xff\xe2\x00\x0aMPF0\xff\xda\xff\xd9",
+        "long": b"\xff\xe2\xea\x62" + b"\xff\xda" * 30_000,
         "xmp": b"\xff\xe1\x00\x0chttp://abc",
     }
     inserted = b"".join(segments[name] for name in before)
