@@ -14,7 +14,7 @@ from setuptools import Extension, setup
 headers = [Path(jaxlib.__file__).parent / "include", library.parents[1] / "include"]
 convolution = Extension(
     "resnet_jax_native._convolution",
-    ["resnet_jax_native/convolution.cc"],
+    ["convolution.cc"],
     extra_compile_args=[
         "-std=c++20",
         "-O3",

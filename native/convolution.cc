@@ -9,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <compare>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
@@ -181,8 +182,10 @@ const Program& ProgramFor(const Problem& p) {
 template <typename Body>
 void Parallel(ffi::ThreadPool& pool, int64_t count, const Body& body) {
   struct State {
-    std::atomic<int64_t> next{0}, done{0};
-    std::atomic<bool> failed{false};
+    std::atomic<int64_t> next{0};
+    std::mutex mutex;
+    std::condition_variable all_done;
+    int64_t done = 0;
     std::exception_ptr fault;
   };
   auto state = std::make_shared<State>();
@@ -190,19 +193,22 @@ void Parallel(ffi::ThreadPool& pool, int64_t count, const Body& body) {
   auto work = [state, count, &body] {
     OneThread one;
     for (int64_t part; (part = state->next.fetch_add(1)) < count;) {
+      std::exception_ptr fault;
       try {
         body(part);
       } catch (...) {
-        if (!state->failed.exchange(true)) state->fault = std::current_exception();
+        fault = std::current_exception();
       }
-      state->done.fetch_add(1);
-      state->done.notify_all();
+      std::lock_guard<std::mutex> lock(state->mutex);
+      if (fault) state->fault = fault;
+      if (++state->done == count) state->all_done.notify_all();
     }
   };
   int64_t helpers = std::min(count, pool.num_threads()) - 1;
   for (int64_t helper = 0; helper < helpers; ++helper) pool.Schedule(decltype(work)(work));
   work();
-  for (int64_t done; (done = state->done.load()) < count;) state->done.wait(done);
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->all_done.wait(lock, [&] { return state->done == count; });
   if (state->fault) std::rethrow_exception(state->fault);
 }
 
