@@ -139,6 +139,8 @@ class Program {
     reorder_ = dnnl::reorder({Engine(), back_ ? kernel_ : plain_kernel_, Engine(), back_ ? plain_kernel_ : kernel_});
   }
 
+  bool SameLayout(const Program& other) const { return kernel_ == other.kernel_; }
+
   size_t KernelBytes() const { return kernel_.get_size(); }
 
   // Of one part of the batch; the kernel is in oneDNN's layout.
@@ -244,6 +246,8 @@ void Compute(ffi::ThreadPool& pool, const Problem& problem, const Data& data) {
     p.batch = Begin(part + 1, parts, problem.batch) - Begin(part, parts, problem.batch);
     return p;
   };
+  // Parts differ by one image at most, and the last is no smaller than the first.
+  if (!ProgramFor(part_problem(0)).SameLayout(ProgramFor(part_problem(parts - 1)))) parts = 1;
   const Program& first = ProgramFor(part_problem(0));
   size_t kernel_bytes = first.KernelBytes(), step = of_kernel ? kernel_bytes : 0;
   Buffer kernels = Allocate(of_kernel ? parts * kernel_bytes : kernel_bytes);
