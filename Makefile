@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: train test test-jaxlibs check clean
+.PHONY: train test test-jaxlibs native check clean
 
 train: .venv/installed
 	$(BIN)/python launch.py train --config=configs/digits.py --workdir=runs/digits
@@ -14,6 +14,10 @@ test: .venv/installed-test
 # The compiler's own faults, with each jaxlib; needs python3.11 and python3.13.
 test-jaxlibs:
 	$(PYTHON) tests/jaxlibs.py .venv-jaxlibs
+
+# Faster convolutions on Linux on x86-64; needs GCC 11 or newer (native/README.md).
+native: .venv/installed
+	$(INSTALL) ./native
 
 check: .venv/installed-test
 	$(BIN)/ruff check .
