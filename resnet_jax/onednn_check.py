@@ -76,12 +76,20 @@ def kept_answer(
     return fault
 
 
-def _facts(command: Sequence[str]) -> dict[str, str]:
+def extension_version() -> str | None:
+    """The version of the extension in `native/`; None: it is not installed."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("resnet-jax-native")
+    return None
+
+
+def _facts(command: Sequence[str]) -> dict[str, str | None]:
     code = hashlib.sha256()
     for name in CODE:
         code.update((Path(__file__).parent / name).read_bytes())
     return {
         "trial": " ".join(command[1:]),
+        "extension": extension_version(),
         "jaxlib": importlib.metadata.version("jaxlib"),
         "processor": _processor(),
         "code": code.hexdigest()[:16],

@@ -61,11 +61,15 @@ def _dilated(array: jax.Array, dilation: Sequence[int]) -> jax.Array:
     return lax.pad(array, jnp.zeros((), array.dtype), [(0, 0, max(d - 1, 0)) for d in dilation])
 
 
+def _by_onednn(*args: Any, **options: Any) -> jax.Array:
+    return _convolution_by(onednn.fastest_passes(), *args, **options)
+
+
 # XLA's own; XLA's with other gradients, for CPUs; and oneDNN's, for CPUs whose jaxlib has it.
 IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
     "native": lax.conv_general_dilated,
     "loop_safe": partial(_convolution_by, loop_safe.PASSES),
-    "onednn": partial(_convolution_by, onednn.PASSES),
+    "onednn": _by_onednn,
 }
 
 

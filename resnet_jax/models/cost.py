@@ -56,7 +56,7 @@ def _macs(equation: Any) -> int:
     if name == "conv_general_dilated":
         out_feature_axis = equation.params["dimension_numbers"].rhs_spec[0]
         return out_size * math.prod(right) // right[out_feature_axis]
-    if name == "ffi_call" and equation.params["target_name"] == onednn.CONVOLUTION:
+    if name == "ffi_call" and equation.params["target_name"] in onednn.FORWARD_CALLS:
         # In a forward pass the kernel's last axis is that of its output features.
         return out_size * math.prod(right) // right[-1]
     return 0

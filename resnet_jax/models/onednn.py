@@ -10,6 +10,7 @@ What was not compared with float64 for the shapes of residual networks is comput
 import json
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,9 @@ from resnet_jax.models.passes import (
     is_product,
 )
 
-CONVOLUTION, _PRODUCT = "__onednn$convolution", "__onednn$matmul"
+_CONVOLUTION, _PRODUCT = "__onednn$convolution", "__onednn$matmul"
+# Calls of a forward pass in a program: jaxlib's, and that of the extension in `native/`.
+FORWARD_CALLS = (_CONVOLUTION, "resnet_jax_convolution")
 # The batch of a kernel's gradient is summed in parts of so many images. They become the channels of a
 # convolution, for which the images are transposed: of more images that would be slow.
 _PART = 16
@@ -128,7 +131,7 @@ def _convolution(
         },
     }
     shape = (len(images), *size, kernel.shape[axes.outputs])
-    return _call(CONVOLUTION, {"onednn_conv_config": config}, shape, images, kernel)
+    return _call(_CONVOLUTION, {"onednn_conv_config": config}, shape, images, kernel)
 
 
 def _product_of_transposed(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -158,3 +161,14 @@ def _call(
 
 
 PASSES = Passes(forward, image_gradient_by(forward), kernel_gradient)
+
+
+@cache
+def fastest_passes() -> Passes:
+    """By the extension in `native/` where it is installed and runs; else, and for what it leaves, as above."""
+    try:
+        import resnet_jax_native
+
+        return resnet_jax_native.faster(PASSES)
+    except (ImportError, OSError):
+        return PASSES

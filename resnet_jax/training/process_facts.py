@@ -19,7 +19,7 @@ from resnet_jax.training.model import chosen_convolution
 
 PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "simplejpeg",
-    "resnet-jax-jpeg",
+    "resnet-jax-jpeg", "resnet-jax-native",
 )  # fmt: skip
 # Settings of JAX that change numbers or the compiled programs.
 SETTINGS = (
