@@ -122,6 +122,8 @@ def measure(way: Callable[[np.ndarray], np.ndarray], places: np.ndarray) -> tupl
     few = max(1, min(jax.device_count(), len(places) // 2))
     short = min(_seconds(way, places[:few]) for _ in range(2))
     each = (_seconds(way, places) - short) / (len(places) - few)
+    if each <= 0:
+        sys.exit("error: more points took less time; measure more by --points")
     return max(0.0, short - few * each), each
 
 

@@ -18,7 +18,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-# The first that an operation's name has counts. XLA names a fusion by its operations, the last one first.
+# The first that an operation's name has counts: one fusion may have several.
 KINDS = {
     "convolutions": re.compile(r"onednn\$conv|convolution"),
     "products": re.compile(r"onednn\$matmul|dot"),

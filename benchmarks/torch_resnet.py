@@ -169,7 +169,7 @@ def torch_resnet(
     """
     if (family == "wide") != (width_factor > 1):
         raise ValueError(f"width_factor: {width_factor} is not for family {family}")
-    shortcut = shortcut or ("A" if family == "cifar" else "B")
+    shortcut = shortcut or {"cifar": "A", "wide": "B", "imagenet": "B"}[family]
     block, sizes, width, stem = PreactivatedBlock, ((depth - 4) // 6,) * 3, 16, (3, 1)
     if family == "cifar":
         block, sizes = BasicBlock, ((depth - 2) // 6,) * 3
