@@ -82,7 +82,7 @@ def torch_images(images: np.ndarray) -> "torch.Tensor":
     ("name", "dtype", "tolerance"),
     [(name, "float32", 1e-4) for name in NETS if name != "seresnext50"]
     # Its gates make rounding 10⁶ times larger, in torch's logits as in ours.
-    + [("seresnext50", "float64", 1e-8)],
+    + [pytest.param("seresnext50", "float64", 1e-8, marks=pytest.mark.slow)],
 )
 def test_logits_agree_in_eval_mode(name, dtype, tolerance):
     with jax.enable_x64(dtype == "float64"):
