@@ -1,10 +1,11 @@
 """What a loss surface costs: one compiled program over all points, against loops in Python.
 
     python benchmarks/landscape.py --batch_sizes 50 100 250
+    python benchmarks/landscape.py --ways one_program
 
-Three ways to the same numbers, on random images: `one program`, that of `analyze landscape`; `compiled
-once`, a loop in Python over points and batches around one compiled function; `built and compiled each
-time`, where the loop builds the network of every point and compiles it. A few points are measured, and
+Three ways to the same numbers, on random images: `one_program`, that of `analyze landscape`;
+`compiled_once`, a loop in Python over points and batches around one compiled function; `compiled_each`,
+where the loop builds the network of every point and compiles it. A few points are measured, and
 the time of the whole surface is reckoned from them: compilation + points × seconds a point. Prints a
 Markdown table, and one JSON object a row as it comes.
 """
@@ -35,6 +36,7 @@ from resnet_jax.analysis.landscape import grid, losses_at
 from resnet_jax.training.losses import cross_entropy
 from resnet_jax.training.state import pure_arrays
 
+WAYS = ("one_program", "compiled_once", "compiled_each")
 COLUMNS = ("way", "batch", "measured", "compilation_s", "point_s", "surface_s", "ratio")
 
 
@@ -50,6 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--batch_sizes", type=int, nargs="+", default=[100], help="examples at once")
     add("--points", type=int, default=30, help="measured points; 0: all of the surface")
     add("--naive_points", type=int, default=3, help="measured points of the loop that compiles")
+    add("--ways", nargs="+", default=WAYS, choices=WAYS, help="ratios are over the first")
     return parser.parse_args()
 
 
@@ -119,6 +122,8 @@ def measure(way: Callable[[np.ndarray], np.ndarray], places: np.ndarray) -> tupl
     few = max(1, min(jax.device_count(), len(places) // 2))
     short = min(_seconds(way, places[:few]) for _ in range(2))
     each = (_seconds(way, places) - short) / (len(places) - few)
+    if each <= 0:
+        sys.exit("error: more points took less time; measure more by --points")
     return max(0.0, short - few * each), each
 
 
@@ -144,19 +149,17 @@ def main() -> None:
     for batch_size in arguments.batch_sizes:
         rest = directions, data, batch_size
         ways = {
-            "one program": (partial(one_program, model, *rest), points),
-            "compiled once": (partial(compiled_once, model, *rest), points),
-            "built and compiled each time": (
-                partial(compiled_each, arguments.model, *rest),
-                naive,
-            ),
+            "one_program": (partial(one_program, model, *rest), points),
+            "compiled_once": (partial(compiled_once, model, *rest), points),
+            "compiled_each": (partial(compiled_each, arguments.model, *rest), naive),
         }
-        for name, (way, count) in ways.items():
+        first = None
+        for name in arguments.ways:
+            way, count = ways[name]
             compilation, each = measure(way, surface[:count])
             whole = compilation + each * len(surface)
-            if name == "one program":
-                ours = whole
-            numbers = round(compilation, 1), round(each, 3), round(whole), round(whole / ours, 2)
+            first = first or whole
+            numbers = round(compilation, 1), round(each, 3), round(whole), round(whole / first, 2)
             rows.append(dict(zip(COLUMNS, (name, batch_size, count, *numbers), strict=True)))
             print(json.dumps(rows[-1]), flush=True)
     print("\n| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")

@@ -1,6 +1,6 @@
 """Wall time of the training loop over the sum of its compiled step times, data on the device.
 
-    python benchmarks/loop_overhead.py --config=configs/digits.py
+    python benchmarks/loop_overhead.py --config=configs/digits.py --depth=20
 
 Both are measured in turn in one process. Prints one JSON object.
 """
@@ -43,6 +43,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--config", default="configs/digits.py", help="what to train")
+    parser.add_argument("--depth", type=int, help="instead of the network's own")
     parser.add_argument("--steps", type=int, default=40, help="steps a round")
     parser.add_argument(
         "--repeats", type=int, default=7, help="rounds, loop and bare steps in turn"
@@ -69,6 +70,8 @@ def main() -> None:
     steps = arguments.steps
     endless = dict.fromkeys(("train.duration", "log.every", "evaluate.every"), 10**6)
     fields = endless | {"checkpoint.every": 10**6, "schedule.warmup": 0, "train.steps_per_call": 1}
+    if arguments.depth:
+        fields["model.depth"] = arguments.depth
     config = override(load_config(arguments.config), fields)
     with begun_loop(config) as loop:
         experiment, programs = loop.experiment, loop.programs
@@ -77,7 +80,7 @@ def main() -> None:
         step, inputs = programs.training(1), experiment.inputs.train(0, loop.seeds)
         state = experiment.parallel.place([programs.initialise(run_key(config.seed))])
 
-        ratios = []
+        ratios, milliseconds = [], []
         for _ in range(arguments.repeats):
             start = time.perf_counter()
             for _ in range(steps):
@@ -90,9 +93,11 @@ def main() -> None:
                 state, _ = jax.block_until_ready(step(state, loop.numbers, *inputs))
                 bare += time.perf_counter() - start
             ratios.append(in_loop / bare)
+            milliseconds.append(1000 * bare / steps)
     result = {
         "config": arguments.config,
-        "milliseconds_a_step": round(1000 * bare / steps, 2),
+        "depth": config.model.depth,
+        "milliseconds_a_step": summary(milliseconds),
         "loop_over_steps": summary(ratios),
     }
     print(json.dumps(result, indent=2))

@@ -1,8 +1,15 @@
-"""Images per second of our compiled step, and of the same network in PyTorch and plain Flax.
+"""Images per second of our compiled step, and of the same network in other ways.
 
     python benchmarks/train_step.py --model=resnet20 --batch_size=128 --image_size=32
+    python benchmarks/train_step.py --against pmap nnx
 
-They take turns in one process, so that all meet the same machine. Prints one JSON object.
+The others: `torch` and `flax`, the same network in PyTorch and plain Flax; `pmap`, our step as
+`parallel.mode=pmap` compiles it, on one device; `nnx`, our network in a step by `nnx.jit` and
+`nnx.Optimizer`, as one writes it with the library. They take turns in one process, so that all meet
+the same machine. Prints one JSON object.
+
+The process is left at JAX's default, for plain Flax to run as its user has it; with `nnx` it is without
+YNNPACK, as docs/models.md tells users of the library.
 """
 
 import argparse
@@ -16,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -25,6 +33,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import plain_flax
 from benchmarks.measuring import machine, summary
 from resnet_jax import models
+from resnet_jax.compiler import turn_off_ynnpack
+from resnet_jax.training.replicas import PmapReplicas
 from resnet_jax.training.state import Network, TrainState, initial_state, make_network
 from resnet_jax.training.steps import StepOptions, eval_step, train_step
 
@@ -35,8 +45,10 @@ try:
 except ImportError:
     torch = None
 
+TORCH_FIELDS = {"family", "depth", "shortcut", "width_factor"}
+TORCH_FIELDS |= {"groups", "bottleneck_width", "squeeze_reduction"}
 RATE, MOMENTUM, DECAY = 0.01, 0.9, 1e-4
-OTHERS = ("torch", "flax")
+OTHERS, OUR_OTHERS = ("torch", "flax"), ("pmap", "nnx")
 Arguments = argparse.Namespace
 Batch = dict[str, np.ndarray]
 Run = Callable[[int], float]  # Does so many steps; returns the mean loss of the last one.
@@ -50,20 +62,21 @@ def parse_arguments() -> Arguments:
     add("--mode", default="train", choices=("train", "eval"), help="which step")
     add("--batch_size", type=int, default=128, help="images a step")
     add("--image_size", type=int, default=32, help="height and width in pixels")
-    add("--convolution", default="auto", choices=kinds, help="auto: loop_safe on CPU, else native")
+    add("--convolution", default="auto", choices=kinds, help="auto: what `train` takes")
     add("--dtype", default="float32", choices=("float32", "bfloat16"), help="in torch: autocast")
     add("--steps_per_call", type=int, default=1, help="of ours; more than 1: a lax.scan")
     add("--steps", type=int, default=10, help="timed steps a round")
     add("--warm_up", type=int, default=1, help="calls before those timed")
     add("--repeats", type=int, default=5, help="rounds, the networks in turn")
-    add("--against", nargs="*", default=OTHERS, choices=OTHERS, help="besides ours, if possible")
+    choices = OTHERS + OUR_OTHERS
+    add("--against", nargs="*", default=OTHERS, choices=choices, help="besides ours, if possible")
     add("--compile", action="store_true", help="torch by torch.compile instead of eager")
     arguments = parser.parse_args()
     per_call = arguments.steps_per_call
     if arguments.steps % per_call or (per_call > 1 and arguments.mode == "eval"):
         parser.error("--steps_per_call must divide --steps, and is for --mode=train")
-    if arguments.convolution == "auto":
-        arguments.convolution = models.automatic_implementation(jax.default_backend())
+    if {"flax", "nnx"} <= set(arguments.against):
+        parser.error("--against: flax and nnx need other settings of the process")
     return arguments
 
 
@@ -76,16 +89,28 @@ def make_batch(arguments: Arguments, num_classes: int) -> Batch:
     return {"image": images, "label": labels, "mask": np.ones(count, bool), "key": keys}
 
 
+def make_step(
+    arguments: Arguments, network: Network, optimizer: Any, axis_name: str | None = None
+) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
+    """Our step of training or evaluation: from state and batch to state and metrics."""
+    options = StepOptions(axis_name=axis_name)
+    if arguments.mode == "eval":
+        return lambda state, batch: (state, eval_step(state.evaluated(), batch, network, options))
+    return partial(train_step, network=network, optimizer=optimizer, options=options)
+
+
+def mean_loss(metrics: Any) -> float:
+    """Of the last step of a call."""
+    return float(np.ravel(metrics["loss"] / metrics["count"])[-1])
+
+
 def prepare_ours(
     arguments: Arguments, network: Network, optimizer: Any, state: TrainState, batch: Batch
 ) -> tuple[Run, dict[str, float]]:
     """Our step, and the seconds that tracing and compiling it took; uses up `state`."""
-    per_call = arguments.steps_per_call
+    per_call, step = arguments.steps_per_call, make_step(arguments, network, optimizer)
 
     def call(state: TrainState, batch):
-        if arguments.mode == "eval":
-            return state, eval_step(state.evaluated(), batch, network)
-        step = partial(train_step, network=network, optimizer=optimizer, options=StepOptions())
         repeated = partial(jax.lax.scan, lambda state, _: step(state, batch), length=per_call)
         return step(state, batch) if per_call == 1 else repeated(state)
 
@@ -101,9 +126,33 @@ def prepare_ours(
         for _ in range(steps // per_call):
             state, metrics = compiled(state, batch)
         jax.block_until_ready(state)
-        return float(np.ravel(metrics["loss"] / metrics["count"])[-1])
+        return mean_loss(metrics)
 
     return run, seconds
+
+
+def prepare_pmap(
+    arguments: Arguments, network: Network, optimizer: Any, state: TrainState, batch: Batch
+) -> Run:
+    """Our step as `parallel.mode=pmap` compiles it, on one device, from a copy of the state."""
+    parallel = PmapReplicas(jax.devices()[:1])
+    step = make_step(arguments, network, optimizer, parallel.axis_name)
+
+    def call(state: TrainState, batch):
+        return step(state, batch | {"key": jax.random.wrap_key_data(batch["key"])})
+
+    compiled = parallel.compile(call, returns_state=True)
+    state = parallel.place([state])
+    batch = parallel.split(batch | {"key": np.asarray(jax.random.key_data(batch["key"]))})
+
+    def run(steps: int) -> float:
+        nonlocal state
+        for _ in range(steps):
+            state, metrics = compiled(state, batch)
+        jax.block_until_ready(state)
+        return mean_loss(parallel.take(metrics))
+
+    return run
 
 
 def prepare_torch(arguments: Arguments, model: models.ResNet, batch: Batch) -> Run | None:
@@ -112,7 +161,7 @@ def prepare_torch(arguments: Arguments, model: models.ResNet, batch: Batch) -> R
     if torch is None or device is None or (device == "cuda" and not torch.cuda.is_available()):
         return None
     fields = models.ZOO[arguments.model].fields
-    if not fields.keys() <= {"family", "depth", "shortcut"}:
+    if not fields.keys() <= TORCH_FIELDS:
         return None
     torch.set_num_threads(os.cpu_count() or 1)
     net = torch_resnet(**fields, num_classes=model.head.out_features)
@@ -157,6 +206,17 @@ def prepare_flax(arguments: Arguments, model: models.ResNet, batch: Batch) -> Ru
     build = partial(plain_flax.ResNet, family, depth, num_classes, dtype=dtype)
     net = models.initialise(lambda rngs: build(rngs=rngs))
     plain_flax.copy_weights(model, net)
+    return run_nnx(arguments, net, batch)
+
+
+def prepare_nnx(arguments: Arguments, model: models.ResNet, batch: Batch) -> Run:
+    """A copy of our network, in the step of plain Flax."""
+    graph, arrays = nnx.split(model)  # Our step uses its own up.
+    return run_nnx(arguments, nnx.merge(graph, jax.tree.map(jnp.copy, arrays)), batch)
+
+
+def run_nnx(arguments: Arguments, net: nnx.Module, batch: Batch) -> Run:
+    """The step that one writes with `nnx.jit` and `nnx.Optimizer`."""
     images, labels = jax.device_put((batch["image"], batch["label"]))
     training = arguments.mode == "train"
     net.train() if training else net.eval()
@@ -182,9 +242,24 @@ def images_per_second(run: Run, arguments: Arguments) -> float:
     return arguments.batch_size * arguments.steps / (time.perf_counter() - start)
 
 
+def ratios(speeds: dict[str, list[float]]) -> dict[str, dict[str, float] | None]:
+    """Ours over each other implementation, and each other way of ours over it, in the same round."""
+    found = {}
+    for name in OTHERS + OUR_OTHERS:
+        pair = (name, "ours") if name in OUR_OTHERS else ("ours", name)
+        rounds = zip(*(speeds[one] for one in pair), strict=True) if name in speeds else ()
+        found["{}_over_{}".format(*pair)] = summary([a / b for a, b in rounds]) if rounds else None
+    return found
+
+
 def main() -> None:
     arguments = parse_arguments()
+    if "nnx" in arguments.against:
+        turn_off_ynnpack()  # Before JAX starts.
     jax.config.update("jax_enable_compilation_cache", False)
+    if arguments.convolution == "auto":
+        backend, dtype = jax.default_backend(), arguments.dtype
+        arguments.convolution = models.automatic_implementation(backend, dtype)
     options = {"convolution": arguments.convolution, "dtype": arguments.dtype}
     network = make_network(lambda rngs: models.create(arguments.model, rngs=rngs, **options))
     optimizer = optax.chain(optax.add_decayed_weights(DECAY), optax.sgd(RATE, MOMENTUM))
@@ -192,7 +267,12 @@ def main() -> None:
     model = nnx.merge(network.train_graph, state.params, state.batch_stats)
     batch = make_batch(arguments, model.head.out_features)
     macs = models.count_macs(model, batch["image"].shape[1:])
-    prepare = {"torch": prepare_torch, "flax": prepare_flax}
+    prepare = {
+        "torch": prepare_torch,
+        "flax": prepare_flax,
+        "nnx": prepare_nnx,
+        "pmap": lambda *_: prepare_pmap(arguments, network, optimizer, state, batch),
+    }
     others = {name: prepare[name](arguments, model, batch) for name in arguments.against}
     ours, seconds = prepare_ours(arguments, network, optimizer, state, batch)
 
@@ -210,10 +290,8 @@ def main() -> None:
         "seconds": {name: round(number, 2) for name, number in seconds.items()},
         "first_loss": losses,
         "images_per_second": {name: summary(values) for name, values in speeds.items()},
+        **ratios(speeds),
     }
-    for name in OTHERS:
-        pairs = zip(speeds["ours"], speeds[name], strict=True) if name in speeds else ()
-        result[f"ours_over_{name}"] = summary([a / b for a, b in pairs]) if pairs else None
     print(json.dumps(result, indent=2))
 
 

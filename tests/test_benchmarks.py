@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import operations, run
+from benchmarks import floor, operations, run
 from benchmarks.seconds_to_accuracy import summary_with_mean
 
 
@@ -106,6 +106,58 @@ def test_operations_are_told_by_call_of_the_loop(tmp_path, monkeypatch, capsys):
     assert dot == "      2.00 ms    1.0 ×  dot.1  f32[2] dot(a, b)"
     assert add == "      0.50 ms    0.5 ×  add.2  f32[2] add(a, b)"
     assert read == ["jit_train"]
+
+
+def test_operations_are_summed_by_kind(tmp_path, monkeypatch, capsys):
+    """By names that XLA gave them on a CPU."""
+    milliseconds = {
+        "ffi_call.7__onednn$convolution": 5,
+        "convolution.3": 1,
+        "ffi_call.12__onednn$matmul": 2,
+        "ynn_fusion.4": 4,
+        "transpose_copy_fusion.1": 3,
+        "copy_bitcast_fusion": 2,
+        "broadcast_subtract_fusion": 3,
+    }
+    events = [
+        {"ph": "X", "name": name, "dur": 1000 * spent, "args": {"hlo_op": name}}
+        for name, spent in milliseconds.items()
+    ]
+    trace = json.dumps({"traceEvents": events}).encode()
+    (tmp_path / "host.trace.json.gz").write_bytes(gzip.compress(trace))
+    monkeypatch.setattr(sys, "argv", ["operations.py", str(tmp_path), "--kinds", "--most=0"])
+    operations.main()
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["6.00", "ms", "2.0", "×", "all", "convolutions", "(30%)"],
+        ["2.00", "ms", "1.0", "×", "all", "products", "(10%)"],
+        ["4.00", "ms", "1.0", "×", "all", "sums", "(20%)"],
+        ["5.00", "ms", "2.0", "×", "all", "transposes", "(25%)"],
+        ["3.00", "ms", "1.0", "×", "all", "the", "rest", "(15%)"],
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_all_ways_to_take_a_step_begin_with_the_same_loss(mode):
+    words = "--batch_size=4 --image_size=8 --steps=1 --repeats=1 --against torch pmap nnx"
+    printed, error = run.run_command(f"train_step.py --mode={mode} {words}")
+    assert error is None
+    losses = printed[0]["first_loss"]
+    assert losses.keys() >= {"ours", "pmap", "nnx"}
+    assert max(losses.values()) == pytest.approx(min(losses.values()), rel=1e-4)
+    assert printed[0]["pmap_over_ours"]["n"] == printed[0]["nnx_over_ours"]["n"] == 1
+
+
+def test_a_step_takes_as_long_as_the_rate_of_a_product_says(monkeypatch, capsys):
+    words = "--size=64 --mib=1 --repeats=1 --model=resnet20 --batch_size=2"
+    monkeypatch.setattr(sys, "argv", ["floor.py", *words.split()])
+    floor.main()
+    found = json.loads(capsys.readouterr().out)
+    # He 2015: 40.8 million multiply-adds an image; two operations each, three passes, two images.
+    assert found["gflop_a_step"] == pytest.approx(12 * 0.0408, rel=0.02)
+    rate = found["fastest_gflop_per_second"]["median"]
+    assert found["seconds_a_step"] == pytest.approx(found["gflop_a_step"] / rate, rel=0.01)
+    assert found["images_per_second"] == pytest.approx(2 / found["seconds_a_step"], rel=0.01)
 
 
 def test_deviation_of_one_value_is_none():
