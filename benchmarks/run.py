@@ -25,6 +25,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["JAX_PLATFORMS"] = "cpu"  # Of the processes too.
+os.environ.setdefault(
+    "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
+)  # As launch.py sets it for itself.
 
 from benchmarks.measuring import machine, markdown, summary
 

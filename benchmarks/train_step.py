@@ -6,7 +6,7 @@
 The others: `torch` and `flax`, the same network in PyTorch and plain Flax; `pmap`, our step as
 `parallel.mode=pmap` compiles it, on one device; `nnx`, our network in a step by `nnx.jit` and
 `nnx.Optimizer`, as one writes it with the library. They take turns in one process, so that all meet
-the same machine. Prints one JSON object.
+the same machine, with memory in huge pages, as in commands of launch.py. Prints one JSON object.
 
 The process is left at JAX's default, for plain Flax to run as its user has it; with `nnx` it is without
 YNNPACK, as docs/models.md tells users of the library.
@@ -22,13 +22,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from resnet_jax.huge_pages import use_huge_pages
+
+if __name__ == "__main__":
+    use_huge_pages()
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import plain_flax
 from benchmarks.measuring import machine, summary

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from resnet_jax.models import onednn
 from resnet_jax.models.convolution import IMPLEMENTATIONS, convolution
 from resnet_jax.onednn_check import onednn_fault
 
@@ -23,8 +24,9 @@ def native(images, kernel, strides, padding, dilations=((1, 1), (1, 1)), groups=
 
 
 @pytest.fixture(params=["loop_safe", "onednn"])
-def convolve(request):
-    """Of the same arguments as `native`."""
+def convolve(request, monkeypatch):
+    """Of the same arguments as `native`; by jaxlib's oneDNN also where the extension is installed."""
+    monkeypatch.setattr(onednn, "fastest_passes", lambda: onednn.PASSES)
     if request.param == "onednn" and (fault := onednn_fault("float32")):
         pytest.skip(fault)
 
