@@ -9,6 +9,7 @@ import contextlib
 import getopt
 import os
 import sys
+import traceback
 from pathlib import Path
 
 # `off`: the process stays as it was started. The second time finds `set`, also where the tunable is lost.
@@ -18,6 +19,8 @@ ENABLED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # Those of the `python` command; a letter before a colon takes a value.
 PYTHON_OPTIONS = "bBdEhiIOPqRsStuvVW:xX:c:m:?"
 MONITORING_TOOLS = range(6)
+# Calls that have not ended where a program starts by this; inside of pytest there are dozens.
+MOST_CALLERS = 8
 
 
 def use_huge_pages() -> None:
@@ -59,6 +62,8 @@ def _has_effect() -> bool:
 def _is_alone() -> bool:
     """Whether Python was started for this program, and nothing else runs in the process."""
     if sys.gettrace() or sys.getprofile() or len(os.listdir("/proc/self/task")) > 1:
+        return False
+    if sum(1 for _ in traceback.walk_stack(None)) > MOST_CALLERS:
         return False
     monitoring = getattr(sys, "monitoring", None)  # From Python 3.12 on.
     if monitoring and any(map(monitoring.get_tool, MONITORING_TOOLS)):
