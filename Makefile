@@ -11,7 +11,7 @@ train: .venv/installed
 test: .venv/installed-test
 	$(BIN)/pytest --numprocesses=2
 
-# The compiler's own faults, with each jaxlib; needs python3.11 and python3.13.
+# The compiler's own faults, with each jaxlib; needs python3.11, python3.12 and python3.13.
 test-jaxlibs:
 	$(PYTHON) tests/jaxlibs.py .venv-jaxlibs
 

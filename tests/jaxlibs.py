@@ -2,8 +2,8 @@
 
     python tests/jaxlibs.py DIR [--only VERSION …]
 
-Makes an environment for each version in DIR by pip, with the Python that it needs (`python3.11` and
-`python3.13` on the path), and runs `tests/models/test_ynnpack.py` there. Needs the network.
+Makes an environment for each version in DIR by pip, with the Python that it needs (`python3.11`, `python3.12` and
+`python3.13` on the path), and runs `TESTS` there. Needs the network.
 """
 
 import argparse
@@ -14,8 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # jaxlib → Python.
-VERSIONS = {"0.10.2": "python3.11", "0.11.2": "python3.13", "0.12.0.1": "python3.13"}
+VERSIONS = {"0.10.2": "python3.11", "0.11.2": "python3.12", "0.12.0.1": "python3.13"}
 PACKAGES = ("flax", "numpy", "pytest", "hypothesis")
+TESTS = ("tests/models/test_ynnpack.py", "tests/test_onednn_check.py")
 
 
 def main() -> int:
@@ -28,7 +29,7 @@ def main() -> int:
         python = environment(arguments.directory / version, version)
         print(f"jaxlib {version}:", flush=True)
         # Without the fixtures, which need the whole package.
-        words = [python, "-m", "pytest", "--noconftest", "tests/models/test_ynnpack.py"]
+        words = [python, "-m", "pytest", "--noconftest", *TESTS]
         variables = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
         codes.append(subprocess.run(words, cwd=ROOT, env=variables).returncode)
     return max(codes)
