@@ -2,7 +2,7 @@
 
     python benchmarks/floor.py --model=resnet50 --batch_size=16 --image_size=224
 
-The rate is that of the fastest of NumPy, JAX and torch (where it is installed) for two square matrices; the
+The rate is the fastest of NumPy, JAX and torch (where it is installed) for two square matrices; the
 copy has a thread a core. With a model also the seconds that the multiply-adds of a train step take at
 that rate: forward pass, gradients of images and gradients of kernels, a pass each. Prints one JSON object.
 """
@@ -70,7 +70,7 @@ def products(size: int, dtype: str) -> dict[str, Callable[[], Any]]:
 
 
 def copy(mib: int) -> Callable[[], Any]:
-    """A copy of so many MiB, by a thread a core."""
+    """Copies this number of MiB, with a thread a core."""
     threads = os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)
     source = np.ones((threads, mib * 2**20 // threads), np.uint8)

@@ -3,7 +3,7 @@
     python benchmarks/landscape.py --batch_sizes 50 100 250
     python benchmarks/landscape.py --ways one_program
 
-Three ways to the same numbers, on random images: `one_program`, that of `analyze landscape`;
+Three ways to the same numbers, on random images: `one_program`, as in `analyze landscape`;
 `compiled_once`, a loop in Python over points and batches around one compiled function; `compiled_each`,
 where the loop builds the network of every point and compiles it. A few points are measured, and
 the time of the whole surface is reckoned from them: compilation + points × seconds a point. Prints a

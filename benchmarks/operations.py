@@ -7,7 +7,7 @@
 Prints milliseconds and times in a call of the loop, and the name, of each compiled operation, the longest
 first. A call does `train.steps_per_call` steps where so many fit before what is due, else one. With --hlo
 also the instruction: a folder that `XLA_FLAGS="--xla_dump_to=DUMP --xla_dump_hlo_as_text"` filled in the
-same run. With --kinds also the sums of each kind of operation, as their names on a CPU tell it.
+same run. With --kinds also the sums of each kind of operation, found by their names on a CPU.
 """
 
 import argparse

@@ -9,7 +9,7 @@ The others: `torch` and `flax`, the same network in PyTorch and plain Flax; `pma
 the same machine, with memory in huge pages, as in commands of launch.py. Prints one JSON object.
 
 The process is left at JAX's default, for plain Flax to run as its user has it; with `nnx` it is without
-YNNPACK, as docs/models.md tells users of the library.
+YNNPACK, as docs/models.md advises users of the library.
 """
 
 import argparse
@@ -74,7 +74,13 @@ def parse_arguments() -> Arguments:
     add("--warm_up", type=int, default=1, help="calls before those timed")
     add("--repeats", type=int, default=5, help="rounds, the networks in turn")
     choices = OTHERS + OUR_OTHERS
-    add("--against", nargs="*", default=OTHERS, choices=choices, help="besides ours, if possible")
+    add(
+        "--against",
+        nargs="*",
+        default=OTHERS,
+        choices=choices,
+        help="compared with ours, if possible",
+    )
     add("--compile", action="store_true", help="torch by torch.compile instead of eager")
     arguments = parser.parse_args()
     per_call = arguments.steps_per_call

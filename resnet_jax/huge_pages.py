@@ -1,4 +1,4 @@
-"""Huge pages for a command's process: it executes itself once more, with glibc told to ask for them.
+"""Huge pages for a command's process: it executes itself once more, with a setting of glibc.
 
 XLA allocates the temporary buffers of a step at each call. Their memory comes fresh from the kernel, and
 in pages of 4 KiB that takes a good part of the step (`docs/performance.md`). glibc reads its setting at

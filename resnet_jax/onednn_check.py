@@ -1,7 +1,7 @@
 """Whether the oneDNN inside jaxlib computes right numbers here. Imports neither JAX nor NumPy.
 
 It is called through an internal interface of XLA, where a mistake ends the process. So it is tried once in
-a process of its own, `resnet_jax/onednn_trial.py`, and the answer is kept in the user's cache.
+a separate process, `resnet_jax/onednn_trial.py`, and the answer is kept in the user's cache.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from resnet_jax.private_directory import private_directory
 SECONDS = 120
 LARGEST_ANSWER = 10_000
 TRIAL = ("-P", "-m", "resnet_jax.onednn_trial")
-# What the answer depends on, beside jaxlib and the processor.
+# The answer depends on these files, next to jaxlib and the processor.
 CODE = ("onednn_trial.py", "models/onednn.py", "models/passes.py", "models/loop_safe.py")
 
 

@@ -1,4 +1,4 @@
-"""oneDNN is used only where a process of its own found it right, and the answer is kept."""
+"""oneDNN is used only where a separate process found it right, and the answer is kept."""
 
 import json
 import os

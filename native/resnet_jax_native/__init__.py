@@ -23,7 +23,7 @@ def faster(passes: Any) -> Any:
     """`passes`, computed by oneDNN where that has fast code for the shapes.
 
     Args:
-        passes: a `resnet_jax.models.passes.Passes`; computes what is left, other types among it.
+        passes: a `resnet_jax.models.passes.Passes`; computes the rest, such as other types.
 
     Raises:
         OSError: the library does not run on this machine.

@@ -46,7 +46,7 @@ _ORIENTED = {
     _PNG: (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"),
 }
 _SEGMENT = struct.Struct(">BBH")
-# Of JPEG: what a byte 255 before it may be repeated for, the scan, and what has no length behind it.
+# Of JPEG: what a byte 255 before it may be repeated for, the scan, and the markers without a length.
 _FILL, _SCAN, _ALONE = 0xFF, 0xDA, (0x00, 0x01, *range(0xD0, 0xDA))
 # `MOST_PIXELS` is the limit. Once, as `catch_warnings` is not for threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -136,7 +136,7 @@ class EncodedImage:
 
         Returns:
             uint8[size, size, 3]; None: the whole image has to be decoded, as `native_jpeg/` is not
-            installed, or the file is another one or may be damaged, or the box has a side below 4.
+            installed, or the file is another one or may be corrupt, or the box has a side below 4.
         """
         if resnet_jax_jpeg is None or not (self._is_plain_jpeg and self._upright):
             return None

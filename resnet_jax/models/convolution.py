@@ -1,4 +1,4 @@
-"""Convolution: the layer that every block uses, and the implementations behind it."""
+"""Convolution: the layer that every block uses, and its implementations."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
 def automatic_implementation(backend: str, dtype: str = "float32", devices: int = 1) -> str:
     """The implementation to use (docs/performance.md).
 
-    That is `native` but on a CPU. There it is `onednn`, if a process of its own found it right with this
+    That is `native` but on a CPU. There it is `onednn`, if a separate process found it right with this
     jaxlib and processor, which takes some seconds once (`resnet_jax.onednn_check`); else `loop_safe`.
     `$RESNET_JAX_CONVOLUTION` names another.
 

@@ -57,6 +57,6 @@ def _macs(equation: Any) -> int:
         out_feature_axis = equation.params["dimension_numbers"].rhs_spec[0]
         return out_size * math.prod(right) // right[out_feature_axis]
     if name == "ffi_call" and equation.params["target_name"] in onednn.FORWARD_CALLS:
-        # In a forward pass the kernel's last axis is that of its output features.
+        # In a forward pass the kernel's last axis has its output features.
         return out_size * math.prod(right) // right[-1]
     return 0

@@ -76,7 +76,7 @@ def kernel_gradient(
         pixels = [array.reshape(-1, array.shape[-1]) for array in (seen, gradient)]
         return jnp.matmul(pixels[0].T, pixels[1])[None, None]
     # A kernel entry is the correlation of the images with the gradient, summed over the batch: the
-    # batch takes the place of the input channels. The channels stay beside the columns, and a step
+    # batch takes the place of the input channels. The channels stay next to the columns, and a step
     # to the next column is one over all of them: so the images are transposed as a matrix, which is
     # the cheapest way.
     batch, height, width, channels = images.shape

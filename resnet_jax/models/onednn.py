@@ -27,9 +27,9 @@ from resnet_jax.models.passes import (
 )
 
 _CONVOLUTION, _PRODUCT = "__onednn$convolution", "__onednn$matmul"
-# Calls of a forward pass in a program: jaxlib's, and that of the extension in `native/`.
+# Calls of a forward pass in a program: jaxlib's and the one in `native/`.
 FORWARD_CALLS = (_CONVOLUTION, "resnet_jax_convolution")
-# The batch of a kernel's gradient is summed in parts of so many images. They become the channels of a
+# The batch of a kernel's gradient is summed in parts of this number of images. They become the channels of a
 # convolution, for which the images are transposed: of more images that would be slow.
 _PART = 16
 
@@ -79,7 +79,7 @@ def kernel_gradient(
 
 
 class _Axes(NamedTuple):
-    """Of a kernel: the axis of its input features, of its output features, and those of space."""
+    """Axes of a kernel: its input features, its output features, and space."""
 
     features: int
     outputs: int

@@ -2,7 +2,7 @@
 
 A convolution and its two gradients are linear in both arguments, and the gradients of each are the others.
 So all three have their derivatives stated by each other, and derivatives of any order are computed by
-whatever computes the passes. There is no forward-mode derivative: Hessian-vector products are the gradient
+whatever computes the passes. Forward-mode derivatives do not exist: Hessian-vector products are the gradient
 of a product with the gradient.
 """
 
@@ -143,7 +143,7 @@ def _sub_pixel_convolution(forward, gradient, kernel, image_size, window: Window
 
 
 def is_product(kernel_size: tuple[int, int], window: Window) -> bool:
-    """Whether a kernel of one pixel sees each pixel, or every so many, in one group."""
+    """Whether a kernel of one pixel sees single pixels, in one group."""
     return kernel_size == (1, 1) and window.padding == ((0, 0), (0, 0)) and window.groups == 1
 
 

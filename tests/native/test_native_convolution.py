@@ -99,7 +99,7 @@ def arrays(images_shape, kernel_shape, window, dtype=jnp.float32):
 
 
 def passes(convolution, images, kernel, cotangent, window):
-    """The result, the gradient of the images, and that of the kernel."""
+    """The result, the gradient of the images, and the gradient of the kernel."""
     result, vjp = jax.vjp(partial(convolution, window=window), images, kernel)
     return result, *vjp(cotangent)
 
