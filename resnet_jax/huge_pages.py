@@ -54,7 +54,11 @@ def _has_effect() -> bool:
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
         numbers = tuple(map(int, version.split(".")[:2]))
-        return name == "glibc" and numbers >= (2, 35) and "[madvise]" in ENABLED.read_text()
+        return (
+            name == "glibc"
+            and numbers >= (2, 35)
+            and "[madvise]" in ENABLED.read_text(encoding="ascii")
+        )
     except (ValueError, OSError):  # Another C library does not know the name.
         return False
 

@@ -99,7 +99,7 @@ def _facts(command: Sequence[str]) -> dict[str, str | None]:
 def _processor() -> str:
     """The model and the instructions of the processor, which choose oneDNN's code."""
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         facts = dict(line.split("\t", 1) for line in lines if "\t" in line)
         kind = [facts.get(name, "") for name in ("vendor_id", "cpu family", "model", "flags")]
         return hashlib.sha256("\n".join(kind).encode()).hexdigest()[:16]
@@ -120,6 +120,7 @@ def _tried(command: Sequence[str], seconds: float) -> str | None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=seconds,
         )

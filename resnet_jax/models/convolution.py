@@ -13,7 +13,6 @@ from jax import lax
 from resnet_jax.models import loop_safe, onednn
 from resnet_jax.models.choices import IllegalChoiceError, pick
 from resnet_jax.models.passes import Passes, Window, convolve
-from resnet_jax.onednn_check import onednn_fault
 
 _STANDARDISATION_EPSILON = 1e-8
 # Names the implementation of those that leave it to us.
@@ -91,6 +90,9 @@ def automatic_implementation(backend: str, dtype: str = "float32", devices: int 
         return named
     if backend != "cpu":
         return "native"
+    # The models alone need none of it.
+    from resnet_jax.onednn_check import onednn_fault
+
     return "loop_safe" if devices > 1 or onednn_fault(dtype) else "onednn"
 
 
