@@ -165,10 +165,14 @@ PASSES = Passes(forward, image_gradient_by(forward), kernel_gradient)
 
 @cache
 def fastest_passes() -> Passes:
-    """By the extension in `native/` where it is installed and runs; else, and for what it leaves, as above."""
+    """By the extension in `native/` where it is installed and runs; else by jaxlib's oneDNN.
+
+    The extension leaves the rest to `loop_safe`: JAX cannot keep a program with a call of jaxlib's oneDNN in
+    its compilation cache.
+    """
     try:
         import resnet_jax_native
 
-        return resnet_jax_native.faster(PASSES)
+        return resnet_jax_native.faster(loop_safe.PASSES)
     except (ImportError, OSError):
         return PASSES

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
+from jax.experimental import serialize_executable
 from jax.sharding import Mesh, PartitionSpec
 
 from resnet_jax.models import loop_safe
@@ -192,6 +193,7 @@ def test_on_several_devices_each_computes_its_own():
 TRAINING = """
 import jax, jax.numpy as jnp
 from jax import lax
+from jax.experimental import serialize_executable
 import resnet_jax_native
 from resnet_jax.models import loop_safe
 from resnet_jax.models.passes import Window, convolve
@@ -227,3 +229,15 @@ def test_500_steps_on_8_devices_with_a_second_run_beside_it():
     first, second = (run.communicate(timeout=300)[0] for run in runs)
     assert np.isfinite(float(first))
     assert first == second
+
+
+def test_programs_of_all_passes_can_be_kept_in_a_compilation_cache():
+    """Of a kernel of one pixel and of maps with fewer pixels than channels too."""
+    for size, channels, kernel in ((8, 16, 3), (8, 16, 1), (2, 64, 3), (1, 64, 1)):
+        images = jnp.ones((4, size, size, channels))
+        weights = jnp.ones((kernel, kernel, channels, channels))
+        window = Window((1, 1), ((kernel // 2, kernel // 2),) * 2, 1)
+        loss = lambda x, w, window=window: convolve(x, w, window, FASTER).sum()  # noqa: E731
+        program = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(images, weights).compile()
+        kept = serialize_executable.deserialize_and_load(*serialize_executable.serialize(program))
+        np.testing.assert_array_equal(kept(images, weights)[0], program(images, weights)[0])
