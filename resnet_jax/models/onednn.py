@@ -32,6 +32,8 @@ FORWARD_CALLS = (_CONVOLUTION, "resnet_jax_convolution")
 # The batch of a kernel's gradient is summed in parts of this number of images. They become the channels of a
 # convolution, for which the images are transposed: of more images that would be slow.
 _PART = 16
+# Multiply-adds of a pass from which a call into jaxlib gains more than it costs.
+_LEAST = 2**24
 
 
 def _supported(*arrays: jax.Array) -> bool:
@@ -164,7 +166,7 @@ PASSES = Passes(forward, image_gradient_by(forward), kernel_gradient)
 
 
 @cache
-def fastest_passes() -> Passes:
+def passes_of_onednn() -> Passes:
     """By the extension in `native/` where it is installed and runs; else by jaxlib's oneDNN.
 
     The extension leaves the rest to `loop_safe`: JAX cannot keep a program with a call of jaxlib's oneDNN in
@@ -176,3 +178,34 @@ def fastest_passes() -> Passes:
         return resnet_jax_native.faster(loop_safe.PASSES)
     except (ImportError, OSError):
         return PASSES
+
+
+@cache
+def fastest_passes() -> Passes:
+    """`passes_of_onednn`, but by `loop_safe` where a call into jaxlib would cost more than it gains."""
+    passes = passes_of_onednn()
+    return _for_large_arrays(passes) if passes is PASSES else passes
+
+
+def _for_large_arrays(passes: Passes) -> Passes:
+    def chosen(pixels: int, entries: int) -> Passes:
+        return passes if pixels * entries >= _LEAST else loop_safe.PASSES
+
+    def forward(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+        pixels = math.prod(images.shape[:3]) // math.prod(window.strides)
+        return chosen(pixels, kernel.size).forward(images, kernel, window)
+
+    def image_gradient(
+        gradient: jax.Array, kernel: jax.Array, image_size: tuple[int, int], window: Window
+    ) -> jax.Array:
+        by = chosen(math.prod(gradient.shape[:3]), kernel.size)
+        return by.image_gradient(gradient, kernel, image_size, window)
+
+    def kernel_gradient(
+        images: jax.Array, gradient: jax.Array, kernel_size: tuple[int, int], window: Window
+    ) -> jax.Array:
+        entries = math.prod(kernel_size) * images.shape[3] // window.groups
+        by = chosen(gradient.size, entries)
+        return by.kernel_gradient(images, gradient, kernel_size, window)
+
+    return Passes(forward, image_gradient, kernel_gradient)
