@@ -2,7 +2,7 @@
 
 Modules are named as in torchvision's `resnet.py` (conv1, bn1, layer1.0.conv1, downsample.0, fc). It has
 no names for squeeze-and-excitation (se.fc1, se.fc2) and pre-activated blocks (bn0 before the first
-convolution, bn behind the last stage).
+convolution, bn after the last stage).
 """
 
 import re

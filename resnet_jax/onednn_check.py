@@ -76,7 +76,7 @@ def kept_answer(
     return fault
 
 
-def extension_version() -> str | None:
+def _extension_version() -> str | None:
     """The version of the extension in `native/`; None: it is not installed."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version("resnet-jax-native")
@@ -89,7 +89,7 @@ def _facts(command: Sequence[str]) -> dict[str, str | None]:
         code.update((Path(__file__).parent / name).read_bytes())
     return {
         "trial": " ".join(command[1:]),
-        "extension": extension_version(),
+        "extension": _extension_version(),
         "jaxlib": importlib.metadata.version("jaxlib"),
         "processor": _processor(),
         "code": code.hexdigest()[:16],

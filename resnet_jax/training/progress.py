@@ -17,8 +17,9 @@ from resnet_jax.config import default_config
 from resnet_jax.console import make_console
 from resnet_jax.errors import printable
 from resnet_jax.interop.errors import describe_entry
+from resnet_jax.models import onednn
 from resnet_jax.models.convolution import VARIABLE
-from resnet_jax.onednn_check import extension_version, onednn_fault
+from resnet_jax.onednn_check import onednn_fault
 from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.model import chosen_convolution
 
@@ -113,7 +114,8 @@ def _convolution(config: ConfigDict) -> str:
     """Which convolution is used, and why not oneDNN's where that was looked for."""
     chosen, automatic = chosen_convolution(config), config.model.convolution == "auto"
     if chosen == "onednn":
-        return "onednn, by resnet_jax_native" if extension_version() else "onednn, by jaxlib"
+        by_jaxlib = onednn.passes_of_onednn() is onednn.PASSES
+        return "onednn, by jaxlib" if by_jaxlib else "onednn, by resnet_jax_native"
     if chosen != "loop_safe" or not automatic or VARIABLE in os.environ:
         return chosen
     fault = onednn_fault(config.model.dtype) or "one program over several devices"
