@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.experimental import serialize_executable
 
-from resnet_jax.models import onednn
+from resnet_jax.models import loop_safe, onednn
 from resnet_jax.models.passes import Passes, Window
 
 # Error over the sum of the absolute values of all products. A bfloat16 has 8 bits.
@@ -93,13 +93,8 @@ def faults(passes: Passes, dtype: str) -> Iterator[str]:
 
 
 def _result_shape(image_shape, kernel_shape, window):
-    rows, columns = (
-        (n + sum(pads) - k) // stride + 1
-        for n, pads, k, stride in zip(
-            image_shape[1:3], window.padding, kernel_shape[:2], window.strides, strict=True
-        )
-    )
-    return image_shape[0], rows, columns, kernel_shape[3]
+    arrays = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (image_shape, kernel_shape))
+    return jax.eval_shape(partial(loop_safe.forward, window=window), *arrays).shape
 
 
 def _all_passes(passes, image_size, kernel_size, window, arrays):

@@ -19,6 +19,7 @@ from resnet_jax.models.passes import (
     dilated_padding,
     image_gradient_by,
     is_product,
+    seen_pixels,
 )
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -72,9 +73,8 @@ def kernel_gradient(
     """See `Passes`."""
     strides, _, groups = window
     if is_product(kernel_size, window):
-        seen = images[:, :: strides[0], :: strides[1]]
-        pixels = [array.reshape(-1, array.shape[-1]) for array in (seen, gradient)]
-        return jnp.matmul(pixels[0].T, pixels[1])[None, None]
+        seen, gradients = seen_pixels(images, gradient, window)
+        return jnp.matmul(seen.T, gradients)[None, None]
     # A kernel entry is the correlation of the images with the gradient, summed over the batch: the
     # batch takes the place of the input channels. The channels stay next to the columns, and a step
     # to the next column is one over all of them: so the images are transposed as a matrix, which is

@@ -24,6 +24,7 @@ from resnet_jax.models.passes import (
     dilated_padding,
     image_gradient_by,
     is_product,
+    seen_pixels,
 )
 
 _CONVOLUTION, _PRODUCT = "__onednn$convolution", "__onednn$matmul"
@@ -59,9 +60,7 @@ def kernel_gradient(
     if not _supported(images, gradient) or (odd and images.dtype == jnp.bfloat16):
         return loop_safe.kernel_gradient(images, gradient, kernel_size, window)
     if is_product(kernel_size, window):
-        seen = images[:, :: strides[0], :: strides[1]]
-        pixels = [array.reshape(-1, array.shape[-1]) for array in (seen, gradient)]
-        return _product_of_transposed(*pixels)[None, None]
+        return _product_of_transposed(*seen_pixels(images, gradient, window))[None, None]
     # As in `loop_safe.kernel_gradient`; parts of the batch are a further axis of space, and groups stay
     # among the channels.
     batch, height, width, channels = images.shape

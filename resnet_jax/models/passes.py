@@ -147,6 +147,13 @@ def is_product(kernel_size: tuple[int, int], window: Window) -> bool:
     return kernel_size == (1, 1) and window.padding == ((0, 0), (0, 0)) and window.groups == 1
 
 
+def seen_pixels(images: jax.Array, gradient: jax.Array, window: Window) -> list[jax.Array]:
+    """The pixels that a kernel of one pixel sees, and their gradients, as two matrices."""
+    rows, columns = window.strides
+    arrays = images[:, ::rows, ::columns], gradient
+    return [array.reshape(-1, array.shape[-1]) for array in arrays]
+
+
 def dilated_padding(
     images: jax.Array, gradient: jax.Array, kernel_size: tuple[int, int], window: Window
 ) -> Pairs:

@@ -230,3 +230,14 @@ def test_images_smaller_than_the_kernel(convolve, size):
     np.testing.assert_allclose(actual, expected, atol=1e-4)
     for ours, theirs in zip(vjp(expected), native_vjp(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_small_convolutions_call_no_onednn_of_jaxlib_and_large_ones_do(monkeypatch):
+    monkeypatch.setattr(onednn, "passes_of_onednn", lambda: onednn.PASSES)
+    onednn.fastest_passes.cache_clear()
+    for batch, called in ((2, False), (128, True)):
+        images, kernel = jnp.ones((batch, 32, 32, 16)), jnp.ones((3, 3, 16, 16))
+        square = lambda x, w: IMPLEMENTATIONS["onednn"](x, w, (1, 1), ((1, 1), (1, 1))).sum()  # noqa: E731
+        program = jax.make_jaxpr(jax.grad(square, (0, 1)))(images, kernel)
+        assert ("__onednn$convolution" in str(program)) is called
+    onednn.fastest_passes.cache_clear()
