@@ -85,7 +85,7 @@ def automatic_implementation(backend: str, dtype: str = "float32", devices: int 
         devices: that one `jax.jit` spreads its arrays over. XLA would collect the images of all for
             oneDNN; in `jax.shard_map` and `jax.pmap` each device has its own.
     """
-    named = os.environ.get(VARIABLE, "auto")
+    named = os.environ.get(VARIABLE) or "auto"
     if named != "auto":
         return named
     if backend != "cpu":

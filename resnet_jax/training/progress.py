@@ -116,7 +116,7 @@ def _convolution(config: ConfigDict) -> str:
     if chosen == "onednn":
         by_jaxlib = onednn.passes_of_onednn() is onednn.PASSES
         return "onednn, by jaxlib" if by_jaxlib else "onednn, by resnet_jax_native"
-    if chosen != "loop_safe" or not automatic or VARIABLE in os.environ:
+    if chosen != "loop_safe" or not automatic or os.environ.get(VARIABLE):
         return chosen
     fault = onednn_fault(config.model.dtype) or "one program over several devices"
     return f"{chosen} (not onednn: {fault})"
