@@ -102,7 +102,7 @@ def sweep_ratio(printed: Printed) -> Summary:
 AGAINST_TORCH, BFLOAT16 = "--against torch", "--dtype=bfloat16 --against torch"
 CIFAR = "train_step.py --model=resnet20 --batch_size=128 --image_size=32"
 IMAGENET = "train_step.py --model=resnet50 --batch_size=16 --image_size=224"
-TRAIN_CIFAR, TRAIN_IMAGENET = f"{CIFAR} --steps=4", f"{IMAGENET} --steps=1 --warm_up=0"
+TRAIN_CIFAR, TRAIN_IMAGENET = f"{CIFAR} --steps=4", f"{IMAGENET} --steps=2"
 EVALUATE_CIFAR = f"{CIFAR} --mode=eval --steps=10 {AGAINST_TORCH}"
 EVALUATE_IMAGENET = f"{IMAGENET} --mode=eval --steps=1 {AGAINST_TORCH}"
 FOLDER = f"train_step.py --model=resnet18 --batch_size=64 --image_size=64 --steps=3 {AGAINST_TORCH}"

@@ -43,6 +43,16 @@ def test_max_pool_and_its_derivatives(x, stride, zero_padding):
     )
 
 
+@settings(max_examples=10)
+@given(IMAGES, st.integers(1, 2))
+def test_the_gradient_of_max_pool_in_bfloat16_is_rounded_once(x, stride):
+    exact, plain = jax.vjp(lambda x: plain_max_pool(x, stride, False), x)
+    cotangent = np.random.default_rng(0).standard_normal(exact.shape).astype(jnp.bfloat16)
+    _, vjp = jax.vjp(lambda x: max_pool(x, stride), x.astype(jnp.bfloat16))
+    expected = plain(cotangent.astype(np.float32))[0].astype(jnp.bfloat16)
+    np.testing.assert_array_equal(vjp(cotangent)[0], expected)
+
+
 @given(hnp.arrays(np.float32, 20, elements=st.floats(-3, 3, width=32) | st.just(np.nan)))
 def test_relu_and_its_derivatives(x):
     np.testing.assert_array_equal(choosing_relu(x), jax.nn.relu(x))
