@@ -80,6 +80,23 @@ def test_equals_native_with_both_gradients(convolve, problem):
         assert np.all(np.abs(ours - theirs) <= 2e-5 + 2e-6 * size)
 
 
+@pytest.mark.parametrize(
+    ("groups", "inputs", "outputs"), [(6, 12, 5), (8, 4, 4), (3, 12, 2), (2, 40, 3), (70, 1, 1)]
+)
+def test_groups_of_any_width(convolve, groups, inputs, outputs):
+    """`loop_safe` merges some of them, all or none."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    images = jax.random.normal(keys[0], (2, 6, 5, groups * inputs))
+    kernel = jax.random.normal(keys[1], (3, 2, inputs, groups * outputs))
+    how = (2, 1), ((1, 1), (0, 1)), ((1, 1), (1, 1)), groups
+    expected, native_vjp = jax.vjp(lambda x, w: native(x, w, *how), images, kernel)
+    actual, vjp = jax.vjp(lambda x, w: convolve(x, w, *how), images, kernel)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+    cotangent = jax.random.normal(keys[2], expected.shape)
+    for ours, theirs in zip(vjp(cotangent), native_vjp(cotangent), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
 @settings(several, max_examples=8)
 @given(problem=problems())
 def test_gradients_of_the_gradients_equal_native_ones(convolve, problem):
