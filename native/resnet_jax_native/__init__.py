@@ -69,8 +69,9 @@ def faster(passes: Any) -> Any:
         shape = (*kernel_size, images.shape[3] // window.groups, gradient.shape[3])
         cropped = (len(images), *size, images.shape[3])
         numbers = _numbers(_KERNEL_GRADIENT, cropped, shape, gradient.shape, images.dtype, inner)
-        # Maps with fewer pixels than channels measured slower, but for groups, which XLA is slow at.
-        slower = window.groups == 1 and gradient.shape[1] * gradient.shape[2] < shape[2]
+        # Measured: XLA's product of patches is faster for many channels of a few pixels.
+        pixels = gradient.shape[1] * gradient.shape[2]
+        slower = window.groups == 1 and pixels <= 4 and shape[2] > 64
         if slower or not _supported(numbers, images, gradient):
             return passes.kernel_gradient(images, gradient, kernel_size, window)
         return _call(numbers, shape, _padded(images, crop), gradient)
