@@ -19,11 +19,16 @@ from resnet_jax.data.preprocessing import make_mixing
 from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
 from resnet_jax.training.data_changes import refuse_other_classes
-from resnet_jax.training.hyperparameters import hyperparameters, program_key
+from resnet_jax.training.hyperparameters import Hyperparameters, hyperparameters, program_key
 from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
-from resnet_jax.training.losses import make_loss
+from resnet_jax.training.losses import Loss, make_loss
 from resnet_jax.training.model import check_model, check_training, model_builder
-from resnet_jax.training.optimizer import make_optimizer, make_schedule, schedule_warnings
+from resnet_jax.training.optimizer import (
+    Optimizer,
+    make_optimizer,
+    make_schedule,
+    schedule_warnings,
+)
 from resnet_jax.training.parallel import Parallel, make_parallel
 from resnet_jax.training.preparation import chosen, evaluated_image, stored
 from resnet_jax.training.pretrained import Pretrained, read_pretrained
@@ -40,7 +45,8 @@ class Experiment:
         source: the data set.
         inputs: its batches.
         network: the model.
-        optimizer, schedule: Optax transformation and learning rate by step.
+        optimizer, loss: functions of the hyperparameters.
+        schedule: learning rate by step.
         numbers: hyperparameters that are arguments of the compiled programs, on the host.
         parallel: the devices.
         total_steps: length of the run.
@@ -54,9 +60,10 @@ class Experiment:
     source: Source
     inputs: Inputs
     network: Network
-    optimizer: optax.GradientTransformation
+    optimizer: Optimizer
+    loss: Loss
     schedule: optax.Schedule
-    numbers: dict[str, Any]
+    numbers: Hyperparameters
     parallel: Parallel
     total_steps: int
     evaluate_every: float
@@ -93,7 +100,7 @@ class Experiment:
     def state_shapes(self) -> TrainState:
         """Shapes, types and shardings of one copy of the state, without computing it."""
         averages = self.config.train.ema_decay is not None
-        shapes = state_shapes(self.network, self.optimizer, averages)
+        shapes = state_shapes(self.network, self.optimizer(self.numbers), averages)
         shardings = self.parallel.state_shardings(shapes)
         return jax.tree.map(lambda a, sharding: a.update(sharding=sharding), shapes, shardings)
 
@@ -153,7 +160,7 @@ def make_experiment(
             check_installed()
     source = _open_data(config, facts)
     shape = cache.image_shape(source, config.data.image_size)
-    make_loss(config.train)
+    loss = make_loss(config.train)
     global_statistics = config.parallel.batch_statistics == "global"
     axis_name = parallel.axis_name if global_statistics else None
     build = model_builder(config, source.num_classes, shape[-1], axis_name)
@@ -182,7 +189,8 @@ def make_experiment(
         source=source,
         inputs=inputs,
         network=network,
-        optimizer=make_optimizer(config, schedule),
+        optimizer=make_optimizer(config),
+        loss=loss,
         schedule=schedule,
         numbers=hyperparameters(config, schedule, total_steps),
         parallel=parallel,

@@ -6,20 +6,15 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 
 from resnet_jax.training.experiment import Experiment
-from resnet_jax.training.hyperparameters import key_of, with_numbers
-from resnet_jax.training.losses import make_loss
-from resnet_jax.training.optimizer import make_optimizer
+from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.state import Arrays, TrainState, compile_initialisation, weights_of
 from resnet_jax.training.steps import Metrics, StepOptions, eval_step, train_step
 
 CALLS_AHEAD = 3
-Numbers = dict[str, jax.Array]
 
 
 class Programs:
@@ -37,7 +32,8 @@ class Programs:
     def initialise(self) -> Callable[[jax.Array], TrainState]:
         """From the key of a run to its state at step 0, on the first device."""
         e = self.experiment
-        return compile_initialisation(e.network, e.optimizer, e.config.train.ema_decay is not None)
+        averages = e.config.train.ema_decay is not None
+        return compile_initialisation(e.network, e.optimizer(e.numbers), averages)
 
     def training(self, length: int) -> Any:
         """`length` steps as one call: (state, numbers, own, shared) → (state, metrics[length])."""
@@ -46,15 +42,12 @@ class Programs:
         return self._training[length]
 
     def _compile_training(self, length: int) -> Any:
-        e = self.experiment
+        e, options = self.experiment, self._options()
 
-        def call(state: TrainState, numbers: Numbers, own: Any, shared: Any):
-            config, options = self._options(numbers)
-            optimizer = make_optimizer(config, _rate_by_step(numbers))
-
+        def call(state: TrainState, numbers: Hyperparameters, own: Any, shared: Any):
             def one_step(state: TrainState, _: None):
-                batch = e.inputs.train_batch(state.step, key_of(numbers), own, shared)
-                return train_step(state, batch, e.network, optimizer, options)
+                batch = e.inputs.train_batch(state.step, numbers.key, own, shared)
+                return train_step(state, batch, numbers, e.network, e.optimizer, options)
 
             if length == 1:
                 state, metrics = one_step(state, None)
@@ -65,31 +58,29 @@ class Programs:
 
     @cached_property
     def _evaluation(self) -> Any:
-        e = self.experiment
+        e, options = self.experiment, self._options()
 
-        def one_batch(weights: Arrays, numbers: Numbers, own: Any, shared: Any) -> Metrics:
-            _, options = self._options(numbers)
-            return eval_step(weights, e.inputs.eval_batch(own, shared), e.network, options)
+        def one_batch(weights: Arrays, numbers: Hyperparameters, own: Any, shared: Any) -> Metrics:
+            batch = e.inputs.eval_batch(own, shared)
+            return eval_step(weights, batch, numbers, e.network, options)
 
         return e.parallel.compile(one_batch, e.inputs.placement)
 
-    def _options(self, numbers: Numbers) -> tuple[Any, StepOptions]:
-        config = with_numbers(self.experiment.config, numbers)
-        return config, StepOptions(
-            loss=make_loss(config.train),
-            accumulate_steps=config.train.accumulate_steps,
-            ema_decay=config.train.ema_decay,
-            ema_warmup=config.train.ema_warmup,
-            ema_every=config.train.ema_every,
-            survival_probability=numbers.get("model.survival_probability"),
-            axis_name=self.experiment.parallel.axis_name,
-            gather=self.experiment.parallel.gather,
+    def _options(self) -> StepOptions:
+        e, train = self.experiment, self.experiment.config.train
+        return StepOptions(
+            loss=e.loss,
+            accumulate_steps=train.accumulate_steps,
+            ema_warmup=train.ema_warmup,
+            ema_every=train.ema_every,
+            axis_name=e.parallel.axis_name,
+            gather=e.parallel.gather,
         )
 
     def evaluate(
         self,
         state: TrainState,
-        numbers: Numbers,
+        numbers: Hyperparameters,
         before_batch: Callable[[], None] = lambda: None,
     ) -> list[dict[str, Any]]:
         """Evaluate placed states on the whole evaluation split.
@@ -134,7 +125,3 @@ def means(totals: dict[str, Any]) -> dict[str, float]:
         "loss": float(totals["loss"]) / count,
         "accuracy": float(totals["correct"]) / count,
     }
-
-
-def _rate_by_step(numbers: Numbers) -> optax.Schedule:
-    return lambda step: jnp.asarray(numbers["learning_rates"])[step]

@@ -7,7 +7,6 @@ import pytest
 from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.hyperparameters import key_of
 
 EVERYTHING = {
     "data.brightness": 0.4,
@@ -30,8 +29,7 @@ def batch_of(config, devices, mode):
     own, shared = experiment.inputs.train(STEP, (SEED,))
 
     def batch(own, shared):
-        numbers = {"key": experiment.numbers["key"]}
-        made = experiment.inputs.train_batch(np.int32(STEP), key_of(numbers), own, shared)
+        made = experiment.inputs.train_batch(np.int32(STEP), experiment.numbers.key, own, shared)
         return {name: made[name] for name in ("image", "label", "other_label", "weight")}
 
     if mode == "pmap":

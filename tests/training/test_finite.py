@@ -17,6 +17,7 @@ from resnet_jax.sweeps.jobs import state
 from resnet_jax.sweeps.live import RunView
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.loop import train
 from resnet_jax.training.programs import Programs
 from resnet_jax.training.progress import Reporter
@@ -93,10 +94,10 @@ def test_an_evaluation_is_finite_only_where_all_logits_are(logits, finite):
         "label": jnp.zeros(2, int),
         "mask": jnp.array([True, True]),
     }
-    assert math.isfinite(eval_step(weights, batch, network)["loss"]) == finite
+    assert math.isfinite(eval_step(weights, batch, Hyperparameters(), network)["loss"]) == finite
     # What only fills a batch does not count.
     filled = batch | {"mask": jnp.array([False, True])}
-    assert math.isfinite(eval_step(weights, filled, network)["loss"])
+    assert math.isfinite(eval_step(weights, filled, Hyperparameters(), network)["loss"])
 
 
 @pytest.mark.parametrize("part", ["params", "batch_stats", "opt_state", "ema"])

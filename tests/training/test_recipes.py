@@ -38,7 +38,7 @@ def recipe(name):
 def test_it_is_an_experiment_without_contradictions(name):
     experiment = make_experiment(override(recipe(name), SHRUNK))
     assert experiment.facts["on_device"] is False
-    assert np.isfinite(experiment.numbers["learning_rates"]).all()
+    assert np.isfinite(experiment.numbers.learning_rates).all()
 
 
 # Compiling takes most of the time: the recipe with the most parts stands for the others.
@@ -114,7 +114,7 @@ def test_the_fast_recipe_is_whole_calls_from_the_device():
     assert not any(steps % length for steps in (experiment.total_steps, *every))
     assert experiment.evaluate_every == experiment.checkpoint_every == experiment.total_steps
     assert experiment.facts["on_device"]
-    rates = experiment.numbers["learning_rates"]
+    rates = experiment.numbers.learning_rates
     assert rates[0] == 0
     assert np.argmax(rates) == experiment.total_steps // 5
     np.testing.assert_allclose([rates.max(), rates[-1]], [0.4, 0], atol=1e-5)
