@@ -33,7 +33,6 @@ from resnet_jax.training import checkpoint
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.integrity import checksums
-from resnet_jax.training.programs import Programs
 from resnet_jax.training.state import TrainState
 
 STATES = {
@@ -60,7 +59,7 @@ def time_flushes() -> list[float]:
 def measure(fields: dict[str, Any], repeats: int) -> dict[str, Any]:
     fields = fields | {"data.name": "synthetic", "train.ema_decay": 0.9}
     experiment = make_experiment(override(default_config(), fields))
-    state: TrainState = Programs(experiment).initialise(run_key(0))
+    state: TrainState = experiment.programs.initialise(run_key(0))
     parts: dict[str, list[float]] = {
         n: [] for n in ("checksums", "save", "write", "flush", "restore")
     }

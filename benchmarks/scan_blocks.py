@@ -84,7 +84,11 @@ def measure(
     }
     static = Hyperparameters(), network, lambda numbers: optimizer, StepOptions()
     began = time.perf_counter()
-    lowered = jax.jit(lambda state, batch: train_step(state, batch, *static), donate_argnums=0).trace(state, batch).lower()
+    lowered = (
+        jax.jit(lambda state, batch: train_step(state, batch, *static), donate_argnums=0)
+        .trace(state, batch)
+        .lower()
+    )
     traced = time.perf_counter()
     compiled = models.compile_checked(lowered)
     done = time.perf_counter()

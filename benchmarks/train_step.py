@@ -39,8 +39,8 @@ from benchmarks import plain_flax
 from benchmarks.measuring import machine, summary
 from resnet_jax import models
 from resnet_jax.compiler import turn_off_ynnpack
-from resnet_jax.training.replicas import PmapReplicas
 from resnet_jax.training.hyperparameters import Hyperparameters
+from resnet_jax.training.replicas import PmapReplicas
 from resnet_jax.training.state import Network, TrainState, initial_state, make_network
 from resnet_jax.training.steps import StepOptions, eval_step, train_step
 

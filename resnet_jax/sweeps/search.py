@@ -30,7 +30,7 @@ from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from resnet_jax.training.loop import StopEarly
+    from resnet_jax.training.record import StopEarly
 
 OF_RUN = ("id", "overrides")
 PRUNERS = ("median", "hyperband")

@@ -1,5 +1,7 @@
-"""From a config to the parts of a run. Everything that a config can get wrong is found here,
-before anything is written or compiled."""
+"""From a config to everything that a run is made of, each part once.
+
+Everything that a config can get wrong is found here, before anything is written or compiled.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 from ml_collections import ConfigDict
@@ -15,13 +18,16 @@ from resnet_jax import models
 from resnet_jax.config import to_steps
 from resnet_jax.data import cache
 from resnet_jax.data.examples import Source
+from resnet_jax.data.inputs import Inputs, Prepared, make_inputs
+from resnet_jax.data.on_device import OnDevice
 from resnet_jax.data.preprocessing import make_mixing
 from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
 from resnet_jax.training.data_changes import refuse_other_classes
 from resnet_jax.training.hyperparameters import Hyperparameters, hyperparameters, program_key
-from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
+from resnet_jax.training.interruption import end_with_parent
 from resnet_jax.training.losses import Loss, make_loss
+from resnet_jax.training.mesh import JitMesh
 from resnet_jax.training.model import check_model, check_training, model_builder
 from resnet_jax.training.optimizer import (
     Optimizer,
@@ -30,9 +36,18 @@ from resnet_jax.training.optimizer import (
     schedule_warnings,
 )
 from resnet_jax.training.parallel import Parallel, make_parallel
-from resnet_jax.training.preparation import chosen, evaluated_image, stored
+from resnet_jax.training.preparation import chosen, evaluated_image, stored, train_geometry
 from resnet_jax.training.pretrained import Pretrained, read_pretrained
-from resnet_jax.training.state import Network, TrainState, make_network, state_shapes
+from resnet_jax.training.programs import Programs, means
+from resnet_jax.training.replicas import PmapReplicas
+from resnet_jax.training.state import (
+    Network,
+    TrainState,
+    make_network,
+    state_shapes,
+    weights_of,
+)
+from resnet_jax.training.steps import Metrics
 from resnet_jax.training.tensorboard import check_installed
 
 
@@ -49,6 +64,7 @@ class Experiment:
         schedule: learning rate by step.
         numbers: hyperparameters that are arguments of the compiled programs, on the host.
         parallel: the devices.
+        programs: the compiled functions.
         total_steps: length of the run.
         evaluate_every, checkpoint_every, log_every: intervals in steps (`intervals.py`).
         facts: for data.json.
@@ -65,6 +81,7 @@ class Experiment:
     schedule: optax.Schedule
     numbers: Hyperparameters
     parallel: Parallel
+    programs: Programs
     total_steps: int
     evaluate_every: float
     checkpoint_every: float
@@ -77,7 +94,7 @@ class Experiment:
     @property
     def num_examples(self) -> int:
         """Training examples of an epoch."""
-        return self.inputs.data.num_examples
+        return self.inputs.num_examples
 
     @property
     def warnings(self) -> list[str]:
@@ -104,6 +121,35 @@ class Experiment:
         shardings = self.parallel.state_shardings(shapes)
         return jax.tree.map(lambda a, sharding: a.update(sharding=sharding), shapes, shardings)
 
+    def train_arguments(self, step: int) -> tuple[Any, Any]:
+        """Placed arguments of the training call that begins at `step`, after state and numbers."""
+        return self.inputs.train_arguments(step, self.config.seed)
+
+    def placed_numbers(self) -> Hyperparameters:
+        """The hyperparameters, on the devices."""
+        return self.parallel.replicate(self.numbers)
+
+    def result(self, metrics: Metrics) -> dict[str, Any]:
+        """The result of an evaluation of the whole split.
+
+        Args:
+            metrics: metrics[batches], as `Programs.evaluate` returns them.
+
+        Returns:
+            `loss` (mean cross-entropy, nats), `accuracy` (0 to 1), `examples`, and `weights`: `averaged` or
+            `raw`. Loss and accuracy are None where a loss or logit is not finite.
+        """
+        total = jax.tree.map(lambda m: np.sum(m, dtype=np.float64), metrics)
+        count, expected = int(total["count"]), len(self.inputs.eval_examples)
+        # Each process knows of its own damaged images alone.
+        least = expected - jax.process_count() * self.config.data.max_bad_examples
+        if not least <= count <= expected:
+            raise AssertionError(f"evaluated {count} of {expected} examples")
+        found: dict[str, Any] = means(total)
+        if not math.isfinite(found["loss"]):
+            found = dict.fromkeys(found)
+        return found | {"examples": count, "weights": weights_of(self.config)}
+
     def check_training(self) -> None:
         """Refuse a config that can be evaluated but not trained.
 
@@ -114,7 +160,7 @@ class Experiment:
         check_training(self.config, self.source.num_classes, shape, self.parallel)
 
     def of(self, config: ConfigDict) -> "Experiment":
-        """The experiment of another config with the same programs; its parts are shared.
+        """The experiment of another config with the same programs; all other parts are shared.
 
         Raises:
             UserError: a schedule that does not fit.
@@ -130,7 +176,7 @@ def make_experiment(
     config: ConfigDict,
     eval_split: str | None = None,
     starts: bool = False,
-    parallel: Parallel | None = None,
+    parallel: JitMesh | PmapReplicas | None = None,
     facts: Mapping[str, Any] | None = None,
     evaluates: bool = False,
 ) -> Experiment:
@@ -175,8 +221,13 @@ def make_experiment(
     network = replace(network, views=image.views)
     if eval_split is None:
         eval_split = facts["eval_split"] if facts else source.eval_split(config.data.eval_split)
-    inputs = make_inputs(config, source, parallel, eval_split, preparation, evaluates)
-    examples = facts["train_examples"] if facts is not None else inputs.data.num_examples
+    prepared = Prepared(
+        train_geometry(config, preparation.interpolation), image.geometry, preparation.constants
+    )
+    inputs = make_inputs(
+        config, source, parallel, eval_split, prepared, evaluates, begin_process=end_with_parent
+    )
+    examples = facts["train_examples"] if facts is not None else inputs.num_examples
 
     def steps(field: str) -> float:
         section, name = field.split(".")
@@ -184,16 +235,19 @@ def make_experiment(
 
     total_steps = round(steps("train.duration"))
     schedule = make_schedule(config, total_steps, examples)
+    optimizer = make_optimizer(config)
+    numbers = hyperparameters(config, schedule, total_steps)
     return Experiment(
         config=config,
         source=source,
         inputs=inputs,
         network=network,
-        optimizer=make_optimizer(config),
+        optimizer=optimizer,
         loss=loss,
         schedule=schedule,
-        numbers=hyperparameters(config, schedule, total_steps),
+        numbers=numbers,
         parallel=parallel,
+        programs=Programs(config, numbers, network, optimizer, loss, inputs, parallel),
         total_steps=total_steps,
         evaluate_every=steps("evaluate.every"),
         checkpoint_every=steps("checkpoint.every"),
@@ -260,14 +314,14 @@ def _facts(
         "name": source.name,
         "train_split": config.data.train_split,
         "eval_split": eval_split,
-        "train_examples": inputs.data.num_examples,
+        "train_examples": inputs.num_examples,
         "eval_examples": len(inputs.eval_examples),
         "class_names": list(source.class_names),
         "image_shape": list(cache.image_shape(source, config.data.image_size)),
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
         "interpolation": interpolation,
-        "on_device": isinstance(inputs, DeviceInputs),
+        "on_device": isinstance(inputs, OnDevice),
     }
     if inputs.measured is not None:
         facts["measured"] = dict(zip(("mean", "std"), map(list, inputs.measured), strict=True))

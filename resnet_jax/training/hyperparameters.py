@@ -35,7 +35,6 @@ TRACED: dict[str, Any] = {
 ABSORBED = ("seed", "optimizer.learning_rate", "optimizer.reference_batch_size", "schedule.")
 
 
-
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyperparameters:

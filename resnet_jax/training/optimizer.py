@@ -200,7 +200,10 @@ def make_optimizer(config: ConfigDict) -> Optimizer:
     make = choose("optimizer.name", config.optimizer.name, OPTIMIZERS)
 
     def optimizer(numbers: Hyperparameters) -> optax.GradientTransformation:
-        update, norm = make(config.optimizer, numbers, mask), numbers.get("train.clip_gradient_norm")
+        update, norm = (
+            make(config.optimizer, numbers, mask),
+            numbers.get("train.clip_gradient_norm"),
+        )
         return update if norm is None else optax.chain(optax.clip_by_global_norm(norm), update)
 
     return optimizer

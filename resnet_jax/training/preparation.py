@@ -33,6 +33,11 @@ class Preparation(NamedTuple):
     std: Channels | None = None
     interpolation: str = DEFAULT_INTERPOLATION
 
+    @property
+    def constants(self) -> tuple[Channels, Channels] | None:
+        """Mean and standard deviation; None: they are measured."""
+        return None if self.mean is None or self.std is None else (self.mean, self.std)
+
 
 def stored(facts: Mapping[str, Any]) -> Preparation:
     """The constants of a run, from its data.json."""

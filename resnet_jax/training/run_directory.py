@@ -149,6 +149,19 @@ class RunDirectory:
                 raise self._refused(problem, "use a directory that all processes see")
             time.sleep(0.1)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """A context in which no other process trains here.
+
+        Raises:
+            UserError: as `lock`.
+        """
+        self.lock()
+        try:
+            yield
+        finally:
+            self.unlock()
+
     def lock(self) -> None:
         """Keep other processes from training here until `unlock` or the end of this one.
 
@@ -340,14 +353,15 @@ class RunDirectory:
         }
         self._write_json("status.json", status)
 
-    def log(self, event: str, step: int, **numbers: Any) -> dict[str, Any]:
-        """Append a line to metrics.jsonl and return it."""
-        line = {"event": event, "step": step, **numbers}
-        if not self.writes:
-            return line
-        with self._writing(), self._metrics.open("a", encoding="utf-8") as file:
-            file.write(to_json(line) + "\n")
-        return line
+    def log(self, event: str, step: int, **numbers: Any) -> None:
+        """Append a line to metrics.jsonl."""
+        self.write_line({"event": event, "step": step, **numbers})
+
+    def write_line(self, line: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        if self.writes:
+            with self._writing(), self._metrics.open("a", encoding="utf-8") as file:
+                file.write(to_json(line) + "\n")
 
     def flush_log(self) -> None:
         """Wait until metrics.jsonl is on the disk.

@@ -23,7 +23,6 @@ from resnet_jax.random_streams import run_key
 from resnet_jax.training.checkpoint import FIELDS, Checkpoints, DamagedCheckpointError
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.integrity import checksums, sealed, unsealed
-from resnet_jax.training.programs import Programs
 from resnet_jax.training.restore import chosen_step, restored
 from resnet_jax.training.run_directory import RunDirectory
 
@@ -34,7 +33,7 @@ def experiment_of(config, **fields):
 
 
 def fresh(experiment):
-    return Programs(experiment).initialise(run_key(0))
+    return experiment.programs.initialise(run_key(0))
 
 
 def assert_equal(actual, expected):
@@ -80,7 +79,7 @@ def test_what_is_counted_during_a_save_is_not_saved(small_config, tmp_path):
 @pytest.mark.parametrize("restored_as", ["jit", "pmap"])
 def test_saved_on_eight_devices_restored_on_others(small_config, tmp_path, saved_as, restored_as):
     eight = experiment_of(small_config, parallel__mode=saved_as, parallel__num_devices=8)
-    placed = eight.parallel.place([fresh(eight)])
+    placed = eight.parallel.place(fresh(eight))
     with Checkpoints(tmp_path, {}) as checkpoints:
         checkpoints.save(1, eight.parallel.take(placed), {})
         checkpoints.wait()
@@ -89,7 +88,7 @@ def test_saved_on_eight_devices_restored_on_others(small_config, tmp_path, saved
                 small_config, parallel__mode=restored_as, parallel__num_devices=devices
             )
             state, _ = checkpoints.restore(1, other.state_shapes())
-            assert_equal(other.parallel.take(other.parallel.place([state])), fresh(eight))
+            assert_equal(other.parallel.take(other.parallel.place(state)), fresh(eight))
 
 
 def test_the_newest_and_the_best_are_kept(small_config, tmp_path):
@@ -343,7 +342,7 @@ def test_a_state_moves_between_any_two_numbers_of_devices_and_shards(small_confi
     for first in [(8, 4), (1, 1)]:
         with Checkpoints(tmp_path / str(first), {}) as checkpoints:
             parallel = experiments[first].parallel
-            checkpoints.save(1, parallel.take(parallel.place([expected])), {})
+            checkpoints.save(1, parallel.take(parallel.place(expected)), {})
             checkpoints.wait()
             for place in PLACES:
                 shapes = experiments[place].state_shapes()

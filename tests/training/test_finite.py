@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -18,13 +19,12 @@ from resnet_jax.sweeps.live import RunView
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.hyperparameters import Hyperparameters
-from resnet_jax.training.loop import train
-from resnet_jax.training.programs import Programs
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.record import _snapshot
 from resnet_jax.training.run_directory import RunDirectory, evaluations
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.steps import eval_step
+from resnet_jax.training.train import train
 
 
 def strict(text):
@@ -41,18 +41,18 @@ def spoilt(state, value=np.nan):
     return jax.tree.map(lambda a: a + jnp.asarray(value, a.dtype), state)
 
 
-class SpoiltEvaluation(Programs):
-    """Evaluates running statistics that are not finite from some call on."""
+class SpoiltEvaluation:
+    """Programs that evaluate running statistics which are not finite from some call on."""
 
-    def __init__(self, experiment, first):
-        super().__init__(experiment)
-        self.left = first
+    def __init__(self, programs, first):
+        self.programs, self.left = programs, first
+        self.initialise, self.training = programs.initialise, programs.training
 
     def evaluate(self, state, numbers, before_batch=lambda: None):
         self.left -= 1
         if self.left < 0:
             state = TrainState(**{**vars(state), "batch_stats": spoilt(state.batch_stats)})
-        return super().evaluate(state, numbers, before_batch)
+        return self.programs.evaluate(state, numbers, before_batch)
 
 
 def test_a_run_whose_evaluation_is_not_finite_has_diverged(small_config, tmp_path):
@@ -64,8 +64,8 @@ def test_a_run_whose_evaluation_is_not_finite_has_diverged(small_config, tmp_pat
         asked.append(step)
         return False
 
-    programs = SpoiltEvaluation(experiment, 1)
-    assert train([experiment], [run], reporter, programs, stop_early) == 3
+    other = replace(experiment, programs=SpoiltEvaluation(experiment.programs, 1))
+    assert train(other, run, reporter, stop_early) == 3
     status = strict((run.path / "status.json").read_text())
     assert (status["state"], status["step"]) == ("diverged", 20)
     assert status["error"] == "the evaluation is not finite at step 20"
@@ -78,7 +78,7 @@ def test_a_run_whose_evaluation_is_not_finite_has_diverged(small_config, tmp_pat
     with Checkpoints(run.checkpoints, evaluations(lines), read_only=True) as checkpoints:
         assert checkpoints.latest() == 10
     # It stays so.
-    assert train([experiment], [run], reporter, Programs(experiment)) == 3
+    assert train(experiment, run, reporter) == 3
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_commands_refuse_a_network_whose_outputs_are_not_finite(small_config, tm
     experiment, run = make_experiment(small_config), RunDirectory(tmp_path / "run")
     run.create(small_config.to_dict())
     run.write_data(experiment.facts)
-    fresh = Programs(experiment).initialise(jax.random.key(0))
+    fresh = experiment.programs.initialise(jax.random.key(0))
     fresh.ema["params"]["head"]["bias"] += jnp.nan
     with Checkpoints(run.checkpoints, {}) as checkpoints:
         checkpoints.save(5, fresh, {})

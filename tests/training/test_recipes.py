@@ -11,7 +11,6 @@ from resnet_jax import models
 from resnet_jax.config_file import load_config, override
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.programs import Programs
 
 FOLDER = Path(__file__).parents[2] / "configs" / "imagenet"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -48,15 +47,15 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in RECIPES if name !
 @pytest.mark.parametrize("name", ["torchvision_v2", *SLOW])
 def test_two_steps_are_finite_and_move_the_weights(name):
     experiment = make_experiment(override(recipe(name), SHRUNK))
-    programs, parallel = Programs(experiment), experiment.parallel
+    programs, parallel = experiment.programs, experiment.parallel
     fresh = programs.initialise(run_key(0))
     before = jax.tree.map(np.asarray, fresh.params)
-    state, numbers = parallel.stack([fresh]), parallel.stack([experiment.numbers])
+    state, numbers = parallel.replicate(fresh), experiment.placed_numbers()
     for step in range(2):
-        arguments = experiment.inputs.train(step, (0,))
+        arguments = experiment.train_arguments(step)
         state, metrics = programs.training(1)(state, numbers, *arguments)
-        assert np.isfinite(parallel.read(metrics)[0]["loss"]).all()
-    after = parallel.read(state)[0].params
+        assert np.isfinite(parallel.read(metrics)["loss"]).all()
+    after = parallel.read(state).params
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), before, after)
     assert np.mean(jax.tree.leaves(moved)) > 0.5
