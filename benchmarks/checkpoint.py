@@ -29,7 +29,7 @@ from resnet_jax import files
 from resnet_jax.config import default_config
 from resnet_jax.config_file import override
 from resnet_jax.random_streams import run_key
-from resnet_jax.training import checkpoint
+from resnet_jax.training import orbax_manager
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.integrity import checksums
@@ -52,7 +52,9 @@ def time_flushes() -> list[float]:
     spent: list[float] = []
     for name in ("flush", "flush_tree"):
         function = getattr(files, name)
-        setattr(checkpoint, name, lambda path, f=function: spent.append(seconds(lambda: f(path))))
+        setattr(
+            orbax_manager, name, lambda path, f=function: spent.append(seconds(lambda: f(path)))
+        )
     return spent
 
 

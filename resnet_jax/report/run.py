@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_jax.config import flatten, to_steps
-from resnet_jax.training.run_directory import RunDirectory, missing_lines
+from resnet_jax.training.metrics_log import missing_lines
+from resnet_jax.training.run_directory import RunDirectory
 
 
 class Curve(NamedTuple):

@@ -19,6 +19,8 @@ from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS
 from resnet_jax.training.run_directory import RunDirectory
 
+# How runs with the same programs are trained; `off` is a process a run.
+STRATEGIES = ("auto", "off", "turns", "map", "vmap", "shard")
 # By whatever result; a run that failed has none.
 ENDED = ("done", "stopped", "diverged")
 FINAL = (*ENDED, "failed")

@@ -13,12 +13,11 @@ from rich.table import Table
 from resnet_jax.console import make_console
 from resnet_jax.errors import UserError, choose, printable, warn
 from resnet_jax.sweeps import executors, slurm
-from resnet_jax.sweeps.jobs import ENDED, FINAL, Job, state
+from resnet_jax.sweeps.jobs import ENDED, FINAL, STRATEGIES, Job, state
 from resnet_jax.sweeps.live import LiveTable, duration
 from resnet_jax.sweeps.plan import Plan, make_jobs, make_legal_plan
-from resnet_jax.sweeps.study import Study, refuse_changed_runs, with_earlier_ids
+from resnet_jax.sweeps.study import Study, refuse_changed_runs
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.sweeps.worker import STRATEGIES
 from resnet_jax.wording import first_few
 
 UNFINISHED = 1
@@ -32,7 +31,7 @@ class SweepOptions:
     Attributes:
         executor: one of `EXECUTORS`.
         max_parallel: processes, or jobs of Slurm, at once.
-        vectorize: how runs of one program are trained, one of `worker.STRATEGIES`.
+        vectorize: how runs of one program are trained, one of `jobs.STRATEGIES`.
         retry_failed: try failed runs again.
         early_stop: `median`, or in a search `hyperband`, or None.
         slurm: options of the jobs.
@@ -77,7 +76,6 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
     options.check(directory)
     refuse_ranges(study)
     refuse_other_study(study, directory)
-    study = with_earlier_ids(study, directory)
     refuse_changed_runs(study, directory)
     plan = make_legal_plan(study.runs)
     print_warnings(plan)
@@ -170,7 +168,6 @@ def dry_run(
     options.check(directory)
     refuse_ranges(study)
     refuse_other_study(study, directory)
-    study = with_earlier_ids(study, directory)
     refuse_changed_runs(study, directory)
     plan = make_legal_plan(study.runs, timed=True)
     print_warnings(plan)

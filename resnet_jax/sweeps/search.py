@@ -8,8 +8,7 @@ import os
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resnet_jax.console import make_console
 from resnet_jax.errors import UserError, choose, printable
@@ -17,6 +16,7 @@ from resnet_jax.sweeps import executors
 from resnet_jax.sweeps.grid import Choice, Range
 from resnet_jax.sweeps.jobs import FINAL, state
 from resnet_jax.sweeps.plan import Plan, make_plan
+from resnet_jax.sweeps.pruner import PRUNERS, import_optuna, open_storage
 from resnet_jax.sweeps.run_ids import name_run
 from resnet_jax.sweeps.runner import (
     UNFINISHED,
@@ -27,13 +27,8 @@ from resnet_jax.sweeps.runner import (
 )
 from resnet_jax.sweeps.study import Run, Study, make_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.training.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from resnet_jax.training.record import StopEarly
 
 OF_RUN = ("id", "overrides")
-PRUNERS = ("median", "hyperband")
 
 
 def search(
@@ -100,11 +95,11 @@ class Trials:
     """
 
     def __init__(self, study: Study, directory: SweepDirectory, facts: Mapping[str, Any]) -> None:
-        optuna = _optuna()
+        optuna = import_optuna()
         self.study, self.directory, self.search = study, directory, facts
         self.suggestions = optuna.create_study(
             study_name=facts["name"],
-            storage=_storage(facts["storage"]),
+            storage=open_storage(facts["storage"]),
             direction="maximize",
             load_if_exists=True,
         )
@@ -192,53 +187,8 @@ class Trials:
         return f"best: trial {best.number}, accuracy {best.value:.2%}, by {values}"
 
 
-def ask_pruner(sweep: Mapping[str, Any]) -> "StopEarly | None":
-    """Whether Optuna's pruner would stop a run, for the process that trains it.
-
-    Args:
-        sweep: content of sweep.json.
-    """
-    optuna, search = _optuna(), sweep["search"]
-    makers = {"median": optuna.pruners.MedianPruner, "hyperband": optuna.pruners.HyperbandPruner}
-    if search["pruner"] is None:
-        return None
-    suggestions = optuna.load_study(
-        study_name=search["name"],
-        storage=_storage(search["storage"]),
-        pruner=makers[search["pruner"]](),
-    )
-    trial_ids = {run["id"]: run["trial_id"] for run in sweep["runs"]}
-
-    def decide(run: RunDirectory, step: int, accuracy: float) -> bool:
-        trial = optuna.trial.Trial(suggestions, trial_ids[run.path.name])
-        trial.report(accuracy, step)
-        return trial.should_prune()
-
-    return decide
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        fix = "run `pip install 'resnet-jax[search]'`"
-        raise UserError("--search", "optuna", "needs optuna", fix) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
-
-
-def _storage(place: str) -> Any:
-    optuna = _optuna()
-    if "://" in place:
-        return place
-    from optuna.storages.journal import JournalFileBackend
-
-    Path(place).parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(JournalFileBackend(place))
-
-
 def _distribution(values: Range | Choice) -> Any:
-    distributions = _optuna().distributions
+    distributions = import_optuna().distributions
     if isinstance(values, Choice):
         return distributions.CategoricalDistribution(values.values)
     whole = isinstance(values.low, int) and isinstance(values.high, int)

@@ -18,7 +18,7 @@ from resnet_jax.compiler import turn_off_ynnpack
 from resnet_jax.config_file import override
 from resnet_jax.console import print_progress, standard_streams
 from resnet_jax.sweeps.executors import stop_with_parent
-from resnet_jax.sweeps.jobs import ENDED, FINAL, amend_status, state
+from resnet_jax.sweeps.jobs import ENDED, FINAL, STRATEGIES, amend_status, state
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.interruption import SIGNALS, StopRequest
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 Runs = dict[str, ConfigDict]
 # Multiply-adds of a batch's forward pass up to which runs are one batch on a GPU or TPU; not measured.
 SMALL = 10**10
-# How runs with the same programs are trained; `off` is a process a run.
-STRATEGIES = ("auto", "off", "turns", "map", "vmap", "shard")
 
 
 def main() -> int:
@@ -64,7 +62,7 @@ def _train() -> int:
     keep_compiled_programs(next(iter(runs.values())))
     stop_early = None
     if "search" in study:
-        from resnet_jax.sweeps.search import ask_pruner
+        from resnet_jax.sweeps.pruner import ask_pruner
 
         stop_early = ask_pruner(study)
     elif arguments.early_stop:

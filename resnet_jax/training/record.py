@@ -10,16 +10,15 @@ import jax.numpy as jnp
 from resnet_jax.data.decoding import DamagedImageError
 from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
-from resnet_jax.strict_json import is_finite
 from resnet_jax.training.checkpoint import Checkpoints, DamagedCheckpointError
 from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hosts import exchange
+from resnet_jax.training.metrics_log import evaluations, missing_lines
 from resnet_jax.training.programs import means
-from resnet_jax.training.run_directory import RunDirectory, evaluations, missing_lines
-from resnet_jax.training.sinks import JsonLines, Sink
+from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.sinks import Sink, make_sinks
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.steps import Metrics
-from resnet_jax.training.tensorboard import TensorBoard
 from resnet_jax.training.utilisation import speed_of
 
 # Called with a run, a step and its test accuracy after each evaluation: whether the run shall stop there.
@@ -108,9 +107,7 @@ class Record:
             self.damaged[step] = error
             return None
         self.totals, self.seconds = meta["totals"], meta["seconds"]
-        # Earlier versions saved evaluations that were not finite.
-        saved = meta["result"] if is_finite(meta["result"]) else None
-        self.result = self.evaluations.get(step, saved)
+        self.result = self.evaluations.get(step, meta["result"])
         return state
 
     def begin(self, step: int) -> list[str]:
@@ -137,10 +134,7 @@ class Record:
             found.append(f"metrics.jsonl had {unreadable} lines that cannot be read: left out")
         if missing := missing_lines(self.run.readable_metrics(), step, self.experiment.log_every):
             found.append(f"{missing}: its curves have a gap")
-        self._sinks = [JsonLines(self.run)]
-        if self.experiment.config.log.tensorboard and self.run.writes:
-            self._sinks.append(TensorBoard(self.run.tensorboard, step))
-        self._sinks.extend(self._more_sinks)
+        self._sinks = [*make_sinks(self.experiment.config.log, self.run, step), *self._more_sinks]
         return found
 
     def is_evaluated(self, step: int) -> bool:
@@ -232,7 +226,7 @@ class Record:
             self.diverge(step, seconds)
             return
         # A checkpoint is of use only with the log of its steps.
-        self.run.flush_log()
+        self.run.metrics.flush()
         meta = {"totals": self.totals, "result": self.result, "seconds": seconds}
         self.checkpoints.save(step, state, meta)
         self.saved_step = step

@@ -12,11 +12,12 @@ from resnet_jax.errors import NotFiniteError, UserError
 from resnet_jax.training.checkpoint import Checkpoints, NoCheckpointError
 from resnet_jax.training.hosts import exchange, together
 from resnet_jax.training.hyperparameters import hyperparameters
+from resnet_jax.training.metrics_log import evaluations
 from resnet_jax.training.model import model_builder
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.preparation import evaluated_image, stored
 from resnet_jax.training.retention import most_accurate
-from resnet_jax.training.run_directory import RunDirectory, evaluations
+from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.state import Arrays, Network, TrainState, make_network, state_shapes
 
 ALLOWED = "latest, best, or a number"

@@ -23,10 +23,9 @@ import itertools
 import json
 import platform
 import re
-import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,19 +36,17 @@ from resnet_jax import origin
 from resnet_jax.config import FIELDS, canonical, default_config, flatten
 from resnet_jax.config_file import differences, override, respell
 from resnet_jax.errors import UserError
-from resnet_jax.files import PARTIAL, flush, make_directory, open_file, write_file
-from resnet_jax.strict_json import from_json, is_finite, read_json, to_json
+from resnet_jax.files import PARTIAL, make_directory, write_file
+from resnet_jax.strict_json import is_finite, read_json, to_json
 from resnet_jax.training.data_changes import data_changes
-from resnet_jax.training.intervals import count_due, is_due
 from resnet_jax.training.lock import Lock
+from resnet_jax.training.metrics_log import MetricsLog
 from resnet_jax.training.named_paths import PATHS, paths_of, refuse, unnamed
-from resnet_jax.training.stored_facts import check_config, check_data, check_line, check_status
+from resnet_jax.training.stored_facts import check_config, check_data, check_status
 from resnet_jax.wording import first_few
 
 # After so long a network file system shows what another machine wrote.
 SEEN_SECONDS = 60
-# Bytes of metrics.jsonl, some seven million lines; and of a line, of which the rest counts as another.
-LARGEST_LOG, LONGEST_LINE = 2**30, 2**16
 # What an evaluated image is; a log has one protocol, and a command that reads a run may take another.
 PROTOCOL = [
     name
@@ -80,7 +77,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.profile = self.path / "profile"
-        self._metrics = self.path / "metrics.jsonl"
+        self.metrics = MetricsLog(self.path / "metrics.jsonl", self._writing, writes)
         self._lock = Lock(self.path / ".lock")
         self._unconfirmed: dict[str, Any] = {}
 
@@ -93,6 +90,12 @@ class RunDirectory:
         """
         if not self.writes:
             return
+        self._check(config)
+        if (self.path / "config.json").exists():
+            self.lock()
+
+    def _check(self, config: Mapping[str, Any]) -> None:
+        """Refuse a directory that a run of `config` may not use."""
         if self.path.exists() and not self.path.is_dir():
             raise self._refused("is no directory")
         if (self.path / "config.json").exists():
@@ -102,7 +105,6 @@ class RunDirectory:
                     f"holds a run of another config: {'; '.join(lines)}",
                     "use another directory, or that run's config",
                 )
-            self.lock()
             return
         # A status alone is that of a run whose process died before it began. Hidden are our lock, files
         # that a kill left half written, and those of file systems.
@@ -111,16 +113,18 @@ class RunDirectory:
             raise self._refused(problem, fix or "use a new directory")
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Make the directory for a run of `config` and lock it, or check that it is of that config.
+        """Make the directory for a run of `config` and lock it, unless `claim` has locked it.
 
         Raises:
             UserError: as `claim`.
         """
         if not self.writes:
             return
-        self.claim(config)
-        self.make()
-        self.lock()
+        if not self._lock.held:
+            # Also where it was claimed: another process may have made it since.
+            self._check(config)
+            self.make()
+            self.lock()
         if not (self.path / "config.json").exists():
             self._write_json("config.json", config)
         named = paths_of(config)
@@ -171,7 +175,9 @@ class RunDirectory:
         if not self.writes:
             return
         with self._writing():
-            self._lock.acquire()
+            if not self._lock.acquire(needed=False):
+                problem = f"{self._lock.holder} is training there"
+                raise self._refused(problem, "wait until it has ended, or stop it")
             for left_by_a_kill in self.path.glob(PARTIAL):
                 left_by_a_kill.unlink(missing_ok=True)
 
@@ -355,75 +361,26 @@ class RunDirectory:
 
     def log(self, event: str, step: int, **numbers: Any) -> None:
         """Append a line to metrics.jsonl."""
-        self.write_line({"event": event, "step": step, **numbers})
-
-    def write_line(self, line: Mapping[str, Any]) -> None:
-        """Append a line to metrics.jsonl."""
-        if self.writes:
-            with self._writing(), self._metrics.open("a", encoding="utf-8") as file:
-                file.write(to_json(line) + "\n")
-
-    def flush_log(self) -> None:
-        """Wait until metrics.jsonl is on the disk.
-
-        Raises:
-            UserError: it cannot be written.
-        """
-        if self.writes and self._metrics.exists():
-            with self._writing():
-                flush(self._metrics)
-                flush(self.path)
+        self.metrics.write({"event": event, "step": step, **numbers})
 
     def read_metrics(self) -> Iterator[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line cut short by a crash is left out.
-
-        Raises:
-            UserError: another line cannot be read.
-        """
-        for number, line in enumerate(self._lines(), 1):
-            if line is None:
-                where, problem = str(self._metrics), f"line {number} cannot be read"
-                fix = "delete that line, or run `train`, which does"
-                raise UserError("metrics.jsonl", where, problem, fix)
-            yield line
+        """See `MetricsLog.read`."""
+        return self.metrics.read()
 
     def readable_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl that can be read."""
-        return [line for line in self._lines() if line is not None]
-
-    def _lines(self) -> Iterator[dict[str, Any] | None]:
-        try:
-            with open_file(self._metrics, LARGEST_LOG) as file:
-                while (raw := file.readline(LONGEST_LINE)).endswith(b"\n") or len(
-                    raw
-                ) == LONGEST_LINE:
-                    line = metrics_line(raw)
-                    # Earlier versions wrote evaluations that were not finite: they are no results.
-                    if is_finite(line):
-                        yield line
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            problem = f"cannot be read ({error.strerror or error})"
-            raise UserError("metrics.jsonl", str(self._metrics), problem) from error
+        """See `MetricsLog.readable`."""
+        return self.metrics.readable()
 
     def forget_after(self, step: int) -> int:
-        """Drop the lines of metrics.jsonl behind `step`, which a resumed run writes again.
+        """Drop the lines of metrics.jsonl after `step`, which a resumed run writes again.
 
         Returns:
             How many others could not be read; the file as it was is then in `damaged/`.
         """
         if not self.writes:
             return 0
-        lines = list(self._lines())
-        unreadable = lines.count(None)
-        if unreadable:
-            with self._writing():
-                shutil.copyfile(self._metrics, self._free(self._metrics.name))
-        if self._metrics.exists():
-            kept = [line for line in lines if line is not None and line["step"] <= step]
-            self._write("metrics.jsonl", "".join(to_json(line) + "\n" for line in kept))
-        return unreadable
+        with self._writing():
+            return self.metrics.forget_after(step, lambda: self._free("metrics.jsonl"))
 
     def _read_json(self, name: str, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         path = self.path / name
@@ -474,42 +431,3 @@ def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
         else:
             complete[name] = section
     return complete
-
-
-def metrics_line(raw: bytes) -> dict[str, Any] | None:
-    """A line of metrics.jsonl; None where it cannot be read."""
-    try:
-        line = from_json(raw)
-        check_line(line)
-    except ValueError:
-        return None
-    return line
-
-
-def missing_lines(
-    lines: Iterable[Mapping[str, Any]], step: int, every: float, is_end: bool = False
-) -> str:
-    """What metrics.jsonl lacks of its train lines up to a step, in words; empty: nothing.
-
-    Args:
-        lines: of the file.
-        step: that the run has reached.
-        every: steps between two lines.
-        is_end: the run ended there, which is a line too.
-    """
-    logged = {line["step"] for line in lines if line["event"] == "train" and line["step"] <= step}
-    last = max(logged, default=0)
-    if count_due(step, every) > count_due(last, every) or (is_end and last < step):
-        return f"metrics.jsonl ends at step {last} of {step}"
-    missing = count_due(step, every) - sum(is_due(one, every) for one in logged)
-    return f"metrics.jsonl lacks {missing} train lines before step {last}" if missing else ""
-
-
-def evaluations(lines: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
-    """Step → result of its evaluation, from lines of metrics.jsonl."""
-    where = ("event", "step", "epoch")
-    return {
-        line["step"]: {name: value for name, value in line.items() if name not in where}
-        for line in lines
-        if line["event"] == "eval"
-    }

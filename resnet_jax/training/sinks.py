@@ -1,34 +1,31 @@
-"""Where the lines of a run's metrics go, beside metrics.jsonl: anything with two methods."""
+"""Where the lines of a run's metrics go: metrics.jsonl, and anything else with two methods."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.tensorboard import TensorBoard
 
 
 class Sink(Protocol):
     """Takes the lines of a run, in the order of its steps."""
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Take a line: `event`, `step` and what else metrics.jsonl has."""
+        """Take a line: `event`, `step`, and the numbers and texts of metrics.jsonl."""
 
     def close(self) -> None:
         """The run is over for this process."""
 
 
-class JsonLines:
-    """metrics.jsonl.
+def make_sinks(log: Any, run: RunDirectory, step: int) -> list[Sink]:
+    """The sinks that a config asks for.
 
     Args:
+        log: section `log` of the config.
         run: its directory.
+        step: at which the run begins or resumes.
     """
-
-    def __init__(self, run: RunDirectory) -> None:
-        self._run = run
-
-    def write(self, line: Mapping[str, Any]) -> None:
-        """Append a line."""
-        self._run.write_line(line)
-
-    def close(self) -> None:
-        """Each line is written already."""
+    sinks: list[Sink] = [run.metrics]
+    if log.tensorboard and run.writes:
+        sinks.append(TensorBoard(run.tensorboard, step))
+    return sinks

@@ -14,8 +14,9 @@ from resnet_jax.sweeps.early_stop import FEWEST_OTHERS, below_median
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
+from resnet_jax.training.metrics_log import evaluations
 from resnet_jax.training.progress import Reporter
-from resnet_jax.training.run_directory import RunDirectory, evaluations
+from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.train import train
 
 

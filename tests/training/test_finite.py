@@ -19,9 +19,10 @@ from resnet_jax.sweeps.live import RunView
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.hyperparameters import Hyperparameters
+from resnet_jax.training.metrics_log import evaluations
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.record import _snapshot
-from resnet_jax.training.run_directory import RunDirectory, evaluations
+from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.steps import eval_step
 from resnet_jax.training.train import train
