@@ -14,7 +14,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import Choice, Overrides, Range
 from resnet_jax.sweeps.run_ids import name_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.training.run_directory import PROTOCOL
+from resnet_jax.training.run_config import PROTOCOL
 
 # A search maximises one accuracy, and that of other data or of another evaluation is another.
 NOT_SEARCHED = ("data.name", "data.eval_split", *PROTOCOL)

@@ -9,7 +9,8 @@ from resnet_jax.errors import warn
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.hosts import together
 from resnet_jax.training.restore import chosen_step, restored
-from resnet_jax.training.run_directory import PROTOCOL, RunDirectory
+from resnet_jax.training.run_config import PROTOCOL
+from resnet_jax.training.run_directory import RunDirectory
 
 
 def evaluate_run(

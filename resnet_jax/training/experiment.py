@@ -4,7 +4,7 @@ Everything that a config can get wrong is found here, before anything is written
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,11 +19,8 @@ from resnet_jax.config import to_steps
 from resnet_jax.data import cache
 from resnet_jax.data.examples import Source
 from resnet_jax.data.inputs import Inputs, Prepared, make_inputs
-from resnet_jax.data.on_device import OnDevice
 from resnet_jax.data.preprocessing import make_mixing
-from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
-from resnet_jax.training.data_changes import refuse_other_classes
 from resnet_jax.training.hyperparameters import Hyperparameters, hyperparameters, program_key
 from resnet_jax.training.interruption import end_with_parent
 from resnet_jax.training.losses import Loss, make_loss
@@ -40,6 +37,7 @@ from resnet_jax.training.preparation import chosen, evaluated_image, stored, tra
 from resnet_jax.training.pretrained import Pretrained, read_pretrained
 from resnet_jax.training.programs import Programs, means
 from resnet_jax.training.replicas import PmapReplicas
+from resnet_jax.training.run_data import data_facts, open_data
 from resnet_jax.training.state import (
     Network,
     TrainState,
@@ -204,7 +202,7 @@ def make_experiment(
         _check_batch_size(config, parallel)
         if config.log.tensorboard:
             check_installed()
-    source = _open_data(config, facts)
+    source = open_data(config, facts)
     shape = cache.image_shape(source, config.data.image_size)
     loss = make_loss(config.train)
     global_statistics = config.parallel.batch_statistics == "global"
@@ -252,23 +250,11 @@ def make_experiment(
         evaluate_every=steps("evaluate.every"),
         checkpoint_every=steps("checkpoint.every"),
         log_every=steps("log.every"),
-        facts=_facts(config, source, inputs, eval_split, preparation.interpolation),
+        facts=data_facts(config, source, inputs, eval_split, preparation.interpolation),
         parameters=models.count_parameters(model),
         macs=models.count_macs(model, shape),
         pretrained=pretrained,
     )
-
-
-def _open_data(config: ConfigDict, facts: Mapping[str, Any] | None) -> Source:
-    """The data set of a config, which has the classes and images of `facts` where they are given."""
-    data = config.data
-    source = open_source(data.name, data.data_dir, data.image_size)
-    _check_num_classes(config, source)
-    if facts is not None:
-        refuse_other_classes(source.name, facts["class_names"], source.class_names)
-        shape = cache.image_shape(source, data.image_size)
-        _refuse_other_shape(source.name, facts["image_shape"], shape)
-    return source
 
 
 def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
@@ -287,42 +273,3 @@ def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
             f"nearest: {' or '.join(map(str, sorted(nearest)))}; "
             "or use fewer devices by parallel.num_devices",
         )
-
-
-def _check_num_classes(config: ConfigDict, source: Source) -> None:
-    if config.model.num_classes not in (None, source.num_classes):
-        raise UserError(
-            "model.num_classes",
-            config.model.num_classes,
-            f"{source.name} has {source.num_classes} classes",
-            "leave it at None",
-        )
-
-
-def _refuse_other_shape(name: str, before: Sequence[int], now: Sequence[int]) -> None:
-    if list(before) != list(now):
-        shapes = ["×".join(map(str, shape)) for shape in (now, before)]
-        problem = f"has images of {shapes[0]}, and the network was trained on {shapes[1]}"
-        raise UserError("data.name", name, problem, "give images like those of the training")
-
-
-def _facts(
-    config: ConfigDict, source: Source, inputs: Inputs, eval_split: str, interpolation: str
-) -> dict[str, Any]:
-    preprocessing = inputs.preprocessing
-    facts = {
-        "name": source.name,
-        "train_split": config.data.train_split,
-        "eval_split": eval_split,
-        "train_examples": inputs.num_examples,
-        "eval_examples": len(inputs.eval_examples),
-        "class_names": list(source.class_names),
-        "image_shape": list(cache.image_shape(source, config.data.image_size)),
-        "mean": list(preprocessing.mean),
-        "std": list(preprocessing.std),
-        "interpolation": interpolation,
-        "on_device": isinstance(inputs, OnDevice),
-    }
-    if inputs.measured is not None:
-        facts["measured"] = dict(zip(("mean", "std"), map(list, inputs.measured), strict=True))
-    return facts
