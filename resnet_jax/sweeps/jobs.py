@@ -18,12 +18,10 @@ from resnet_jax.errors import UserError
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS
 from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.status import ENDED, FINAL
 
 # How runs with the same programs are trained; `off` is a process a run.
 STRATEGIES = ("auto", "off", "turns", "map", "vmap", "shard")
-# By whatever result; a run that failed has none.
-ENDED = ("done", "stopped", "diverged")
-FINAL = (*ENDED, "failed")
 STOP_WITH_PARENT = "RESNET_JAX_STOP_WITH_PARENT"
 # Return codes of a worker that was asked to stop → the state of what it was at. Those below zero are
 # of one that had not begun, and so had nothing to save.

@@ -14,7 +14,7 @@ from resnet_jax.console import make_console
 from resnet_jax.errors import UserError, choose, printable
 from resnet_jax.sweeps import executors
 from resnet_jax.sweeps.grid import Choice, Range
-from resnet_jax.sweeps.jobs import FINAL, state
+from resnet_jax.sweeps.jobs import state
 from resnet_jax.sweeps.plan import Plan, make_plan
 from resnet_jax.sweeps.pruner import PRUNERS, import_optuna, open_storage
 from resnet_jax.sweeps.run_ids import name_run
@@ -27,6 +27,7 @@ from resnet_jax.sweeps.runner import (
 )
 from resnet_jax.sweeps.study import Run, Study, make_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
+from resnet_jax.training.status import FINAL
 
 OF_RUN = ("id", "overrides")
 

@@ -18,10 +18,11 @@ from resnet_jax.compiler import turn_off_ynnpack
 from resnet_jax.config_file import override
 from resnet_jax.console import print_progress, standard_streams
 from resnet_jax.sweeps.executors import stop_with_parent
-from resnet_jax.sweeps.jobs import ENDED, FINAL, STRATEGIES, amend_status, state
+from resnet_jax.sweeps.jobs import STRATEGIES, amend_status, state
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.interruption import SIGNALS, StopRequest
+from resnet_jax.training.status import ENDED, FINAL
 
 if TYPE_CHECKING:
     import jax

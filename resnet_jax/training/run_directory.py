@@ -2,7 +2,7 @@
 
     config.json       the full config
     data.json         name, splits, class names, image shape, mean and std of the data
-    status.json       state, step, saved step, total steps, versions, devices, error (see `write_status`)
+    status.json       state, step, saved step, total steps, versions, devices, error (`status.py`)
     metrics.jsonl     one JSON object a line: `event` (train, eval), `step`, `epoch`, and numbers
     checkpoints/      Orbax; one directory a step
     damaged/          what a resumed run found damaged and replaced
@@ -15,12 +15,8 @@ The JSON files are replaced atomically and metrics.jsonl grows by whole lines, s
 read while the run goes on, and copied. This module imports no JAX.
 """
 
-import datetime
-import functools
-import importlib.metadata
 import itertools
 import json
-import platform
 import re
 import socket
 import time
@@ -42,19 +38,11 @@ from resnet_jax.training.metrics_log import MetricsLog
 from resnet_jax.training.named_paths import paths_of, refuse
 from resnet_jax.training.run_config import complete, with_overrides
 from resnet_jax.training.run_files import RunFiles, other_names, what_else
+from resnet_jax.training.status import make_status
 from resnet_jax.training.stored_facts import check_config, check_data, check_status
 
 # After so long a network file system shows what another machine wrote.
 SEEN_SECONDS = 60
-STATES = ("running", "done", "interrupted", "preempted", "stopped", "diverged", "failed")
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in packages
-    }
 
 
 class RunDirectory:
@@ -289,23 +277,8 @@ class RunDirectory:
             )
 
     def write_status(self, state: str, step: int, total_steps: int, **facts: Any) -> None:
-        """Write status.json.
-
-        Args:
-            state: one of `STATES`.
-            step: optimiser steps done.
-            total_steps: of the whole run.
-            **facts: also `devices`, `error`, the final metrics, …
-        """
-        assert state in STATES, state
-        status = {
-            "state": state,
-            "step": step,
-            "total_steps": total_steps,
-            "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": _versions(),
-            **facts,
-        }
+        """Write status.json; see `status.make_status`."""
+        status = make_status(state, step, total_steps, **facts)
         self._files.write_json("status.json", status)
 
     def log(self, event: str, step: int, **numbers: Any) -> None:
