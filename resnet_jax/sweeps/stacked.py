@@ -78,8 +78,9 @@ def stack(experiments: Sequence[Experiment], layout: RunsTogether) -> StackedExp
     inputs = first.inputs.on(layout)
     parts = first.network, first.optimizer, first.loss, inputs, layout
     programs = Programs(first.config, first.numbers, *parts)
-    shared = {"inputs": inputs, "parallel": layout, "programs": programs}
-    runs = tuple(replace(run, **shared) for run in experiments)
+    runs = tuple(
+        replace(run, inputs=inputs, parallel=layout, programs=programs) for run in experiments
+    )
     orders = Orders(inputs, layout, [run.config.seed for run in runs])
     values = {field.name: getattr(runs[0], field.name) for field in fields(Experiment)}
     return StackedExperiment(**values, runs=runs, orders=orders)
