@@ -6,7 +6,7 @@ Everything that a config can get wrong is found here, before anything is written
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from resnet_jax.data.preprocessing import make_mixing
 from resnet_jax.errors import UserError
 from resnet_jax.training.hyperparameters import Hyperparameters, hyperparameters, program_key
 from resnet_jax.training.interruption import end_with_parent
+from resnet_jax.training.intervals import is_due, next_due
 from resnet_jax.training.losses import Loss, make_loss
 from resnet_jax.training.mesh import JitMesh
 from resnet_jax.training.model import check_model, check_training, model_builder
@@ -47,6 +48,14 @@ from resnet_jax.training.state import (
 )
 from resnet_jax.training.steps import Metrics
 from resnet_jax.training.tensorboard import check_installed
+
+
+class Due(NamedTuple):
+    """What is to be done between two steps."""
+
+    log: bool
+    evaluate: bool
+    save: bool
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,19 @@ class Experiment:
     def placed_numbers(self) -> Hyperparameters:
         """The hyperparameters, on the devices."""
         return self.parallel.replicate(self.numbers)
+
+    def due(self, step: int) -> Due:
+        """What is due after `step` steps; all of it at the end."""
+        ended = step == self.total_steps
+        intervals = self.log_every, self.evaluate_every, self.checkpoint_every
+        return Due(*(ended or is_due(step, every) for every in intervals))
+
+    def call_length(self, step: int) -> int:
+        """Steps of the compiled call that begins at `step`: as the config says, or 1 where something is due before."""
+        intervals = self.log_every, self.evaluate_every, self.checkpoint_every
+        boundary = min(self.total_steps, *(next_due(step, every) for every in intervals))
+        length = self.config.train.steps_per_call
+        return length if step + length <= boundary else 1
 
     def result(self, metrics: Metrics) -> dict[str, Any]:
         """The result of an evaluation of the whole split.

@@ -10,7 +10,6 @@ import jax
 from resnet_jax.errors import printable
 from resnet_jax.training.clock import Clock
 from resnet_jax.training.experiment import Experiment
-from resnet_jax.training.intervals import is_due, next_due
 from resnet_jax.training.profile import Profile
 from resnet_jax.training.programs import means
 from resnet_jax.training.progress import Reporter
@@ -80,10 +79,7 @@ class Loop:
 
     def advance(self) -> None:
         """One compiled call. The metrics of the one before are read meanwhile."""
-        e, length = self.experiment, self.experiment.config.train.steps_per_call
-        intervals = (e.log_every, e.evaluate_every, e.checkpoint_every)
-        boundary = min(e.total_steps, *(next_due(self.step, every) for every in intervals))
-        length = length if self.step + length <= boundary else 1
+        e, length = self.experiment, self.experiment.call_length(self.step)
         with self._traced(length):
             try:
                 arguments = e.train_arguments(self.step)
@@ -110,26 +106,22 @@ class Loop:
 
     def log_and_evaluate_and_save(self) -> None:
         """Do what is due at this step; all of it at the end."""
-        e, ended = self.experiment, self.step == self.experiment.total_steps
-        log, evaluate, save = (
-            ended or is_due(self.step, every)
-            for every in (e.log_every, e.evaluate_every, e.checkpoint_every)
-        )
-        if not (log or evaluate or save):
+        due = self.experiment.due(self.step)
+        if not any(due):
             return
         self._read_metrics()
-        if log:
-            self.record.log_training(self.step, self.clock.rate(), e.inputs.take_wait())
+        if due.log:
+            wait = self.experiment.inputs.take_wait()
+            self.record.log_training(self.step, self.clock.rate(), wait)
             self._write_status("running")
-        if evaluate and self.record.active:
+        if due.evaluate and self.record.active:
             self._evaluate()
-        if save:
+        if due.save:
             self._save()
         self.clock.restart()
 
     def _evaluation_is_left(self) -> bool:
-        e = self.experiment
-        due = self.step == e.total_steps or is_due(self.step, e.evaluate_every)
+        due = self.experiment.due(self.step).evaluate
         return due and not self.record.is_evaluated(self.step)
 
     def _evaluate(self) -> None:

@@ -154,7 +154,7 @@ class RunDirectory:
         Raises:
             UserError: one does, or the directory cannot be written.
         """
-        if not self.writes:
+        if not self.writes or self._lock.held:
             return
         with self._files.writing():
             if not self._lock.acquire(needed=False):
