@@ -6,7 +6,7 @@ a compiled call; `train_batch` and `eval_batch` are traced into it and turn thes
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -27,26 +27,13 @@ Inputs = OnDevice | Streaming
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-class Prepared(NamedTuple):
-    """How images reach the network.
-
-    Attributes:
-        train, evaluation: geometry of the images; of training, where crops are not random.
-        constants: mean and standard deviation that they are normalised by; None: those of the training
-            images are measured.
-    """
-
-    train: Geometry
-    evaluation: Geometry
-    constants: Statistics | None = None
-
-
 def make_inputs(
     config: ConfigDict,
     source: Source,
     devices: SplittingDevices,
     eval_split: str,
-    prepared: Prepared,
+    geometries: tuple[Geometry, Geometry],
+    constants: Statistics | None = None,
     evaluates: bool = False,
     begin_process: Callable[[int, int], None] | None = None,
 ) -> Inputs:
@@ -57,7 +44,8 @@ def make_inputs(
         source: its data set.
         devices: where batches go.
         eval_split: the split that is evaluated.
-        prepared: geometry and constants of the images.
+        geometries: of the training images, where crops are not random, and of the evaluated ones.
+        constants: that images are normalised by; None: those of the training images are measured.
         evaluates: nothing is trained: the training split need not be there.
         begin_process: called in each process that decodes.
 
@@ -65,7 +53,7 @@ def make_inputs(
         UserError: a split that does not exist or is empty, corrupt images, or fields that contradict
             each other.
     """
-    data = config.data
+    data, (train_geometry, eval_geometry) = config.data, geometries
     evaluation = source.open(eval_split)
     train = evaluation if evaluates else source.open(data.train_split)
     for split, examples in ((data.train_split, train), (eval_split, evaluation)):
@@ -77,20 +65,26 @@ def make_inputs(
     if data.pad >= min(height, width):
         problem = f"must be smaller than the images of {source.name} ({height}×{width})"
         raise UserError("data.pad", data.pad, problem)
+
+    def preprocessing(measured: Statistics | None) -> Preprocessing:
+        used = constants or measured
+        assert used is not None, "an evaluation has the constants of its run"
+        return make_preprocessing(config, *used)
+
     damaged, count = DamagedImages(data.max_bad_examples), devices.num_devices
     eval_batch_size = -(-config.evaluate.batch_size // count) * count
     common: dict[str, Any] = {"damaged": damaged, "eval_batch_size": eval_batch_size}
-    if _fits_devices(config, source, prepared.evaluation, len(train), len(evaluation)):
-        held_out = _decoded(config, source, eval_split, prepared.evaluation, damaged)
+    if _fits_devices(config, source, eval_geometry, len(train), len(evaluation)):
+        held_out = _decoded(config, source, eval_split, eval_geometry, damaged)
         trained = held_out
         if not evaluates:
-            trained = _decoded(config, source, data.train_split, prepared.train, damaged)
+            trained = _decoded(config, source, data.train_split, train_geometry, damaged)
         # Decoded images have their geometry already.
         measured = None if evaluates else _measured(config, source, Geometry(None), trained)
         return OnDevice(
             trained,
             held_out,
-            _preprocessing(config, prepared, measured),
+            preprocessing(measured),
             devices,
             batch_size=config.train.batch_size,
             steps_per_call=config.train.steps_per_call,
@@ -98,14 +92,14 @@ def make_inputs(
             measured=measured,
             **common,
         )
-    measured = None if evaluates else _measured(config, source, prepared.train, train)
+    measured = None if evaluates else _measured(config, source, train_geometry, train)
     return Streaming(
-        _host_stream(config, source, train, prepared.train, devices),
+        _host_stream(config, source, train, train_geometry, devices),
         evaluation,
-        _preprocessing(config, prepared, measured),
+        preprocessing(measured),
         devices,
-        eval_geometry=prepared.evaluation,
-        eval_shape=cache.image_shape(source, prepared.evaluation.size),
+        eval_geometry=eval_geometry,
+        eval_shape=cache.image_shape(source, eval_geometry.size),
         begin_process=begin_process,
         measured=measured,
         **common,
@@ -163,14 +157,6 @@ def _measured(
     return cache.statistics(
         source, data.train_split, geometry, train, directory=directory, num_threads=threads
     )
-
-
-def _preprocessing(
-    config: ConfigDict, prepared: Prepared, measured: Statistics | None
-) -> Preprocessing:
-    constants = prepared.constants or measured
-    assert constants is not None, "an evaluation has the constants of its run"
-    return make_preprocessing(config, *constants)
 
 
 def _fits_devices(

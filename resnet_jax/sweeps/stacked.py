@@ -11,6 +11,7 @@ import jax
 from resnet_jax.data.decoding import DamagedImageError
 from resnet_jax.data.on_device import OnDevice
 from resnet_jax.sweeps.together import RunsTogether
+from resnet_jax.training.clock import Clock
 from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.interruption import StopRequest
@@ -142,9 +143,9 @@ class StackedRecord:
         states = [state for state in restored if state is not None]
         return states if len(states) == len(restored) else None
 
-    def begin(self, step: int) -> list[str]:
+    def begin(self, step: int, clock: Clock) -> list[str]:
         """See `Record.begin`."""
-        return [line for record in self.records for line in record.begin(step)]
+        return [line for record in self.records for line in record.begin(step, clock)]
 
     def damaged_images(self) -> dict[str, str]:
         """Those that one of the runs has reported."""
@@ -154,10 +155,10 @@ class StackedRecord:
         """Whether nothing is left to evaluate at `step`."""
         return all(record.is_evaluated(step) for record in self.records)
 
-    def add(self, first: int, metrics: Metrics, seconds: float) -> int:
+    def add(self, first: int, metrics: Metrics) -> int:
         """Add metrics[runs, length] of the steps after `first`; returns the images of one run."""
         counts = [
-            record.add(first, jax.tree.map(lambda m, run=run: m[run], metrics), self._each(seconds))
+            record.add(first, jax.tree.map(lambda m, run=run: m[run], metrics))
             for run, record in enumerate(self.records)
         ]
         return counts[0]
@@ -172,35 +173,30 @@ class StackedRecord:
         for record in self.records:
             record.log_damage(step, damage)
 
-    def log_evaluation(self, step: int, metrics: Metrics, seconds: float) -> None:
+    def log_evaluation(self, step: int, metrics: Metrics) -> None:
         """Write an eval line for each run, of metrics[batches, runs]."""
         for run, record in enumerate(self.records):
-            own = jax.tree.map(lambda m, run=run: m[:, run], metrics)
-            record.log_evaluation(step, own, self._each(seconds))
+            record.log_evaluation(step, jax.tree.map(lambda m, run=run: m[:, run], metrics))
 
-    def stop_if(self, decide: StopEarly, step: int, state: TrainState, seconds: float) -> None:
+    def stop_if(self, decide: StopEarly, step: int, state: TrainState) -> None:
         """End early the runs that `decide` says."""
         for record in self.records:
-            record.stop_if(decide, step, state, self._each(seconds))
+            record.stop_if(decide, step, state)
 
-    def save(self, step: int, state: TrainState, seconds: float) -> None:
+    def save(self, step: int, state: TrainState) -> None:
         """Start to save each run."""
         for record in self.records:
-            record.save(step, state, self._each(seconds))
+            record.save(step, state)
 
     def wait(self) -> None:
         """Wait until the last saves are complete."""
         for record in self.records:
             record.wait()
 
-    def write_status(self, state: str, step: int, seconds: float, **facts: Any) -> None:
+    def write_status(self, state: str, step: int, **facts: Any) -> None:
         """Write the status of the runs that go on."""
         for record in self._active:
-            record.write_status(state, step, seconds=self._each(seconds), **facts)
-
-    def _each(self, seconds: float) -> float:
-        # Of runs that share the time each counts for its part.
-        return seconds / len(self.records)
+            record.write_status(state, step, **facts)
 
 
 def train_together(

@@ -18,7 +18,8 @@ from resnet_jax import models
 from resnet_jax.config import to_steps
 from resnet_jax.data import cache
 from resnet_jax.data.examples import Source
-from resnet_jax.data.inputs import Inputs, Prepared, make_inputs
+from resnet_jax.data.images import Geometry
+from resnet_jax.data.inputs import Inputs, make_inputs
 from resnet_jax.data.preprocessing import make_mixing
 from resnet_jax.errors import UserError
 from resnet_jax.training.hyperparameters import Hyperparameters, hyperparameters, program_key
@@ -34,11 +35,12 @@ from resnet_jax.training.optimizer import (
     schedule_warnings,
 )
 from resnet_jax.training.parallel import Parallel, make_parallel
-from resnet_jax.training.preparation import chosen, evaluated_image, stored, train_geometry
+from resnet_jax.training.preparation import chosen, evaluated_image, stored
 from resnet_jax.training.pretrained import Pretrained, read_pretrained
 from resnet_jax.training.programs import Programs, means
 from resnet_jax.training.replicas import PmapReplicas
 from resnet_jax.training.run_data import data_facts, open_data
+from resnet_jax.training.sinks import check_installed
 from resnet_jax.training.state import (
     Network,
     TrainState,
@@ -47,7 +49,6 @@ from resnet_jax.training.state import (
     weights_of,
 )
 from resnet_jax.training.steps import Metrics
-from resnet_jax.training.tensorboard import check_installed
 
 
 class Due(NamedTuple):
@@ -241,11 +242,11 @@ def make_experiment(
     network = replace(network, views=image.views)
     if eval_split is None:
         eval_split = facts["eval_split"] if facts else source.eval_split(config.data.eval_split)
-    prepared = Prepared(
-        train_geometry(config, preparation.interpolation), image.geometry, preparation.constants
-    )
+    data, constants = config.data, preparation.constants
+    of_training = Geometry(data.image_size, data.crop_fraction, preparation.interpolation)
+    geometries = of_training, image.geometry
     inputs = make_inputs(
-        config, source, parallel, eval_split, prepared, evaluates, begin_process=end_with_parent
+        config, source, parallel, eval_split, geometries, constants, evaluates, end_with_parent
     )
     examples = facts["train_examples"] if facts is not None else inputs.num_examples
 

@@ -56,10 +56,10 @@ class Loop:
         for self.step in steps:
             if (state := record.restore(self.step)) is not None:
                 break
-        found = record.begin(self.step)
+        self.clock = Clock(record.seconds)
+        found = record.begin(self.step, self.clock)
         self.state = self.experiment.parallel.place(state)
         self.numbers = self.experiment.placed_numbers()
-        self.clock = Clock(record.seconds)
         self.reporter.start(self.experiment, record.names, self.step)
         for line in found:
             self.reporter.console.print(printable(line))
@@ -100,7 +100,7 @@ class Loop:
         while len(self._pending) > leave:
             first, placed = self._pending.popleft()
             metrics = self.experiment.parallel.read(placed)
-            self.clock.add(self.record.add(first, metrics, self.clock.elapsed()))
+            self.clock.add(self.record.add(first, metrics))
             if self.record.active:
                 self.reporter.step(self.step, means(self.record.totals), self.clock.rate())
 
@@ -117,7 +117,7 @@ class Loop:
         if due.evaluate and self.record.active:
             self._evaluate()
         if due.save:
-            self._save()
+            self.record.save(self.step, self.state)
         self.clock.restart()
 
     def _evaluation_is_left(self) -> bool:
@@ -132,9 +132,9 @@ class Loop:
             return
         finally:
             self._report_damage(self.step)
-        self.record.log_evaluation(self.step, metrics, self.clock.elapsed())
+        self.record.log_evaluation(self.step, metrics)
         if self._stop_early:
-            self.record.stop_if(self._stop_early, self.step, self.state, self.clock.elapsed())
+            self.record.stop_if(self._stop_early, self.step, self.state)
 
     def _leave_if_stopped(self) -> None:
         if self.is_stopped():
@@ -145,18 +145,15 @@ class Loop:
             self.reporter.warn(f"unreadable image: {damage}")
             self.record.log_damage(step, damage)
 
-    def _save(self) -> None:
-        self.record.save(self.step, self.state, self.clock.elapsed())
-
     def save_if_behind(self) -> None:
         """Save what a stop before the next checkpoint would lose."""
         self._read_metrics()
         if self.record.saved_step < self.step:
-            self._save()
+            self.record.save(self.step, self.state)
 
     def _write_status(self, state: str, **facts: Any) -> None:
         if self.record.active:
-            self.record.write_status(state, self.step, seconds=self.clock.elapsed(), **facts)
+            self.record.write_status(state, self.step, **facts)
 
     def finish(self, state: str, **facts: Any) -> None:
         """Write the last status, if the run went on to here."""

@@ -78,11 +78,6 @@ def chosen(config: ConfigDict, of_weights: Preprocessing | None, channels: int) 
     return Preparation(interpolation=interpolation)
 
 
-def train_geometry(config: ConfigDict, interpolation: str) -> Geometry:
-    """Geometry of training images, where crops are not random."""
-    return Geometry(config.data.image_size, config.data.crop_fraction, interpolation)
-
-
 @dataclass(frozen=True)
 class EvaluatedImage:
     """What evaluation makes of an image; `evaluate`, `analyze` and `export` share it.

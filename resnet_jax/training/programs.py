@@ -1,6 +1,7 @@
 """The compiled functions of an experiment; runs that differ only in their hyperparameters share them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,42 +21,42 @@ from resnet_jax.training.steps import Metrics, StepOptions, eval_step, train_ste
 CALLS_AHEAD = 3
 
 
+@dataclass
 class Programs:
     """Compiles each function when it is first called.
 
-    Args:
+    Attributes:
         config: of one of the runs.
         numbers: its hyperparameters.
         network, optimizer, loss, inputs, parallel: what the functions are made of.
     """
 
-    def __init__(
-        self,
-        config: ConfigDict,
-        numbers: Hyperparameters,
-        network: Network,
-        optimizer: Optimizer,
-        loss: Loss,
-        inputs: Inputs,
-        parallel: Parallel,
-    ) -> None:
-        self._numbers, self._network, self._optimizer = numbers, network, optimizer
-        self._inputs, self._parallel = inputs, parallel
-        self._averages = config.train.ema_decay is not None
-        self._options = StepOptions(
-            loss=loss,
-            accumulate_steps=config.train.accumulate_steps,
-            ema_warmup=config.train.ema_warmup,
-            ema_every=config.train.ema_every,
-            axis_name=parallel.axis_name,
-            gather=parallel.gather,
-        )
-        self._training: dict[int, Any] = {}
+    config: ConfigDict
+    numbers: Hyperparameters
+    network: Network
+    optimizer: Optimizer
+    loss: Loss
+    inputs: Inputs
+    parallel: Parallel
+    _training: dict[int, Any] = field(default_factory=dict)
 
     @cached_property
     def initialise(self) -> Callable[[jax.Array], TrainState]:
         """From the key of a run to its state at step 0, on the first device."""
-        return compile_initialisation(self._network, self._optimizer(self._numbers), self._averages)
+        averages = self.config.train.ema_decay is not None
+        return compile_initialisation(self.network, self.optimizer(self.numbers), averages)
+
+    @cached_property
+    def _options(self) -> StepOptions:
+        train = self.config.train
+        return StepOptions(
+            loss=self.loss,
+            accumulate_steps=train.accumulate_steps,
+            ema_warmup=train.ema_warmup,
+            ema_every=train.ema_every,
+            axis_name=self.parallel.axis_name,
+            gather=self.parallel.gather,
+        )
 
     def training(self, length: int) -> Any:
         """`length` steps as one call: (state, numbers, per_run, common) → (state, metrics[length])."""
@@ -66,8 +67,8 @@ class Programs:
     def _compile_training(self, length: int) -> Any:
         def call(state: TrainState, numbers: Hyperparameters, *arguments: Any) -> Any:
             def one_step(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
-                batch = self._inputs.train_batch(arguments, state.step, numbers.key)
-                static = self._network, self._optimizer, self._options
+                batch = self.inputs.train_batch(arguments, state.step, numbers.key)
+                static = self.network, self.optimizer, self._options
                 return train_step(state, batch, numbers, *static)
 
             if length == 1:
@@ -75,15 +76,15 @@ class Programs:
                 return state, jax.tree.map(lambda m: m[None], metrics)
             return lax.scan(one_step, state, length=length)
 
-        return self._parallel.compile(call, self._inputs.placement, returns_state=True)
+        return self.parallel.compile(call, self.inputs.placement, returns_state=True)
 
     @cached_property
     def _evaluation(self) -> Any:
         def one_batch(weights: Arrays, numbers: Hyperparameters, *arguments: Any) -> Metrics:
-            batch = self._inputs.eval_batch(arguments)
-            return eval_step(weights, batch, numbers, self._network, self._options)
+            batch = self.inputs.eval_batch(arguments)
+            return eval_step(weights, batch, numbers, self.network, self._options)
 
-        return self._parallel.compile(one_batch, self._inputs.placement)
+        return self.parallel.compile(one_batch, self.inputs.placement)
 
     def evaluate(
         self,
@@ -102,12 +103,12 @@ class Programs:
         """
         weights = state.evaluated()
         batches: list[Any] = []
-        for arguments in self._inputs.eval_batches():
+        for arguments in self.inputs.eval_batches():
             before_batch()
             batches.append(self._evaluation(weights, numbers, *arguments))
             # A few calls ahead keep the device busy; more would hold their batches in its memory.
             jax.block_until_ready(batches[-CALLS_AHEAD:][0])
-        read = [self._parallel.read(metrics) for metrics in batches]
+        read = [self.parallel.read(metrics) for metrics in batches]
         return jax.tree.map(lambda *m: np.stack(m), *read)
 
 

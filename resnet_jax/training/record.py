@@ -4,20 +4,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from resnet_jax.data.decoding import DamagedImageError
 from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.checkpoint import Checkpoints, DamagedCheckpointError
+from resnet_jax.training.clock import Clock
 from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hosts import exchange
 from resnet_jax.training.metrics_log import evaluations, missing_lines
 from resnet_jax.training.programs import means
 from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.sinks import Sink, make_sinks
-from resnet_jax.training.state import TrainState
+from resnet_jax.training.state import TrainState, snapshot
 from resnet_jax.training.steps import Metrics
 from resnet_jax.training.utilisation import speed_of
 
@@ -74,7 +72,7 @@ class Record:
         self.totals: dict[str, Any] = dict(NOTHING)
         self.result: dict[str, Any] | None = None
         self.damaged: dict[int, DamagedCheckpointError] = {}
-        self.saved_step, self.seconds = 0, 0.0
+        self.saved_step, self.seconds, self._clock = 0, 0.0, Clock()
 
     def __enter__(self) -> "Record":
         return self
@@ -110,12 +108,17 @@ class Record:
         self.result = self.evaluations.get(step, meta["result"])
         return state
 
-    def begin(self, step: int) -> list[str]:
-        """Forget what was written after `step`, where the run goes on.
+    def begin(self, step: int, clock: Clock) -> list[str]:
+        """Forget what was written after `step`, where the run resumes.
+
+        Args:
+            step: of the state that was restored.
+            clock: of the loop.
 
         Returns:
-            What was found damaged and is now in the directory's `damaged/`, in words.
+            What was found corrupt and is now in the directory's `damaged/`, in words.
         """
+        self._clock = clock
         if not self.active:
             return []
         self.saved_step = step
@@ -145,7 +148,7 @@ class Record:
         for later in [evaluated for evaluated in self.evaluations if evaluated > step]:
             del self.evaluations[later]
 
-    def add(self, first: int, metrics: Metrics, seconds: float) -> int:
+    def add(self, first: int, metrics: Metrics) -> int:
         """Add the metrics[length] of the steps after `first`; a loss that is not finite ends the run.
 
         Returns:
@@ -153,7 +156,7 @@ class Record:
         """
         for index, loss in enumerate(metrics["loss"]):
             if not math.isfinite(loss):
-                self.diverge(first + index + 1, seconds)
+                self.diverge(first + index + 1)
             if not self.active:
                 break
             for name in NOTHING:
@@ -189,19 +192,18 @@ class Record:
         lines = (line for line in self.run.readable_metrics() if line["event"] == "bad_example")
         return {line["example"]: line["problem"] for line in lines}
 
-    def log_evaluation(self, step: int, metrics: Metrics, seconds: float) -> None:
+    def log_evaluation(self, step: int, metrics: Metrics) -> None:
         """Write an eval line; a result that is not finite ends the run.
 
         Args:
             step: steps done.
             metrics: as `Programs.evaluate` returns them.
-            seconds: that the run took.
         """
         if self.is_evaluated(step):
             return
         result = self.experiment.result(metrics)
         if result["loss"] is None:
-            self.diverge(step, seconds, "the evaluation is")
+            self.diverge(step, "the evaluation is")
             return
         self.result = result | {"split": self.experiment.facts["eval_split"]}
         self.evaluations[step] = self.result
@@ -216,49 +218,52 @@ class Record:
         for sink in self._sinks:
             sink.write(line)
 
-    def save(self, step: int, state: TrainState, seconds: float) -> None:
+    def save(self, step: int, state: TrainState) -> None:
         """Start to save the placed state; weights that are not finite end the run instead."""
         if not self.active:
             return
         # The next step donates the buffers of the state, and the save goes on meanwhile.
-        state, finite = _snapshot(self._take(state))
+        state, finite = snapshot(self._take(state))
         if not finite:
-            self.diverge(step, seconds)
+            self.diverge(step)
             return
         # A checkpoint is of use only with the log of its steps.
         self.run.metrics.flush()
-        meta = {"totals": self.totals, "result": self.result, "seconds": seconds}
+        meta = {"totals": self.totals, "result": self.result, "seconds": self._seconds()}
         self.checkpoints.save(step, state, meta)
         self.saved_step = step
-        self.write_status("running", step, seconds=seconds)
+        self.write_status("running", step)
 
-    def diverge(self, step: int, seconds: float, what: str = "loss or weights are") -> None:
+    def diverge(self, step: int, what: str = "loss or weights are") -> None:
         """End the run, of which `what` is not finite at `step`; nothing of that step is kept."""
         self.active, self.diverged = False, True
         self.run.forget_after(step - 1)
         self._forget_evaluations_after(step - 1)
         self.result = self.evaluations[max(self.evaluations)] if self.evaluations else None
         error = f"{what} not finite at step {step}"
-        self.write_status("diverged", step, error=error, seconds=seconds)
+        self.write_status("diverged", step, error=error)
 
-    def stop_if(self, decide: StopEarly, step: int, state: TrainState, seconds: float) -> None:
+    def stop_if(self, decide: StopEarly, step: int, state: TrainState) -> None:
         """End the run early where `decide` says so; after the last step that does not count.
 
         Args:
             decide: see `StopEarly`.
             step: steps done.
             state: placed, to save it.
-            seconds: that the run took.
         """
         if not self.active or self.result is None:
             return
         ended = step == self.experiment.total_steps
         if decide(self.run, step, self.result["accuracy"]) and not ended:
             if self.saved_step < step:
-                self.save(step, state, seconds)
+                self.save(step, state)
             if self.active:
                 self.active = False
-                self.write_status("stopped", step, seconds=seconds)
+                self.write_status("stopped", step)
+
+    def _seconds(self) -> float:
+        # Of runs that share the time each counts for its part.
+        return self._clock.elapsed() / self._shared
 
     def wait(self) -> None:
         """Wait until the last save is complete."""
@@ -272,7 +277,7 @@ class Record:
             facts["result"] = self.result
         if self.checkpoints.saved_step is not None:
             facts["saved_step"] = self.checkpoints.saved_step
-        facts["seconds"] = round(facts.get("seconds", self.seconds), 1)
+        facts["seconds"] = round(self._seconds(), 1)
         self.run.write_status(
             state,
             step,
@@ -292,13 +297,3 @@ def all_damaged(errors: Sequence[DamagedCheckpointError]) -> UserError:
         f"is damaged ({errors[0].reason}), and so are all others",
         "put them back from a copy, or remove the directory to train from the start",
     )
-
-
-@jax.jit
-def _snapshot(state: TrainState) -> tuple[TrainState, jax.Array]:
-    weights = jax.tree.leaves((state.params, state.batch_stats, state.ema))
-    # A second moment that overflowed stops the training in silence. Scalars may be infinite: a best loss
-    # before the first, for example.
-    weights += [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
-    finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in weights]))
-    return jax.tree.map(jnp.copy, state), finite

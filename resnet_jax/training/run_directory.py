@@ -35,8 +35,7 @@ from resnet_jax.strict_json import is_finite
 from resnet_jax.training.data_changes import data_changes
 from resnet_jax.training.lock import Lock
 from resnet_jax.training.metrics_log import MetricsLog
-from resnet_jax.training.named_paths import paths_of, refuse
-from resnet_jax.training.run_config import complete, with_overrides
+from resnet_jax.training.run_config import complete, paths_of, refuse, with_overrides
 from resnet_jax.training.run_files import RunFiles, other_names, what_else
 from resnet_jax.training.status import make_status
 from resnet_jax.training.stored_facts import check_config, check_data, check_status

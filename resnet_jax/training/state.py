@@ -59,6 +59,17 @@ def pure_arrays(model: nnx.Module) -> Arrays:
     return {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(batch_stats)}
 
 
+@jax.jit
+def snapshot(state: TrainState) -> tuple[TrainState, jax.Array]:
+    """A copy of a state, whose buffers the next step takes; and whether all of it is finite: bool[]."""
+    weights = jax.tree.leaves((state.params, state.batch_stats, state.ema))
+    # A second moment that overflowed stops the training in silence. Scalars may be infinite: a best loss
+    # before the first, for example.
+    weights += [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
+    finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in weights]))
+    return jax.tree.map(jnp.copy, state), finite
+
+
 @dataclass(frozen=True)
 class Network:
     """The static part of an NNX module, split off once, with its train and eval views.

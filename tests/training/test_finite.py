@@ -21,9 +21,8 @@ from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.metrics_log import evaluations
 from resnet_jax.training.progress import Reporter
-from resnet_jax.training.record import _snapshot
 from resnet_jax.training.run_directory import RunDirectory
-from resnet_jax.training.state import TrainState
+from resnet_jax.training.state import TrainState, snapshot
 from resnet_jax.training.steps import eval_step
 from resnet_jax.training.train import train
 
@@ -106,9 +105,9 @@ def test_no_part_of_a_state_is_saved_that_is_not_finite(part):
     parts = {name: {"a": jnp.ones(2)} for name in ("params", "batch_stats", "opt_state", "ema")}
     good = TrainState(step=jnp.int32(1), **parts)
     good.opt_state = {"a": jnp.ones(2), "best": jnp.float32(np.inf)}
-    assert _snapshot(good)[1]
+    assert snapshot(good)[1]
     setattr(good, part, {"a": jnp.array([1.0, np.inf])})
-    assert not _snapshot(good)[1]
+    assert not snapshot(good)[1]
 
 
 OLD_LINES = """\

@@ -9,7 +9,7 @@ import pytest
 from resnet_jax.console import make_console
 from resnet_jax.errors import warn
 from resnet_jax.training.profile import Profile
-from resnet_jax.training.tensorboard import TensorBoard
+from resnet_jax.training.sinks import TensorBoard
 
 LINE = {"event": "train", "step": 1, "loss": 1.5, "accuracy": 0.5}
 
