@@ -7,8 +7,9 @@ its own. So a pass is every example exactly once, and a batch may reach over its
 """
 
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,13 +28,14 @@ def _orders(keys: jax.Array, num_examples: int) -> jax.Array:
     return orders.reshape(-1).astype(jnp.int32)
 
 
+@dataclass(eq=False)
 class OnDevice:
     """Batches of splits that live on the devices as uint8.
 
     The arguments of a compiled call are (those of the run, those that all runs share), placed.
 
-    Args:
-        train, evaluation: decoded splits.
+    Attributes:
+        train_examples, eval_examples: decoded splits.
         preprocessing: normalisation and augmentation.
         devices: where arrays go.
         batch_size: of the whole training batch.
@@ -43,50 +45,31 @@ class OnDevice:
         damaged: images that were left out.
         measured: mean and standard deviation of each channel of the training images; None: they were
             not needed.
+        placement: of the arguments of the run.
     """
 
-    # How the arguments of the run are placed.
-    placement = "replicated"
+    train_examples: ArrayExamples
+    eval_examples: ArrayExamples
+    preprocessing: Preprocessing
+    devices: Devices
+    _: KW_ONLY
+    batch_size: int
+    eval_batch_size: int
+    steps_per_call: int = 1
+    repeats: int = 1
+    damaged: DamagedImages = field(default_factory=lambda: DamagedImages(0))
+    measured: Any = None
+    placement: ClassVar[str] = "replicated"
+    _placed_window: tuple[Any, Any] = field(default=(None, None), init=False)
 
-    def __init__(
-        self,
-        train: ArrayExamples,
-        evaluation: ArrayExamples,
-        preprocessing: Preprocessing,
-        devices: Devices,
-        *,
-        batch_size: int,
-        eval_batch_size: int,
-        steps_per_call: int = 1,
-        repeats: int = 1,
-        damaged: DamagedImages | None = None,
-        measured: Any = None,
-    ) -> None:
-        self.train_examples, self.eval_examples = train, evaluation
-        self.preprocessing, self.devices = preprocessing, devices
-        self.batch_size, self.eval_batch_size, self.repeats = batch_size, eval_batch_size, repeats
-        self.steps_per_call, self.measured = steps_per_call, measured
-        self.damaged = damaged or DamagedImages(0)
-        self.num_examples = len(train)
-        self._pass = self.num_examples * repeats
-        # A call that starts anywhere in the first pass of a window must end inside the window.
-        self.epochs_per_window = 1 + -(-steps_per_call * batch_size // self._pass)
-        self._placed_window: tuple[Any, Any] = (None, None)
+    @property
+    def num_examples(self) -> int:
+        """Training examples of an epoch."""
+        return len(self.train_examples)
 
-    def on(self, devices: Devices) -> "OnDevice":
-        """The same data on other devices, of which the evaluation batch is a multiple."""
-        return OnDevice(
-            self.train_examples,
-            self.eval_examples,
-            self.preprocessing,
-            devices,
-            batch_size=self.batch_size,
-            eval_batch_size=self.eval_batch_size,
-            steps_per_call=self.steps_per_call,
-            repeats=self.repeats,
-            damaged=self.damaged,
-            measured=self.measured,
-        )
+    @property
+    def _pass(self) -> int:
+        return self.num_examples * self.repeats
 
     @cached_property
     def train_arrays(self) -> Any:
@@ -109,11 +92,13 @@ class OnDevice:
             seed: of the run.
 
         Returns:
-            `indices`: int32[epochs_per_window * examples]; `step`: the step it was made at;
+            `indices`: int32[passes * examples]; `step`: the step it was made at;
             `offset`: positions from the beginning of `indices` to that step.
         """
         epoch = self.window_number(step)
-        epochs = epoch + jnp.arange(self.epochs_per_window)
+        # A call that starts anywhere in the first pass of a window must end inside the window.
+        count = 1 + -(-self.steps_per_call * self.batch_size // self._pass)
+        epochs = epoch + jnp.arange(count)
         key = random_streams.run_key(seed)
         keys = jax.vmap(partial(random_streams.stream_key, key, random_streams.ORDER))(epochs)
         indices = _orders(keys, self.num_examples)

@@ -4,7 +4,8 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -17,16 +18,17 @@ from resnet_jax.data.preprocessing import Batch, Preprocessing
 from resnet_jax.data.stream import HostBatch, HostStream, host_eval_batches
 
 
+@dataclass(eq=False)
 class Streaming:
     """Batches from the host; a call gets one batch, split over the devices.
 
     A thread keeps the next batch on the devices while a step runs. The arguments of a compiled call are
     (the batch, nothing), placed.
 
-    Args:
-        train: training stream.
-        evaluation: evaluation split.
-        preprocessing: traced into the steps.
+    Attributes:
+        stream: of the training split.
+        eval_examples: evaluation split.
+        preprocessing: normalisation and augmentation.
         devices: where batches go.
         eval_batch_size: a multiple of the devices.
         eval_geometry, eval_shape: of the evaluated images, as of `host_eval_batches`.
@@ -34,34 +36,34 @@ class Streaming:
         damaged: counts damaged images of both splits.
         measured: mean and standard deviation of each channel of the training images; None: they were
             not needed.
+        placement: of the arguments of the run.
     """
 
-    # How the arguments of the run are placed.
-    placement = "split"
+    stream: HostStream
+    eval_examples: Examples
+    preprocessing: Preprocessing
+    devices: SplittingDevices
+    _: KW_ONLY
+    eval_batch_size: int
+    eval_geometry: Geometry
+    eval_shape: tuple[int, int, int] | None = None
+    begin_process: Callable[[int, int], None] | None = None
+    damaged: DamagedImages = field(default_factory=lambda: DamagedImages(0))
+    measured: Any = None
+    placement: ClassVar[str] = "split"
+    _waits: list[float] = field(default_factory=list, init=False)
+    _next: tuple[Any, ...] = field(default=(), init=False)
+    _batches: Any = field(default=None, init=False)
 
-    def __init__(
-        self,
-        train: HostStream,
-        evaluation: Examples,
-        preprocessing: Preprocessing,
-        devices: SplittingDevices,
-        *,
-        eval_batch_size: int,
-        eval_geometry: Geometry,
-        eval_shape: tuple[int, int, int] | None = None,
-        begin_process: Callable[[int, int], None] | None = None,
-        damaged: DamagedImages | None = None,
-        measured: Any = None,
-    ) -> None:
-        self.stream, self.preprocessing, self.devices = train, preprocessing, devices
-        self.train_examples, self.num_examples = train.examples, train.num_examples
-        self.eval_examples, self.eval_batch_size = evaluation, eval_batch_size
-        self._eval_geometry, self._eval_shape = eval_geometry, eval_shape
-        self._begin_process = begin_process
-        self.damaged, self.measured = damaged or DamagedImages(0), measured
-        self._waits: list[float] = []
-        self._next: tuple[Any, ...] = ()
-        self._batches: Any = None
+    @property
+    def train_examples(self) -> Examples:
+        """The training split."""
+        return self.stream.examples
+
+    @property
+    def num_examples(self) -> int:
+        """Training examples of an epoch."""
+        return self.stream.num_examples
 
     def train_arguments(self, step: int, seed: int) -> tuple[Any, Any]:
         """Arguments of the training call at `step`; the next batches are made meanwhile.
@@ -102,7 +104,7 @@ class Streaming:
         from grain.experimental import ThreadPrefetchIterDataset
 
         self.close()
-        placed = self.stream.dataset(step, seed, self._begin_process).map(self._place)
+        placed = self.stream.dataset(step, seed, self.begin_process).map(self._place)
         self._batches = iter(ThreadPrefetchIterDataset(placed, prefetch_buffer_size=1))
 
     def _take(self) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -141,11 +143,11 @@ class Streaming:
         positions = range(size)[self.devices.share(size)]
         batches = host_eval_batches(
             self.eval_examples,
-            self._eval_geometry,
+            self.eval_geometry,
             size,
             self.stream.num_threads,
             positions=positions,
-            shape=self._eval_shape,
+            shape=self.eval_shape,
         )
         for number, batch in enumerate(batches):
             indices = number * size + np.asarray(positions)

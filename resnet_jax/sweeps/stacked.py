@@ -76,7 +76,7 @@ def stack(experiments: Sequence[Experiment], layout: RunsTogether) -> StackedExp
     """
     first = experiments[0]
     assert isinstance(first.inputs, OnDevice), "streams are not stacked"
-    inputs = first.inputs.on(layout)
+    inputs = replace(first.inputs, devices=layout)
     parts = first.network, first.optimizer, first.loss, inputs, layout
     programs = Programs(first.config, first.numbers, *parts)
     runs = tuple(

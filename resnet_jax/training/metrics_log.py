@@ -77,7 +77,7 @@ class MetricsLog:
                     raw
                 ) == LONGEST_LINE:
                     line = metrics_line(raw)
-                    # Earlier versions wrote evaluations that were not finite: they are no results.
+                    # A number that is not finite is not a result, whoever wrote it.
                     if is_finite(line):
                         yield line
         except FileNotFoundError:

@@ -38,7 +38,7 @@ class Programs:
     loss: Loss
     inputs: Inputs
     parallel: Parallel
-    _training: dict[int, Any] = field(default_factory=dict)
+    _training: dict[int, Any] = field(default_factory=dict, init=False)
 
     @cached_property
     def initialise(self) -> Callable[[jax.Array], TrainState]:

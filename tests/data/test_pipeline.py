@@ -1,5 +1,6 @@
 """Batches: each epoch is every example once, and a batch depends on (seed, step) alone."""
 
+from dataclasses import replace
 from itertools import islice
 
 import jax
@@ -215,7 +216,7 @@ def test_shares_of_a_batch_make_up_the_batch():
 
     @jax.jit
     def batch(positions):
-        share = data.on(OneDevice(positions))
+        share = replace(data, devices=OneDevice(positions))
         made = share.train_batch(arguments, jnp.int32(1), run_key(0))
         return {**made, "key": jax.random.key_data(made["key"])}
 
