@@ -45,7 +45,7 @@ def make_inputs(
         devices: where batches go.
         eval_split: the split that is evaluated.
         geometries: of the training images, where crops are not random, and of the evaluated ones.
-        constants: that images are normalised by; None: those of the training images are measured.
+        constants: that images are normalised by; None: measured on the training images.
         evaluates: nothing is trained: the training split need not be there.
         begin_process: called in each process that decodes.
 

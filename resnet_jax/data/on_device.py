@@ -32,7 +32,7 @@ def _orders(keys: jax.Array, num_examples: int) -> jax.Array:
 class OnDevice:
     """Batches of splits that live on the devices as uint8.
 
-    The arguments of a compiled call are (those of the run, those that all runs share), placed.
+    A compiled call takes two placed arguments: one per run, and one that all runs share.
 
     Attributes:
         train_examples, eval_examples: decoded splits.
@@ -42,7 +42,7 @@ class OnDevice:
         eval_batch_size: a multiple of the devices.
         steps_per_call: steps that one window of the order must reach.
         repeats: positions in a row that an example of the order takes.
-        damaged: images that were left out.
+        damaged: corrupt images, which are left out.
         measured: mean and standard deviation of each channel of the training images; None: they were
             not needed.
         placement: of the arguments of the run.
@@ -141,7 +141,7 @@ class OnDevice:
         return {"image": image, "label": arrays["label"][indices], "mask": mask}
 
     def take_wait(self) -> dict[str, float]:
-        """Nothing: there is no wait."""
+        """Nothing: a call never waits."""
         return {}
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """The stream: batches decoded on the host through Grain. This module imports no JAX.
 
-The order is that of the whole batch, and so is the random number of a crop: both are functions of the
+The order and the random number of a crop belong to the whole batch: both are functions of the
 seed and the position in the endless stream (`on_device.py`). A process then makes the positions that
 are its share, so a batch is the same for any number of processes and workers.
 """

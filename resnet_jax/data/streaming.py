@@ -22,8 +22,8 @@ from resnet_jax.data.stream import HostBatch, HostStream, host_eval_batches
 class Streaming:
     """Batches from the host; a call gets one batch, split over the devices.
 
-    A thread keeps the next batch on the devices while a step runs. The arguments of a compiled call are
-    (the batch, nothing), placed.
+    A thread keeps the next batch on the devices while a step runs. A compiled call takes two placed
+    arguments: the batch, and nothing.
 
     Attributes:
         stream: of the training split.
@@ -33,7 +33,7 @@ class Streaming:
         eval_batch_size: a multiple of the devices.
         eval_geometry, eval_shape: of the evaluated images, as of `host_eval_batches`.
         begin_process: called in each process that decodes, with its number and how many there are.
-        damaged: counts damaged images of both splits.
+        damaged: counts corrupt images of both splits.
         measured: mean and standard deviation of each channel of the training images; None: they were
             not needed.
         placement: of the arguments of the run.

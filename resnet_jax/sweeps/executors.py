@@ -90,7 +90,7 @@ def run_locally(
     devices: Sequence[str] = (),
     tick: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run every job in a process of its own; one that crashes does not stop the others.
+    """Run every job in a separate process; one that crashes does not stop the others.
 
     A signal of `SIGNALS` makes all of them save and stop; a second Ctrl-C kills them.
 
@@ -111,7 +111,7 @@ def run_locally(
     _refuse_queued(runs, directory)
     forget_dead(directory, runs)
     waiting, workers = deque(jobs), dict[int, Worker]()
-    told = False
+    signalled = False
     with StopRequest() as stop:
         try:
             while workers or (waiting and stop.signal is None):
@@ -127,8 +127,8 @@ def run_locally(
                             start_new_session=True,
                         )
                 time.sleep(POLL_SECONDS)
-                if stop.signal is not None and not told:
-                    told = True
+                if stop.signal is not None and not signalled:
+                    signalled = True
                     for worker in workers.values():
                         worker.process.terminate()
                 waiting.extend(_settle_ended(workers, directory))
@@ -138,7 +138,7 @@ def run_locally(
         finally:
             # After an error here, those left find their parent gone, save and stop.
             for worker in workers.values():
-                worker.forsake()
+                worker.release()
     return 0 if stop.signal is None else SIGNALS[stop.signal][0]
 
 

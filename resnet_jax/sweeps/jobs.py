@@ -63,8 +63,8 @@ class Worker:
     log_start: int
     before: dict[str, int]
 
-    def forsake(self) -> None:
-        """Let go of the pipe that tells the worker that its parent is there."""
+    def release(self) -> None:
+        """Close the pipe by which the worker knows that its parent lives."""
         assert self.process.stdin is not None
         self.process.stdin.close()
 
@@ -74,7 +74,7 @@ class Worker:
         Returns:
             The runs that a crash kept it from coming to, where it had come to any.
         """
-        self.forsake()
+        self.release()
         code = self.process.returncode
         begun = [r for r in self.job.runs if _written(directory.run(r)) != self.before[r]]
         states = {run_id: state(directory.run(run_id)) for run_id in self.job.runs}

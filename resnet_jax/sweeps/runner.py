@@ -60,7 +60,7 @@ class SweepOptions:
 
 
 def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int:
-    """Train the runs of a study that have not ended yet; the same again goes on.
+    """Train the runs of a study that have not ended yet; the same command again resumes.
 
     Args:
         study: what to train.
@@ -239,7 +239,7 @@ def refuse_other_study(study: Study, directory: SweepDirectory) -> None:
 
 
 def all_ended(directory: SweepDirectory, runs: Iterable[str]) -> bool:
-    """Whether these runs have all come to their end; one that failed has not."""
+    """Whether all of these runs have ended; a failed run has not."""
     return all(state(directory.run(run_id)) in ENDED for run_id in runs)
 
 

@@ -1,7 +1,7 @@
 """Search instead of a grid: Optuna suggests the runs, and stops those that promise little.
 
 Optuna keeps its own storage: a file in the sweep directory, or one that several machines share, each
-with a sweep directory of its own. Trials count on all machines together.
+with a separate sweep directory. Trials count on all machines together.
 """
 
 import os
@@ -40,7 +40,7 @@ def search(
     trials: int | None,
     storage: str | None,
 ) -> int:
-    """Train trials until there are so many; the same again goes on, or adds more.
+    """Train trials until their number is reached; the same command again resumes, or adds more.
 
     Args:
         study: with ranges.
@@ -104,7 +104,7 @@ class Trials:
             direction="maximize",
             load_if_exists=True,
         )
-        # Neither a sampler that begins anew nor one on another machine is to suggest the same again.
+        # A sampler that is restarted, or one on another machine, must not repeat suggestions.
         place = f"{directory.path.absolute()} {len(self.suggestions.trials)}"
         seed = (study.config.seed + zlib.crc32(os.fsencode(place))) % 2**32
         self.suggestions.sampler = optuna.samplers.TPESampler(seed=seed)
@@ -122,7 +122,7 @@ class Trials:
         return run
 
     def ask(self, trials: int, at_once: int) -> list[Run]:
-        """Runs that have not ended: those from before, or else new ones until there are so many."""
+        """Runs that have not ended: earlier ones, or else new ones up to `trials`."""
         left = [run for run in self.runs if state(self.directory.run(run.id)) not in FINAL]
         distributions = {name: _distribution(of) for name, of in self.study.ranges.items()}
         while not left and (room := min(at_once, trials - len(self.suggestions.trials))) > 0:
@@ -139,7 +139,7 @@ class Trials:
         return left
 
     def plan(self, runs: Sequence[Run]) -> Plan:
-        """Check runs; those that are wrong are told and left out."""
+        """Check runs; wrong ones are reported and left out."""
         plan = make_plan(runs)
         for run_id, error in plan.errors.items():
             self._leave_out(self.facts.pop(run_id)["trial"], error)

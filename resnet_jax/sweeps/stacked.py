@@ -72,7 +72,7 @@ def stack(experiments: Sequence[Experiment], layout: RunsTogether) -> StackedExp
 
     Args:
         experiments: with the same programs, made for one device; their data live there.
-        layout: of so many runs.
+        layout: for this number of runs.
     """
     first = experiments[0]
     assert isinstance(first.inputs, OnDevice), "streams are not stacked"
@@ -108,7 +108,7 @@ class StackedRecord:
 
     @property
     def active(self) -> bool:
-        """Some run goes on."""
+        """Whether a run is left to train."""
         return bool(self._active)
 
     @property
@@ -118,7 +118,7 @@ class StackedRecord:
 
     @property
     def saved_step(self) -> int:
-        """That of the run that was saved least."""
+        """The oldest of the newest checkpoints of the active runs."""
         return min((record.saved_step for record in self._active), default=0)
 
     @property
@@ -128,7 +128,7 @@ class StackedRecord:
 
     @property
     def totals(self) -> dict[str, Any]:
-        """Metrics of the runs that go on, summed since the last train line."""
+        """Metrics of the active runs, summed since the last train line."""
         return {name: sum(record.totals[name] for record in self._active) for name in NOTHING}
 
     def saved_steps(self) -> list[int]:
@@ -138,7 +138,7 @@ class StackedRecord:
         return sorted(set.intersection(*saved), reverse=True)
 
     def restore(self, step: int) -> list[TrainState] | None:
-        """The state of each run at `step`; None where a checkpoint is damaged."""
+        """The state of each run at `step`; None where a checkpoint is corrupt."""
         restored = [record.restore(step) for record in self.records]
         states = [state for state in restored if state is not None]
         return states if len(states) == len(restored) else None
@@ -169,7 +169,7 @@ class StackedRecord:
             record.log_training(step, images_per_second, wait)
 
     def log_damage(self, step: int, damage: DamagedImageError) -> None:
-        """Write a line that names a damaged image for each run."""
+        """Write a line that names a corrupt image for each run."""
         for record in self.records:
             record.log_damage(step, damage)
 
@@ -194,7 +194,7 @@ class StackedRecord:
             record.wait()
 
     def write_status(self, state: str, step: int, **facts: Any) -> None:
-        """Write the status of the runs that go on."""
+        """Write the status of the active runs."""
         for record in self._active:
             record.write_status(state, step, **facts)
 

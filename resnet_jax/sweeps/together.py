@@ -5,7 +5,7 @@ passes between runs: each has its own data order, augmentation, schedule and sta
 
     vmap   all runs at once on one device; for small nets on a GPU or TPU
     map    one run after the other inside the program (`lax.map`), on one device
-    shard  the runs are spread over all devices (`shard_map`), without any communication; those of
+    shard  the runs are spread over all devices (`shard_map`), without any communication; the runs of
            one device by `vmap`, or by `map` on a CPU, which is slow at grouped convolutions
 """
 
@@ -85,7 +85,7 @@ class RunsTogether:
         return jnp.arange(batch_size, dtype=jnp.int32)
 
     def gather(self, weights: Any) -> Any:
-        """Weights as they are: a run is on one device."""
+        """The weights unchanged: a run is on one device."""
         return weights
 
     def compile(

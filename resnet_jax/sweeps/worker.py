@@ -122,7 +122,7 @@ class Group:
             self._together(part, RunsTogether(len(part), devices, by_map))
 
     def _parts(self, runs: Runs) -> list[Runs]:
-        """Runs that have a saved step in common: those trained together go on from it."""
+        """Runs that have a saved step in common: training them together resumes from it."""
         parts: list[tuple[set[int], Runs]] = []
         for run_id, config in runs.items():
             steps = self.directory.run(run_id).checkpoint_steps() or {0}

@@ -33,7 +33,7 @@ class DamagedCheckpointError(UserError):
 
     Args:
         path: of it.
-        reason: what is wrong with it.
+        reason: the fault.
         fix: what to do.
     """
 
@@ -110,7 +110,7 @@ class Checkpoints:
         return list(self._manager.all_steps())
 
     def forget_after(self, step: int) -> None:
-        """Delete the checkpoints behind `step`, which a resumed run writes again."""
+        """Delete the checkpoints after `step`, which a resumed run writes again."""
         self._manager.reload()
         for later in [saved for saved in self.steps() if saved > step]:
             self._manager.delete(later)
@@ -134,7 +134,7 @@ class Checkpoints:
         self._delete_superseded()
         tree = _tree(state)
         self._check_room(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
-        # The file is written in the background, while the caller goes on counting in its dicts.
+        # The file is written in the background, while the caller keeps counting in its dicts.
         meta = copy.deepcopy(dict(meta))
         content = {"meta": meta, "shapes": shapes(tree), "checksums": checksums(tree)}
         items = ocp.args.Composite(
@@ -240,7 +240,7 @@ class Checkpoints:
         problem = ""
         try:
             item = self._read_item(step, name, args)
-        # Orbax and TensorStore raise many types for a damaged directory.
+        # Orbax and TensorStore raise many types for a corrupt directory.
         except Exception as error:
             problem = self._in_short(error) if self._path(step).exists() else DELETED
         self._refuse_damaged(step, problem)
@@ -250,7 +250,7 @@ class Checkpoints:
         return self._open.path / str(step)
 
     def _refuse_damaged(self, step: int, problem: str) -> None:
-        """Raise where any process has a problem, so that all go on from the same checkpoint."""
+        """Raise where any process has a problem, so that all resume from the same checkpoint."""
         problems = [text for text in exchange(problem) if text]
         if DELETED in problems:
             raise self._deleted(step)

@@ -162,7 +162,7 @@ class Experiment:
         """
         total = jax.tree.map(lambda m: np.sum(m, dtype=np.float64), metrics)
         count, expected = int(total["count"]), len(self.inputs.eval_examples)
-        # Each process knows of its own damaged images alone.
+        # Each process knows only the corrupt images that it read.
         least = expected - jax.process_count() * self.config.data.max_bad_examples
         if not least <= count <= expected:
             raise AssertionError(f"evaluated {count} of {expected} examples")
@@ -187,7 +187,7 @@ class Experiment:
             UserError: a schedule that does not fit.
         """
         if program_key(config) != program_key(self.config):
-            raise ValueError("these configs need programs of their own")
+            raise ValueError("these configs cannot share programs")
         schedule = make_schedule(config, self.total_steps, self.num_examples)
         numbers = hyperparameters(config, schedule, self.total_steps)
         return replace(self, config=config, schedule=schedule, numbers=numbers)

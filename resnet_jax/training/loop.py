@@ -17,7 +17,7 @@ from resnet_jax.training.record import Record, StopEarly
 
 
 class EvaluationLeftError(Exception):
-    """A signal came; the process that goes on does the evaluation again."""
+    """A signal came; the process that resumes the run repeats the evaluation."""
 
 
 class Loop:

@@ -91,7 +91,7 @@ def make_loss(train: ConfigDict) -> Loss:
     """The loss of a config's `train` section: (logits, batch, hyperparameters) → float[batch].
 
     Raises:
-        UserError: no such loss, or a threshold that it has not.
+        UserError: no such loss, or a threshold that it does not take.
     """
     threshold = train.target_threshold
 

@@ -25,7 +25,7 @@ class JitMesh:
     replicated. Reductions over a batch, batch statistics too, are over the whole batch.
 
     Args:
-        devices: of all processes, those of a process side by side.
+        devices: of all processes, grouped by process.
         fsdp: devices that a state is spread over; divides their number.
     """
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, appended as the run goes on and read back when it resumes.
+"""metrics.jsonl: one JSON object a line, appended while the run trains and read when it resumes.
 
 This module imports no JAX.
 """

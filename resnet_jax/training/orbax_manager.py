@@ -77,7 +77,7 @@ def _meet_without_error(*, key: str, timeout_ms: int) -> None:
 def _silence_abandoned_requests() -> None:
     """Keep quiet about the requests that TensorStore has under way when one of them fails.
 
-    Each would print a traceback of its own over the one line that tells what failed.
+    Each would print a traceback over the one line that says what failed.
     """
     previous = sys.unraisablehook
 

@@ -67,7 +67,7 @@ def make_parallel(
     """The placement of a config's `parallel` section.
 
     Raises:
-        UserError: no such mode, more devices than there are, or fields that the mode has not.
+        UserError: no such mode, more devices than there are, or fields that the mode does not have.
     """
     devices = _devices(num_devices)
     make = choose("parallel.mode", mode, MODES)
@@ -91,7 +91,7 @@ def make_parallel(
 
 
 def _devices(num_devices: int | None) -> list[jax.Device]:
-    """The first devices of every process, those of a process side by side."""
+    """The first devices of every process, grouped by process."""
     available, processes = jax.devices(), jax.process_count()
     if num_devices is None:
         num_devices = len(available)

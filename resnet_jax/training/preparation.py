@@ -56,7 +56,7 @@ def chosen(config: ConfigDict, of_weights: Preprocessing | None, channels: int) 
 
     Args:
         config: its `data` section comes first.
-        of_weights: those of the weights that it starts from; None: unknown, or fresh weights.
+        of_weights: stored with the weights that it starts from; None: unknown, or fresh weights.
         channels: of the images.
 
     Raises:

@@ -57,7 +57,7 @@ class Profile:
             yield
             return
         if self._open is None:
-            # What was under way before is no part of the steps.
+            # Work that was under way before does not belong to the steps.
             wait()
             with self._errors_end_it():
                 self._open = OpenDirectory(self.directory, create=True)

@@ -30,18 +30,18 @@ class Record:
     Args:
         experiment: what is trained.
         run: an existing run directory of the same config, locked.
-        sinks: take its lines, beside metrics.jsonl and TensorBoard's events.
+        sinks: take its lines, in addition to the config's sinks.
         take: one copy of the run's placed state; None: `parallel.take` of the experiment.
         shared: how many runs share the time of this process.
 
     Attributes:
-        active: the run goes on; it has not diverged and was not stopped early.
+        active: the run has not diverged and was not stopped early.
         diverged: a loss, an evaluation or the weights were not finite.
         totals: metrics summed since the last train line.
         result: of the last evaluation.
         evaluations: step → result.
-        damaged: checkpoints that `restore` found damaged, by step.
-        saved_step: that of the newest checkpoint.
+        damaged: checkpoints that `restore` found corrupt, by step.
+        saved_step: step of the newest checkpoint.
         seconds: that the run took in earlier processes.
         names: the paths of its directory, as the user gave them.
     """
@@ -87,10 +87,10 @@ class Record:
         return sorted({0, *self.checkpoints.steps()}, reverse=True)
 
     def restore(self, step: int) -> TrainState | None:
-        """One copy of the state at `step`, one of `saved_steps`; None where the checkpoint is damaged.
+        """One copy of the state at `step`, one of `saved_steps`; None where the checkpoint is corrupt.
 
         Raises:
-            UserError: all checkpoints are damaged.
+            UserError: all checkpoints are corrupt.
         """
         experiment = self.experiment
         if not step and self.damaged:
@@ -109,7 +109,7 @@ class Record:
         return state
 
     def begin(self, step: int, clock: Clock) -> list[str]:
-        """Forget what was written after `step`, where the run resumes.
+        """Drop lines, evaluations and checkpoints after `step`, where the run resumes.
 
         Args:
             step: of the state that was restored.
@@ -182,13 +182,13 @@ class Record:
         self._log("train", step, **numbers, **speed, **wait)
 
     def log_damage(self, step: int, damage: DamagedImageError) -> None:
-        """Write a line that names a damaged image."""
+        """Write a line that names a corrupt image."""
         if self.active:
             facts = {"example": damage.name, "problem": damage.problem}
             self._write({"event": "bad_example", "step": step, **facts})
 
     def damaged_images(self) -> dict[str, str]:
-        """Name and problem of those that the run has told of."""
+        """Name → problem of the corrupt images in the log."""
         lines = (line for line in self.run.readable_metrics() if line["event"] == "bad_example")
         return {line["example"]: line["problem"] for line in lines}
 
@@ -222,7 +222,7 @@ class Record:
         """Start to save the placed state; weights that are not finite end the run instead."""
         if not self.active:
             return
-        # The next step donates the buffers of the state, and the save goes on meanwhile.
+        # The next step donates the buffers of the state, while the save is under way.
         state, finite = snapshot(self._take(state))
         if not finite:
             self.diverge(step)
@@ -290,7 +290,7 @@ class Record:
 
 
 def all_damaged(errors: Sequence[DamagedCheckpointError]) -> UserError:
-    """The error where no checkpoint is left to go on from; nothing was changed."""
+    """The error where no checkpoint is left to resume from; nothing was changed."""
     return UserError(
         "checkpoint",
         errors[0].value,

@@ -17,7 +17,7 @@ class PmapReplicas:
     """A replica of the program per device; placed arrays have a leading device axis.
 
     Args:
-        devices: of all processes, those of a process side by side.
+        devices: of all processes, grouped by process.
     """
 
     axis_name: str | None = AXIS
@@ -71,13 +71,13 @@ class PmapReplicas:
         return lax.axis_index(AXIS) * share + jnp.arange(share, dtype=jnp.int32)
 
     def gather(self, weights: Any) -> Any:
-        """Weights as they are: each replica has them whole."""
+        """The weights unchanged: each replica has them whole."""
         return weights
 
     def compile(
         self, function: Callable, inputs: str = "replicated", returns_state: bool = False
     ) -> Any:
-        """See `Parallel`. The program is that of `jax.pmap`, which takes no compiler options."""
+        """See `Parallel`. `jax.pmap` compiles the same program, but takes no compiler options."""
         del inputs  # Placed arrays look alike here.
 
         def replica(*arguments: Any) -> Any:

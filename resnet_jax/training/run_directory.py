@@ -1,18 +1,18 @@
-"""The run directory: the contract between training and all that reads its results.
+"""The run directory: the contract between training and everything that reads its results.
 
     config.json       the full config
     data.json         name, splits, class names, image shape, mean and std of the data
     status.json       state, step, saved step, total steps, versions, devices, error (`status.py`)
     metrics.jsonl     one JSON object a line: `event` (train, eval), `step`, `epoch`, and numbers
     checkpoints/      Orbax; one directory a step
-    damaged/          what a resumed run found damaged and replaced
+    damaged/          what a resumed run found corrupt and replaced
     tensorboard/      event files, where `log.tensorboard` is set
     profile/          traces of steps (`train --profile`)
     .lock             the process that trains here holds a lock on it
     .origin           whose run this is (`resnet_jax/origin.py`)
 
 The JSON files are replaced atomically and metrics.jsonl grows by whole lines, so the directory can be
-read while the run goes on, and copied. This module imports no JAX.
+read while the run trains, and copied. This module imports no JAX.
 """
 
 import itertools
@@ -49,7 +49,7 @@ class RunDirectory:
 
     Args:
         path: need not exist yet.
-        writes: what is written goes to disk; of several processes only the first one's does.
+        writes: files are written; of several processes only the first one writes.
     """
 
     def __init__(self, path: str | Path, writes: bool = True) -> None:
@@ -87,8 +87,8 @@ class RunDirectory:
                     "use another directory, or that run's config",
                 )
             return
-        # A status alone is that of a run whose process died before it began. Hidden are our lock, files
-        # that a kill left half written, and those of file systems.
+        # A run whose process died before it began leaves a status alone. Hidden are our lock, files that
+        # a kill left half written, and files of file systems.
         if other_names(self.path):
             problem, fix = what_else(self.path) or ("is not empty and holds no run", "")
             raise self._files.refused(problem, fix or "use a new directory")
@@ -231,7 +231,7 @@ class RunDirectory:
         try:
             state = self.read_status().get("state")
         except UserError:
-            # None yet, or a damaged one: the run is trained to see.
+            # None yet, or a corrupt one: training will show.
             return None
         return state if state in ("diverged", "stopped") else None
 

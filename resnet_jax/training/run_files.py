@@ -94,7 +94,7 @@ class _Facts(dict[str, Any]):
 
 
 def other_names(path: Path) -> set[str]:
-    """What a directory has, beside hidden files and a status, which a run leaves that died before it began."""
+    """The names in a directory, without hidden files and the status of a run that died before it began."""
     return {path.name for path in path.glob("[!.]*")} - {"status.json"}
 
 

@@ -34,7 +34,7 @@ class TrainState:
         params: nested dict of float32 arrays, keyed by the module names of the network.
         batch_stats: nested dict of float32 running means and variances.
         opt_state: state of the Optax transformation.
-        ema: `{"params", "batch_stats"}` averaged over steps, or empty where there is no average.
+        ema: `{"params", "batch_stats"}` averaged over steps; empty: they are not averaged.
     """
 
     step: jax.Array
@@ -49,7 +49,7 @@ class TrainState:
 
 
 def weights_of(config: ConfigDict) -> str:
-    """Which weights `TrainState.evaluated` takes: `averaged`, or `raw` where there is no average."""
+    """Which weights `TrainState.evaluated` takes: `averaged`, or `raw` where weights are not averaged."""
     return "raw" if config.train.ema_decay is None else "averaged"
 
 

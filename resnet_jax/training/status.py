@@ -1,4 +1,4 @@
-"""status.json: the state of a run and the facts beside it. This module imports no JAX."""
+"""status.json: the state of a run and further facts. This module imports no JAX."""
 
 import datetime
 import functools

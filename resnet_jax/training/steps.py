@@ -36,12 +36,12 @@ def _metrics(logits: jax.Array, losses: jax.Array, batch: Batch) -> Metrics:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What a step does besides forward, backward and update.
+    """What a step does in addition to forward, backward and update.
 
     Attributes:
         loss: of each example, minimised; metrics of training report it.
         accumulate_steps: parts that a batch is processed in, in turn, to save memory. The gradient is
-            their mean; batch statistics are those of each part.
+            their mean; batch statistics are taken of each part.
         ema_warmup: let their decay begin low, see `averaging_rate`.
         ema_every: steps between their updates.
         axis_name: mapped axis over which gradients and metrics are combined; None under jit.
@@ -81,7 +81,7 @@ def train_step(
     if options.axis_name is not None:
         gradient = lax.pmean(gradient, options.axis_name)
         # Running statistics may differ where batch statistics are per device; replicas stay equal.
-        # The mean is that of their changes, so that what does not change stays exactly as it is.
+        # The mean is taken of their changes, so that what does not change stays exactly equal.
         changes = jax.tree.map(jnp.subtract, batch_stats, state.batch_stats)
         changes = lax.pmean(changes, options.axis_name)
         batch_stats = jax.tree.map(jnp.add, state.batch_stats, changes)
