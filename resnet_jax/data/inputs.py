@@ -75,10 +75,10 @@ def make_inputs(
     eval_batch_size = -(-config.evaluate.batch_size // count) * count
     common: dict[str, Any] = {"damaged": damaged, "eval_batch_size": eval_batch_size}
     if _fits_devices(config, source, eval_geometry, len(train), len(evaluation)):
-        held_out = _decoded(config, source, eval_split, eval_geometry, damaged)
+        held_out = _decoded(config, source, eval_split, evaluation, eval_geometry, damaged)
         trained = held_out
         if not evaluates:
-            trained = _decoded(config, source, data.train_split, train_geometry, damaged)
+            trained = _decoded(config, source, data.train_split, train, train_geometry, damaged)
         # Decoded images have their geometry already.
         measured = None if evaluates else _measured(config, source, Geometry(None), trained)
         return OnDevice(
@@ -112,18 +112,24 @@ def _check_not_empty(source: Source, split: str, examples: Examples) -> None:
 
 
 def _decoded(
-    config: ConfigDict, source: Source, split: str, geometry: Geometry, damaged: DamagedImages
+    config: ConfigDict,
+    source: Source,
+    split: str,
+    examples: Examples,
+    geometry: Geometry,
+    damaged: DamagedImages,
 ) -> ArrayExamples:
-    examples = cache.decoded(
+    decoded = cache.decoded(
         source,
         split,
         geometry,
         directory=cache.cache_directory(config.data.cache_dir),
         num_threads=config.data.num_threads,
         damaged=damaged,
+        examples=examples,
     )
-    _check_not_empty(source, split, examples)
-    return examples
+    _check_not_empty(source, split, decoded)
+    return decoded
 
 
 def _host_stream(
