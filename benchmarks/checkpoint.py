@@ -29,11 +29,10 @@ from resnet_jax import files
 from resnet_jax.config import default_config
 from resnet_jax.config_file import override
 from resnet_jax.random_streams import run_key
-from resnet_jax.training import checkpoint
+from resnet_jax.training import orbax_manager
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.integrity import checksums
-from resnet_jax.training.programs import Programs
 from resnet_jax.training.state import TrainState
 
 STATES = {
@@ -53,14 +52,16 @@ def time_flushes() -> list[float]:
     spent: list[float] = []
     for name in ("flush", "flush_tree"):
         function = getattr(files, name)
-        setattr(checkpoint, name, lambda path, f=function: spent.append(seconds(lambda: f(path))))
+        setattr(
+            orbax_manager, name, lambda path, f=function: spent.append(seconds(lambda: f(path)))
+        )
     return spent
 
 
 def measure(fields: dict[str, Any], repeats: int) -> dict[str, Any]:
     fields = fields | {"data.name": "synthetic", "train.ema_decay": 0.9}
     experiment = make_experiment(override(default_config(), fields))
-    state: TrainState = Programs(experiment).initialise(run_key(0))
+    state: TrainState = experiment.programs.initialise(run_key(0))
     parts: dict[str, list[float]] = {
         n: [] for n in ("checksums", "save", "write", "flush", "restore")
     }

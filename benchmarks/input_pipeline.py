@@ -95,9 +95,9 @@ def arrayrecord(arguments: argparse.Namespace, files: list[bytes]) -> Iterator:
 
 def _stream(arguments: argparse.Namespace, examples, threads: int = 1, processes: int = 0):
     from resnet_jax.data.images import Geometry
-    from resnet_jax.data.stream import StreamData
+    from resnet_jax.data.stream import HostStream
 
-    return StreamData(
+    return HostStream(
         examples,
         Geometry(arguments.image_size),
         batch_size=arguments.batch_size,

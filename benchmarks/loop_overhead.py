@@ -29,10 +29,7 @@ from benchmarks.measuring import summary
 from resnet_jax.config_file import load_config, override
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.hosts import Agreement
-from resnet_jax.training.interruption import StopRequest
 from resnet_jax.training.loop import Loop
-from resnet_jax.training.programs import Programs
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.record import Record
 from resnet_jax.training.run_directory import RunDirectory
@@ -58,9 +55,8 @@ def begun_loop(config: ConfigDict) -> Iterator[Loop]:
     with tempfile.TemporaryDirectory() as directory:
         run = RunDirectory(Path(directory) / "run")
         run.create(config.to_dict())
-        reporter, agreement = Reporter(Console(file=io.StringIO())), Agreement(StopRequest())
         with Record(experiment, run) as record:
-            loop = Loop([record], reporter, Programs(experiment), agreement)
+            loop = Loop(experiment, record, Reporter(Console(file=io.StringIO())))
             loop.begin()
             yield loop
 
@@ -74,11 +70,11 @@ def main() -> None:
         fields["model.depth"] = arguments.depth
     config = override(load_config(arguments.config), fields)
     with begun_loop(config) as loop:
-        experiment, programs = loop.experiment, loop.programs
+        experiment, programs = loop.experiment, loop.experiment.programs
         loop.advance()
         loop.advance()  # The first one that reads metrics.
-        step, inputs = programs.training(1), experiment.inputs.train(0, loop.seeds)
-        state = experiment.parallel.place([programs.initialise(run_key(config.seed))])
+        step, inputs = programs.training(1), experiment.train_arguments(0)
+        state = experiment.parallel.place(programs.initialise(run_key(config.seed)))
 
         ratios, milliseconds = [], []
         for _ in range(arguments.repeats):

@@ -76,7 +76,7 @@ def main() -> None:
         for _ in range(arguments.repeats + 1):
             without.append(seconds(lambda: advance(loop, steps)))
             blocked.append(seconds(loop.log_and_evaluate_and_save))
-            rest = seconds(lambda: advance(loop, steps)) + seconds(loop.wait)
+            rest = seconds(lambda: advance(loop, steps)) + seconds(loop.record.wait)
             extra.append(blocked[-1] + rest - without[-1])
     # The first round compiles.
     step = statistics.median(without[1:]) / steps

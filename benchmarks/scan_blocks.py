@@ -57,6 +57,7 @@ def measure(
     import optax
 
     from resnet_jax import models
+    from resnet_jax.training.hyperparameters import Hyperparameters
     from resnet_jax.training.state import initial_state, make_network
     from resnet_jax.training.steps import StepOptions, train_step
 
@@ -81,9 +82,13 @@ def measure(
         "mask": np.ones(batch_size, bool),
         "key": jax.random.split(jax.random.key(0), batch_size),
     }
-    step = partial(train_step, network=network, optimizer=optimizer, options=StepOptions())
+    static = Hyperparameters(), network, lambda numbers: optimizer, StepOptions()
     began = time.perf_counter()
-    lowered = jax.jit(step, donate_argnums=0).trace(state, batch).lower()
+    lowered = (
+        jax.jit(lambda state, batch: train_step(state, batch, *static), donate_argnums=0)
+        .trace(state, batch)
+        .lower()
+    )
     traced = time.perf_counter()
     compiled = models.compile_checked(lowered)
     done = time.perf_counter()

@@ -31,10 +31,9 @@ from benchmarks.measuring import summary
 from resnet_jax.config_file import load_config, override
 from resnet_jax.errors import UserError
 from resnet_jax.training.experiment import Experiment, make_experiment
-from resnet_jax.training.loop import DIVERGED, train
-from resnet_jax.training.programs import Programs
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.train import DIVERGED, train
 
 
 def parse_arguments() -> tuple[argparse.Namespace, dict[str, str]]:
@@ -53,12 +52,12 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, str]]:
     return arguments, dict(text.split("=", 1) for text in arguments.set)
 
 
-def whole_run(experiment: Experiment, programs: Programs, directory: Path) -> tuple[float, Any]:
+def whole_run(experiment: Experiment, directory: Path) -> tuple[float, Any]:
     """Seconds and accuracy (0 to 1) of a run; None where it diverged."""
     run, reporter = RunDirectory(directory), Reporter(Console(file=io.StringIO()))
     run.create(experiment.config.to_dict())
     start = time.perf_counter()
-    diverged = train([experiment], [run], reporter, programs) == DIVERGED
+    diverged = train(experiment, run, reporter) == DIVERGED
     seconds = time.perf_counter() - start
     return seconds, None if diverged else run.read_status()["result"]["accuracy"]
 
@@ -76,11 +75,11 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    programs, results = Programs(first), []
+    results = []
     with tempfile.TemporaryDirectory() as directory:
         for seed in range(arguments.runs + 1):
             experiment = first.of(override(first.config, {"seed": seed}))
-            results.append(whole_run(experiment, programs, Path(directory) / str(seed)))
+            results.append(whole_run(experiment, Path(directory) / str(seed)))
     (first_seconds, _), *others = results
     seconds, accuracies = zip(*others, strict=True)
     known = [accuracy for accuracy in accuracies if accuracy is not None]

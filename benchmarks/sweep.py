@@ -25,9 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from resnet_jax.config_file import load_config, override
 from resnet_jax.random_streams import run_key
+from resnet_jax.sweeps.stacked import stack
 from resnet_jax.sweeps.together import RunsTogether
 from resnet_jax.training.experiment import Experiment, make_experiment
-from resnet_jax.training.programs import Programs
+from resnet_jax.training.parallel import make_parallel
 
 ROOT = Path(__file__).parents[1]
 CACHES = ("none", "cold", "warm")
@@ -59,18 +60,16 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prepare(experiment: Experiment, seeds: tuple[int, ...]) -> Any:
-    """A function that does some steps of the runs with these seeds."""
-    programs, parallel = Programs(experiment), experiment.parallel
-    state = parallel.place([programs.initialise(run_key(seed)) for seed in seeds])
-    numbers = [experiment.of(override(experiment.config, {"seed": s})).numbers for s in seeds]
-    placed = parallel.stack(numbers)
+def prepare(experiment: Experiment, fresh: Any) -> Any:
+    """A function that does some steps of the run, or the stacked runs, that begin with these states."""
+    programs = experiment.programs
+    state, numbers = experiment.parallel.place(fresh), experiment.placed_numbers()
 
     def run(steps: int) -> None:
         nonlocal state
         for step in range(steps):
-            own, shared = experiment.inputs.train(step, seeds)
-            state, _ = programs.training(1)(state, placed, own, shared)
+            arguments = experiment.train_arguments(step)
+            state, _ = programs.training(1)(state, numbers, *arguments)
         jax.block_until_ready(state)
 
     return run
@@ -86,10 +85,13 @@ def step_times(arguments: argparse.Namespace) -> dict[str, Any]:
         "vmap": RunsTogether(len(seeds), devices[:1], False),
         "shard": RunsTogether(len(seeds), devices, on_cpu),
     }
-    alone = prepare(make_experiment(config), seeds[:1])
+    first = make_experiment(config, parallel=make_parallel("jit", "global", 1))
+    fresh = [first.programs.initialise(run_key(seed)) for seed in seeds]
+    runs = [first.of(override(config, {"seed": seed})) for seed in seeds]
+    alone = prepare(runs[0], fresh[0])
     calls = {"turns": lambda steps: [alone(steps) for _ in seeds]}
     for name, layout in layouts.items():
-        calls[name] = prepare(make_experiment(config, parallel=layout), seeds)
+        calls[name] = prepare(stack(runs, layout), fresh)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call(2)

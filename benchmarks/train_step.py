@@ -39,6 +39,7 @@ from benchmarks import plain_flax
 from benchmarks.measuring import machine, summary
 from resnet_jax import models
 from resnet_jax.compiler import turn_off_ynnpack
+from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.replicas import PmapReplicas
 from resnet_jax.training.state import Network, TrainState, initial_state, make_network
 from resnet_jax.training.steps import StepOptions, eval_step, train_step
@@ -104,10 +105,14 @@ def make_step(
     arguments: Arguments, network: Network, optimizer: Any, axis_name: str | None = None
 ) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
     """Our step of training or evaluation: from state and batch to state and metrics."""
-    options = StepOptions(axis_name=axis_name)
+    numbers, options = Hyperparameters(), StepOptions(axis_name=axis_name)
     if arguments.mode == "eval":
-        return lambda state, batch: (state, eval_step(state.evaluated(), batch, network, options))
-    return partial(train_step, network=network, optimizer=optimizer, options=options)
+        return lambda state, batch: (
+            state,
+            eval_step(state.evaluated(), batch, numbers, network, options),
+        )
+    static = numbers, network, lambda numbers: optimizer, options
+    return lambda state, batch: train_step(state, batch, *static)
 
 
 def mean_loss(metrics: Any) -> float:

@@ -108,19 +108,20 @@ def _train_until(
         run.claim(config.to_dict())
         keep_compiled_programs(config)
         from resnet_jax.training.experiment import make_experiment
-        from resnet_jax.training.loop import train
         from resnet_jax.training.process_facts import refuse_other_processes
         from resnet_jax.training.progress import Reporter, result_rows, table
+        from resnet_jax.training.train import train
 
         starts, facts = not run.has_checkpoint(), run.stored_data()
         experiment = make_experiment(config, starts=starts, facts=facts)
         experiment.check_training()
-        profile = None
+        reporter, profile = Reporter(quiet=not first), None
         if arguments.profile is not None:
             from resnet_jax.training.profile import Profile, steps_to_profile
 
             profiled = steps_to_profile(arguments.profile, experiment.total_steps)
-            profile = Profile(run.profile, profiled) if first else None
+            say = reporter.console.print
+            profile = Profile(run.profile, profiled, say) if first else None
     checkpoints = sorted(run.checkpoint_steps())
     refuse_other_processes(config, experiment, command="train", checkpoints=checkpoints)
     with together():
@@ -128,8 +129,7 @@ def _train_until(
         run.write_data(experiment.facts)
     with together():
         run.wait_until_seen()
-    reporter = Reporter(quiet=not first)
-    exit_code = train([experiment], [run], reporter, stop=stop, profile=profile)
+    exit_code = train(experiment, run, reporter, stop=stop, profile=profile)
     if not first:
         return exit_code
     if profile is not None and not profile.begun:

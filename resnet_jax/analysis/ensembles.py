@@ -56,8 +56,8 @@ def evaluated_logits(subject: Subject, split: str | None = None) -> tuple[np.nda
     parts = []
     done, total = 0, len(inputs.eval_examples)
     with Bar(f"{subject.name}: predictions", total) as bar:
-        for own, shared in inputs.evaluation():
-            ((logits, labels, mask),) = parallel.read(predict(weights, {}, own, shared))
+        for own, shared in inputs.eval_batches():
+            logits, labels, mask = parallel.read(predict(weights, {}, own, shared))
             parts.append((logits[mask], labels[mask]))
             done += int(mask.sum())
             bar.move(done)
@@ -69,7 +69,7 @@ def _predict(
     experiment: Experiment, weights: Any, numbers: Any, own: Any, shared: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     del numbers
-    batch = experiment.inputs.eval_batch(own, shared)
+    batch = experiment.inputs.eval_batch((own, shared))
     params, batch_stats = weights["params"], weights["batch_stats"]
     logits = experiment.network.evaluate(params, batch_stats, batch["image"])
     return logits, batch["label"], batch["mask"]

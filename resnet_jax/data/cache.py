@@ -90,6 +90,7 @@ def decoded(
     directory: Path,
     num_threads: int,
     damaged: DamagedImages | None = None,
+    examples: Examples | None = None,
 ) -> ArrayExamples:
     """All examples of a split as arrays, from the cache where they are there.
 
@@ -101,6 +102,7 @@ def decoded(
         directory: of the cache.
         num_threads: threads that decode.
         damaged: where images that cannot be read are counted, which are left out; None: none may be.
+        examples: the split, where it is open already.
 
     Returns:
         images: uint8[examples, height, width, channels]; labels: int32[examples].
@@ -109,7 +111,7 @@ def decoded(
         UserError: the cache directory cannot be made or is full, or too many images cannot be read.
     """
     damaged = damaged or DamagedImages(0)
-    examples = source.open(split)
+    examples = source.open(split) if examples is None else examples
     shape = image_shape(source, geometry.size)
     key = _key(source.content(split), source.class_names, _facts(geometry), shape)
     path = directory / f"{_stem(source, split)}-{key}.npz"

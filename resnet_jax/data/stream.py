@@ -1,7 +1,7 @@
 """The stream: batches decoded on the host through Grain. This module imports no JAX.
 
-The order is that of the whole batch, and so is the random number of a crop: both are functions of the
-seed and the position in the endless stream (`pipeline.py`). A process then makes the positions that
+The order and the random number of a crop belong to the whole batch: both are functions of the
+seed and the position in the endless stream (`on_device.py`). A process then makes the positions that
 are its share, so a batch is the same for any number of processes and workers.
 """
 
@@ -20,7 +20,7 @@ from resnet_jax.errors import UserError
 HostBatch = dict[str, np.ndarray]
 
 
-class StreamData:
+class HostStream:
     """A training split decoded on the host by threads or processes.
 
     Args:
@@ -199,7 +199,7 @@ def host_eval_batches(
         batch_size: of the whole batch.
         num_threads: threads that decode.
         positions: of the batch, that are made here; None: all.
-        shape: as of `StreamData`.
+        shape: as of `HostStream`.
 
     Raises:
         UserError: an image has another shape, or a wrong label.

@@ -12,7 +12,7 @@ from resnet_jax.config import FIELDS, canonical, to_steps
 from resnet_jax.errors import UserError
 from resnet_jax.report.data_versions import data_versions
 from resnet_jax.report.run import Run
-from resnet_jax.training.run_directory import PROTOCOL
+from resnet_jax.training.run_config import PROTOCOL
 
 Conditions = Mapping[str, Any]
 # (name, value of the first, value of the second)

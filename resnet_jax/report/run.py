@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_jax.config import flatten, to_steps
-from resnet_jax.training.run_directory import RunDirectory, missing_lines
+from resnet_jax.training.metrics_log import missing_lines
+from resnet_jax.training.run_directory import RunDirectory
 
 
 class Curve(NamedTuple):
@@ -35,7 +36,7 @@ class Run:
     Attributes:
         id: unique in the study.
         config: dotted field → value; lists are tuples.
-        state: one of `run_directory.STATES`, `pending` (not started) or `unreadable`.
+        state: one of `status.STATES`, `pending` (not started) or `unreadable`.
         error: why it failed; empty where it did not.
         status: status.json; empty before the start.
         data: facts of data.json, lists as tuples; empty before the start.

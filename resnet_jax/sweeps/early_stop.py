@@ -8,8 +8,9 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import flatten
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.training.loop import StopEarly
-from resnet_jax.training.run_directory import PROTOCOL, RunDirectory
+from resnet_jax.training.record import StopEarly
+from resnet_jax.training.run_config import PROTOCOL
+from resnet_jax.training.run_directory import RunDirectory
 
 # So many others must have come to a step before their median counts, as in Optuna and Vizier.
 FEWEST_OTHERS = 5

@@ -4,7 +4,6 @@ This module imports no JAX, so that the process that starts workers holds no dev
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -19,7 +18,7 @@ from resnet_jax.sweeps.jobs import STOP_WITH_PARENT, Command, Job, Worker, forge
 from resnet_jax.sweeps.slurm_queue import queued_jobs, recorded_jobs
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS, StopRequest
-from resnet_jax.training.lock import open_lock
+from resnet_jax.training.lock import Lock
 
 POLL_SECONDS = 0.1
 
@@ -35,30 +34,24 @@ def hold(directory: SweepDirectory, say: Callable[[str], None] = print) -> Itera
         UserError: another sweep is at work there, or it cannot be written.
     """
     path = str(directory.path)
+    sweep = Lock(directory.path / ".sweep.lock")
+    workers = Lock(directory.path / ".workers.lock")
     with contextlib.ExitStack() as stack:
+        stack.callback(sweep.release)
+        stack.callback(workers.release)
         try:
             directory.path.mkdir(parents=True, exist_ok=True)
-            sweep = stack.enter_context(open_lock(directory.path / ".sweep.lock"))
-            workers = stack.enter_context(open_lock(directory.path / ".workers.lock"))
-            if not _lock(sweep.fileno()):
+            if not sweep.acquire():
                 problem = "another sweep is at work there"
                 raise UserError("--workdir", path, problem, "wait until it has ended, or stop it")
-            if not _lock(workers.fileno()):
+            if not workers.acquire():
                 say(f"waiting for the workers of a killed sweep in {path} to save and stop")
-                fcntl.flock(workers, fcntl.LOCK_EX)
+                workers.acquire(wait=True)
         except OSError as error:
             reason = error.strerror or str(error)
             problem = f"cannot be written and locked ({reason})"
             raise UserError("--workdir", path, problem, "use another directory") from error
         yield workers.fileno()
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def stop_with_parent() -> None:
@@ -97,7 +90,7 @@ def run_locally(
     devices: Sequence[str] = (),
     tick: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run every job in a process of its own; one that crashes does not stop the others.
+    """Run every job in a separate process; one that crashes does not stop the others.
 
     A signal of `SIGNALS` makes all of them save and stop; a second Ctrl-C kills them.
 
@@ -118,7 +111,7 @@ def run_locally(
     _refuse_queued(runs, directory)
     forget_dead(directory, runs)
     waiting, workers = deque(jobs), dict[int, Worker]()
-    told = False
+    signalled = False
     with StopRequest() as stop:
         try:
             while workers or (waiting and stop.signal is None):
@@ -134,8 +127,8 @@ def run_locally(
                             start_new_session=True,
                         )
                 time.sleep(POLL_SECONDS)
-                if stop.signal is not None and not told:
-                    told = True
+                if stop.signal is not None and not signalled:
+                    signalled = True
                     for worker in workers.values():
                         worker.process.terminate()
                 waiting.extend(_settle_ended(workers, directory))
@@ -145,7 +138,7 @@ def run_locally(
         finally:
             # After an error here, those left find their parent gone, save and stop.
             for worker in workers.values():
-                worker.forsake()
+                worker.release()
     return 0 if stop.signal is None else SIGNALS[stop.signal][0]
 
 

@@ -18,10 +18,10 @@ from resnet_jax.errors import UserError
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS
 from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.status import ENDED, FINAL
 
-# By whatever result; a run that failed has none.
-ENDED = ("done", "stopped", "diverged")
-FINAL = (*ENDED, "failed")
+# How runs with the same programs are trained; `off` is a process a run.
+STRATEGIES = ("auto", "off", "turns", "map", "vmap", "shard")
 STOP_WITH_PARENT = "RESNET_JAX_STOP_WITH_PARENT"
 # Return codes of a worker that was asked to stop → the state of what it was at. Those below zero are
 # of one that had not begun, and so had nothing to save.
@@ -63,8 +63,8 @@ class Worker:
     log_start: int
     before: dict[str, int]
 
-    def forsake(self) -> None:
-        """Let go of the pipe that tells the worker that its parent is there."""
+    def release(self) -> None:
+        """Close the pipe by which the worker knows that its parent lives."""
         assert self.process.stdin is not None
         self.process.stdin.close()
 
@@ -74,7 +74,7 @@ class Worker:
         Returns:
             The runs that a crash kept it from coming to, where it had come to any.
         """
-        self.forsake()
+        self.release()
         code = self.process.returncode
         begun = [r for r in self.job.runs if _written(directory.run(r)) != self.before[r]]
         states = {run_id: state(directory.run(run_id)) for run_id in self.job.runs}

@@ -33,7 +33,7 @@ def name_run(overrides: Mapping[str, Any]) -> str:
 
 
 def is_run_id(value: Any) -> bool:
-    """Whether a value is a name that a directory of a run can have, also in an earlier version.
+    """Whether a value is a name that a directory of a run can have.
 
     Names that lead elsewhere, are hidden, or read like an option are none.
     """

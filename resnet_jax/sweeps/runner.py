@@ -13,12 +13,12 @@ from rich.table import Table
 from resnet_jax.console import make_console
 from resnet_jax.errors import UserError, choose, printable, warn
 from resnet_jax.sweeps import executors, slurm
-from resnet_jax.sweeps.jobs import ENDED, FINAL, Job, state
+from resnet_jax.sweeps.jobs import STRATEGIES, Job, state
 from resnet_jax.sweeps.live import LiveTable, duration
 from resnet_jax.sweeps.plan import Plan, make_jobs, make_legal_plan
-from resnet_jax.sweeps.study import Study, refuse_changed_runs, with_earlier_ids
+from resnet_jax.sweeps.study import Study, refuse_changed_runs
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.sweeps.worker import STRATEGIES
+from resnet_jax.training.status import ENDED, FINAL
 from resnet_jax.wording import first_few
 
 UNFINISHED = 1
@@ -32,7 +32,7 @@ class SweepOptions:
     Attributes:
         executor: one of `EXECUTORS`.
         max_parallel: processes, or jobs of Slurm, at once.
-        vectorize: how runs of one program are trained, one of `worker.STRATEGIES`.
+        vectorize: how runs of one program are trained, one of `jobs.STRATEGIES`.
         retry_failed: try failed runs again.
         early_stop: `median`, or in a search `hyperband`, or None.
         slurm: options of the jobs.
@@ -60,7 +60,7 @@ class SweepOptions:
 
 
 def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int:
-    """Train the runs of a study that have not ended yet; the same again goes on.
+    """Train the runs of a study that have not ended yet; the same command again resumes.
 
     Args:
         study: what to train.
@@ -77,7 +77,6 @@ def sweep(study: Study, directory: SweepDirectory, options: SweepOptions) -> int
     options.check(directory)
     refuse_ranges(study)
     refuse_other_study(study, directory)
-    study = with_earlier_ids(study, directory)
     refuse_changed_runs(study, directory)
     plan = make_legal_plan(study.runs)
     print_warnings(plan)
@@ -170,7 +169,6 @@ def dry_run(
     options.check(directory)
     refuse_ranges(study)
     refuse_other_study(study, directory)
-    study = with_earlier_ids(study, directory)
     refuse_changed_runs(study, directory)
     plan = make_legal_plan(study.runs, timed=True)
     print_warnings(plan)
@@ -241,7 +239,7 @@ def refuse_other_study(study: Study, directory: SweepDirectory) -> None:
 
 
 def all_ended(directory: SweepDirectory, runs: Iterable[str]) -> bool:
-    """Whether these runs have all come to their end; one that failed has not."""
+    """Whether all of these runs have ended; a failed run has not."""
     return all(state(directory.run(run_id)) in ENDED for run_id in runs)
 
 

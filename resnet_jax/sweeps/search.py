@@ -1,22 +1,22 @@
 """Search instead of a grid: Optuna suggests the runs, and stops those that promise little.
 
 Optuna keeps its own storage: a file in the sweep directory, or one that several machines share, each
-with a sweep directory of its own. Trials count on all machines together.
+with a separate sweep directory. Trials count on all machines together.
 """
 
 import os
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resnet_jax.console import make_console
 from resnet_jax.errors import UserError, choose, printable
 from resnet_jax.sweeps import executors
 from resnet_jax.sweeps.grid import Choice, Range
-from resnet_jax.sweeps.jobs import FINAL, state
+from resnet_jax.sweeps.jobs import state
 from resnet_jax.sweeps.plan import Plan, make_plan
+from resnet_jax.sweeps.pruner import PRUNERS, import_optuna, open_storage
 from resnet_jax.sweeps.run_ids import name_run
 from resnet_jax.sweeps.runner import (
     UNFINISHED,
@@ -27,13 +27,9 @@ from resnet_jax.sweeps.runner import (
 )
 from resnet_jax.sweeps.study import Run, Study, make_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.training.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from resnet_jax.training.loop import StopEarly
+from resnet_jax.training.status import FINAL
 
 OF_RUN = ("id", "overrides")
-PRUNERS = ("median", "hyperband")
 
 
 def search(
@@ -44,7 +40,7 @@ def search(
     trials: int | None,
     storage: str | None,
 ) -> int:
-    """Train trials until there are so many; the same again goes on, or adds more.
+    """Train trials until their number is reached; the same command again resumes, or adds more.
 
     Args:
         study: with ranges.
@@ -100,15 +96,15 @@ class Trials:
     """
 
     def __init__(self, study: Study, directory: SweepDirectory, facts: Mapping[str, Any]) -> None:
-        optuna = _optuna()
+        optuna = import_optuna()
         self.study, self.directory, self.search = study, directory, facts
         self.suggestions = optuna.create_study(
             study_name=facts["name"],
-            storage=_storage(facts["storage"]),
+            storage=open_storage(facts["storage"]),
             direction="maximize",
             load_if_exists=True,
         )
-        # Neither a sampler that begins anew nor one on another machine is to suggest the same again.
+        # A sampler that is restarted, or one on another machine, must not repeat suggestions.
         place = f"{directory.path.absolute()} {len(self.suggestions.trials)}"
         seed = (study.config.seed + zlib.crc32(os.fsencode(place))) % 2**32
         self.suggestions.sampler = optuna.samplers.TPESampler(seed=seed)
@@ -126,7 +122,7 @@ class Trials:
         return run
 
     def ask(self, trials: int, at_once: int) -> list[Run]:
-        """Runs that have not ended: those from before, or else new ones until there are so many."""
+        """Runs that have not ended: earlier ones, or else new ones up to `trials`."""
         left = [run for run in self.runs if state(self.directory.run(run.id)) not in FINAL]
         distributions = {name: _distribution(of) for name, of in self.study.ranges.items()}
         while not left and (room := min(at_once, trials - len(self.suggestions.trials))) > 0:
@@ -143,7 +139,7 @@ class Trials:
         return left
 
     def plan(self, runs: Sequence[Run]) -> Plan:
-        """Check runs; those that are wrong are told and left out."""
+        """Check runs; wrong ones are reported and left out."""
         plan = make_plan(runs)
         for run_id, error in plan.errors.items():
             self._leave_out(self.facts.pop(run_id)["trial"], error)
@@ -192,53 +188,8 @@ class Trials:
         return f"best: trial {best.number}, accuracy {best.value:.2%}, by {values}"
 
 
-def ask_pruner(sweep: Mapping[str, Any]) -> "StopEarly | None":
-    """Whether Optuna's pruner would stop a run, for the process that trains it.
-
-    Args:
-        sweep: content of sweep.json.
-    """
-    optuna, search = _optuna(), sweep["search"]
-    makers = {"median": optuna.pruners.MedianPruner, "hyperband": optuna.pruners.HyperbandPruner}
-    if search["pruner"] is None:
-        return None
-    suggestions = optuna.load_study(
-        study_name=search["name"],
-        storage=_storage(search["storage"]),
-        pruner=makers[search["pruner"]](),
-    )
-    trial_ids = {run["id"]: run["trial_id"] for run in sweep["runs"]}
-
-    def decide(run: RunDirectory, step: int, accuracy: float) -> bool:
-        trial = optuna.trial.Trial(suggestions, trial_ids[run.path.name])
-        trial.report(accuracy, step)
-        return trial.should_prune()
-
-    return decide
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        fix = "run `pip install 'resnet-jax[search]'`"
-        raise UserError("--search", "optuna", "needs optuna", fix) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
-
-
-def _storage(place: str) -> Any:
-    optuna = _optuna()
-    if "://" in place:
-        return place
-    from optuna.storages.journal import JournalFileBackend
-
-    Path(place).parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(JournalFileBackend(place))
-
-
 def _distribution(values: Range | Choice) -> Any:
-    distributions = _optuna().distributions
+    distributions = import_optuna().distributions
     if isinstance(values, Choice):
         return distributions.CategoricalDistribution(values.values)
     whole = isinstance(values.low, int) and isinstance(values.high, int)

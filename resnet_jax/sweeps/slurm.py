@@ -20,7 +20,6 @@ from typing import Any
 
 from resnet_jax.errors import UserError, nearest, printable
 from resnet_jax.sweeps.jobs import (
-    FINAL,
     Command,
     Job,
     Worker,
@@ -39,6 +38,7 @@ from resnet_jax.sweeps.slurm_queue import (
 )
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS, StopRequest
+from resnet_jax.training.status import FINAL
 
 # Those of sbatch; `time` is what each job gets before it is saved and queued again.
 OPTIONS = (

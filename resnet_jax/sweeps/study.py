@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import Choice, Overrides, Range
 from resnet_jax.sweeps.run_ids import name_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.training.run_directory import PROTOCOL
+from resnet_jax.training.run_config import PROTOCOL
 
 # A search maximises one accuracy, and that of other data or of another evaluation is another.
 NOT_SEARCHED = ("data.name", "data.eval_split", *PROTOCOL)
@@ -181,29 +181,6 @@ def _refuse_duplicates(runs: Sequence[Run], stated: Sequence[Overrides]) -> None
 def _spellings(one: Overrides, other: Overrides) -> str:
     unlike = [name for name in one if repr(one[name]) != repr(other.get(name))]
     return ", ".join(f"{name} as {one[name]!r} and {other[name]!r}" for name in unlike)
-
-
-def with_earlier_ids(study: Study, directory: SweepDirectory) -> Study:
-    """The study with the ids that its runs have in a sweep directory, which an earlier version may have made.
-
-    Raises:
-        UserError: there, a run has the id that another run has now.
-    """
-    if not directory.exists():
-        return study
-    earlier = {_key(run["overrides"]): run["id"] for run in directory.read()["runs"]}
-    runs = [replace(run, id=earlier.get(_key(run.overrides), run.id)) for run in study.runs]
-    ids = [run.id for run in runs]
-    for run_id in ids:
-        if ids.count(run_id) > 1:
-            problem = f"an earlier version gave the id {run_id} there to another run of this study"
-            raise UserError("--workdir", str(directory.path), problem, "use another directory")
-    return replace(study, runs=runs)
-
-
-def _key(overrides: Mapping[str, Any]) -> str:
-    spelled = {field: canonical(field, value) for field, value in overrides.items()}
-    return json.dumps(spelled, sort_keys=True)
 
 
 def refuse_changed_runs(study: Study, directory: SweepDirectory) -> None:

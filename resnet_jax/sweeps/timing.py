@@ -90,18 +90,16 @@ def measure(experiment: Any) -> Cost:
     import jax
 
     from resnet_jax.random_streams import run_key
-    from resnet_jax.training.programs import Programs
 
     e, key = experiment, run_key(experiment.config.seed)
-    programs = Programs(e)
-    numbers = e.parallel.stack([e.numbers])
+    numbers = e.placed_numbers()
 
     def initialise() -> Any:
-        return jax.block_until_ready(e.parallel.place([programs.initialise(key)]))
+        return jax.block_until_ready(e.parallel.place(e.programs.initialise(key)))
 
     def train(state: Any, step: int) -> Any:
-        inputs = e.inputs.train(step % e.total_steps, (e.config.seed,))
-        return jax.block_until_ready(programs.training(1)(state, numbers, *inputs)[0])
+        arguments = e.train_arguments(step % e.total_steps)
+        return jax.block_until_ready(e.programs.training(1)(state, numbers, *arguments)[0])
 
     watch = _Watch()
     state = train(initialise(), 0)
@@ -111,9 +109,9 @@ def measure(experiment: Any) -> Cost:
         count += 1
         state = train(state, count)
     step = watch.lap() / count
-    evaluated, evaluation = _time_evaluation(e, programs, state, numbers, step)
+    evaluated, evaluation = _time_evaluation(e, state, numbers, step)
     watch.lap()
-    saved, save = _time_saves(e.parallel.take(state, 0))
+    saved, save = _time_saves(e.parallel.take(state))
     watch.lap()
     initialise()
     initialised = watch.lap()
@@ -121,18 +119,16 @@ def measure(experiment: Any) -> Cost:
     return Cost(max(0.0, compiling), initialised + saved, step, evaluation, save)
 
 
-def _time_evaluation(
-    e: Any, programs: Any, state: Any, numbers: Any, step: float
-) -> tuple[float, float]:
+def _time_evaluation(e: Any, state: Any, numbers: Any, step: float) -> tuple[float, float]:
     """Seconds to compile the evaluation, and of one."""
-    watch, images = _Watch(), len(e.inputs.eval_examples)
+    watch, images, evaluate = _Watch(), len(e.inputs.eval_examples), e.programs.evaluate
     if images > MOST_EVAL_BATCHES * e.config.evaluate.batch_size:
         with contextlib.suppress(_EnoughError):
-            programs.evaluate(state, numbers, _Once())
+            evaluate(state, numbers, _Once())
         return watch.lap(), images * step / (3 * e.config.train.batch_size)
-    programs.evaluate(state, numbers)
+    evaluate(state, numbers)
     first = watch.lap()
-    programs.evaluate(state, numbers)
+    evaluate(state, numbers)
     again = watch.lap()
     return max(0.0, first - again), again
 

@@ -1,11 +1,11 @@
 """How one program trains several runs: their states stacked along a leading axis.
 
-Each layout has the methods of `training/parallel.py`, so that the training loop is the same. Nothing
+Each layout has the methods of `training/parallel.py`, so that the compiled functions are the same. Nothing
 passes between runs: each has its own data order, augmentation, schedule and statistics.
 
     vmap   all runs at once on one device; for small nets on a GPU or TPU
     map    one run after the other inside the program (`lax.map`), on one device
-    shard  the runs are spread over all devices (`shard_map`), without any communication; those of
+    shard  the runs are spread over all devices (`shard_map`), without any communication; the runs of
            one device by `vmap`, or by `map` on a CPU, which is slow at grouped convolutions
 """
 
@@ -25,12 +25,12 @@ AXIS = "run"
 RUNS, SHARED = PartitionSpec(AXIS), PartitionSpec()
 
 
-def _vmap(function: Callable, state: Any, numbers: Any, own: Any, shared: Any) -> Any:
-    return jax.vmap(function, (0, 0, 0, None))(state, numbers, own, shared)
+def _vmap(function: Callable, state: Any, numbers: Any, per_run: Any, common: Any) -> Any:
+    return jax.vmap(function, (0, 0, 0, None))(state, numbers, per_run, common)
 
 
-def _map(function: Callable, state: Any, numbers: Any, own: Any, shared: Any) -> Any:
-    return lax.map(lambda run: function(*run, shared), (state, numbers, own))
+def _map(function: Callable, state: Any, numbers: Any, per_run: Any, common: Any) -> Any:
+    return lax.map(lambda run: function(*run, common), (state, numbers, per_run))
 
 
 class RunsTogether:
@@ -80,25 +80,18 @@ class RunsTogether:
         """The state of a run on the first device."""
         return jax.tree.map(lambda _: self._first, shapes)
 
-    def share(self, batch_size: int) -> slice:
-        """All places in the batch."""
-        return slice(0, batch_size)
-
-    def split(self, tree: Any) -> Any:
-        raise NotImplementedError("runs whose data streams from the host are not trained together")
-
     def positions(self, batch_size: int) -> jax.Array:
         """Inside a compiled function: int32 places in the batch of a run."""
         return jnp.arange(batch_size, dtype=jnp.int32)
 
     def gather(self, weights: Any) -> Any:
-        """Weights as they are: a run is on one device."""
+        """The weights unchanged: a run is on one device."""
         return weights
 
     def compile(
         self, function: Callable, inputs: str = "replicated", returns_state: bool = False
     ) -> Any:
-        """Compile `function(state, numbers, own, shared)` of one run for all; `shared` has no run axis."""
+        """Compile `function(state, numbers, per_run, common)` of one run for all; `common` has no run axis."""
         assert inputs == "replicated", inputs
         several = jax.shard_map(
             partial(self._several, function),
@@ -113,10 +106,9 @@ class RunsTogether:
         """What a compiled function returned for a run, on the first device."""
         return jax.device_put(_take(tree, run), self._first)
 
-    def read(self, tree: Any) -> list[Any]:
-        """What a compiled function returned, as NumPy arrays for each run."""
-        host = jax.device_get(tree)
-        return [jax.tree.map(lambda a, run=run: a[run], host) for run in range(self.num_runs)]
+    def read(self, tree: Any) -> Any:
+        """What a compiled function returned, as NumPy arrays with a leading axis of runs."""
+        return jax.device_get(tree)
 
 
 @jax.jit

@@ -18,22 +18,21 @@ from resnet_jax.compiler import turn_off_ynnpack
 from resnet_jax.config_file import override
 from resnet_jax.console import print_progress, standard_streams
 from resnet_jax.sweeps.executors import stop_with_parent
-from resnet_jax.sweeps.jobs import ENDED, FINAL, amend_status, state
+from resnet_jax.sweeps.jobs import STRATEGIES, amend_status, state
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.interruption import SIGNALS, StopRequest
+from resnet_jax.training.status import ENDED, FINAL
 
 if TYPE_CHECKING:
     import jax
 
     from resnet_jax.sweeps.together import RunsTogether
-    from resnet_jax.training.loop import StopEarly
+    from resnet_jax.training.record import StopEarly
 
 Runs = dict[str, ConfigDict]
 # Multiply-adds of a batch's forward pass up to which runs are one batch on a GPU or TPU; not measured.
 SMALL = 10**10
-# How runs with the same programs are trained; `off` is a process a run.
-STRATEGIES = ("auto", "off", "turns", "map", "vmap", "shard")
 
 
 def main() -> int:
@@ -64,7 +63,7 @@ def _train() -> int:
     keep_compiled_programs(next(iter(runs.values())))
     stop_early = None
     if "search" in study:
-        from resnet_jax.sweeps.search import ask_pruner
+        from resnet_jax.sweeps.pruner import ask_pruner
 
         stop_early = ask_pruner(study)
     elif arguments.early_stop:
@@ -85,7 +84,7 @@ class Group:
     Args:
         directory: of the sweep.
         stop: where signals are noted.
-        stop_early: of `loop.train`.
+        stop_early: of `train`.
     """
 
     def __init__(
@@ -123,7 +122,7 @@ class Group:
             self._together(part, RunsTogether(len(part), devices, by_map))
 
     def _parts(self, runs: Runs) -> list[Runs]:
-        """Runs that have a saved step in common: those trained together go on from it."""
+        """Runs that have a saved step in common: training them together resumes from it."""
         parts: list[tuple[set[int], Runs]] = []
         for run_id, config in runs.items():
             steps = self.directory.run(run_id).checkpoint_steps() or {0}
@@ -139,14 +138,12 @@ class Group:
     def _in_turns(self, runs: Runs) -> None:
         """One run after the other by the same compiled programs."""
         from resnet_jax.training.experiment import make_experiment
-        from resnet_jax.training.loop import train
-        from resnet_jax.training.programs import Programs
         from resnet_jax.training.progress import Reporter
+        from resnet_jax.training.train import train
 
         starts, facts = self._any_starts(runs), self._stored_data(runs)
         first = make_experiment(next(iter(runs.values())), starts=starts, facts=facts)
         first.check_training()
-        programs = Programs(first)
         for run_id, config in runs.items():
             if self.stop.signal is not None:
                 return
@@ -154,7 +151,7 @@ class Group:
             try:
                 run.create(config.to_dict())
                 run.write_data(experiment.facts)
-                train([experiment], [run], Reporter(), programs, self.stop_early, self.stop)
+                train(experiment, run, Reporter(), self.stop_early, self.stop)
             except Exception:
                 # Its status says why; the log has the rest.
                 traceback.print_exc()
@@ -174,15 +171,16 @@ class Group:
                 self._together({i: runs[i] for i in half}, layout.of(len(half)))
 
     def _fit_together(self, runs: Runs, layout: "RunsTogether") -> bool:
+        from resnet_jax.data.streaming import Streaming
+        from resnet_jax.sweeps.stacked import train_together
         from resnet_jax.training.experiment import make_experiment
-        from resnet_jax.training.inputs import StreamInputs
-        from resnet_jax.training.loop import train
+        from resnet_jax.training.mesh import JitMesh
         from resnet_jax.training.progress import Reporter
 
         starts, facts = self._any_starts(runs), self._stored_data(runs)
-        config = next(iter(runs.values()))
-        first = make_experiment(config, starts=starts, parallel=layout, facts=facts)
-        if isinstance(first.inputs, StreamInputs):
+        config, one = next(iter(runs.values())), JitMesh(layout.devices[:1])
+        first = make_experiment(config, starts=starts, parallel=one, facts=facts)
+        if isinstance(first.inputs, Streaming):
             self._in_turns(runs)
             return True
         directories = [self.directory.run(run_id) for run_id in runs]
@@ -191,13 +189,7 @@ class Group:
             run.create(experiment.config.to_dict())
             run.write_data(experiment.facts)
         try:
-            train(
-                experiments,
-                directories,
-                Reporter(),
-                stop_early=self.stop_early,
-                stop=self.stop,
-            )
+            train_together(experiments, directories, layout, Reporter(), self.stop_early, self.stop)
         except Exception as error:
             # The status of each says why; the log has the rest.
             traceback.print_exc()

@@ -1,13 +1,8 @@
 """Checkpoints by Orbax: asynchronous saves, restore onto any devices, retention."""
 
-import asyncio
 import contextlib
 import copy
-import functools
-import inspect
-import logging
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,18 +11,14 @@ import jax
 import orbax.checkpoint as ocp
 
 from resnet_jax.errors import UserError
-from resnet_jax.files import flush, flush_tree
 from resnet_jax.training.hosts import exchange, is_first
 from resnet_jax.training.integrity import checksums, difference, sealed, shapes, unsealed
 from resnet_jax.training.open_directory import OpenDirectory
+from resnet_jax.training.orbax_manager import SUPERSEDED, open_manager
 from resnet_jax.training.retention import Evaluations, Kept
 from resnet_jax.training.state import TrainState
 
 FIELDS = ("step", "params", "batch_stats", "opt_state", "ema")
-# What versions that saved no checksums wrote as meta.
-UNSEALED = {"totals", "result", "seconds"}
-# Of checkpoints that are kept no more: they vanish whole from where they are read, and are deleted here.
-SUPERSEDED = "superseded"
 DELETED = "was deleted while it was read"
 HANDLERS = {"state": ocp.StandardCheckpointHandler, "meta": ocp.JsonCheckpointHandler}
 # `train` compares its config with config.json before anything else.
@@ -42,7 +33,7 @@ class DamagedCheckpointError(UserError):
 
     Args:
         path: of it.
-        reason: what is wrong with it.
+        reason: the fault.
         fix: what to do.
     """
 
@@ -53,17 +44,6 @@ class DamagedCheckpointError(UserError):
 
 class NoCheckpointError(UserError):
     """A checkpoint that is not there, or that the run deleted while it was read."""
-
-
-class DurablePath(ocp.path.atomicity.AtomicRenameTemporaryPath):
-    """A directory that gets its name when all of its content is on the disk."""
-
-    async def finalize(self) -> None:
-        await asyncio.to_thread(flush_tree, Path(self.get()))
-        await super().finalize()
-        # What Orbax wrote last is not needed to restore.
-        await asyncio.to_thread(flush_tree, Path(self.get_final()))
-        await asyncio.to_thread(flush, Path(self.get_final()).parent)
 
 
 class Checkpoints:
@@ -92,10 +72,6 @@ class Checkpoints:
         keep_best: int = 1,
         read_only: bool = False,
     ) -> None:
-        _silence_abandoned_requests()
-        # What is logged there is also raised; we tell it in one line.
-        for name in ("absl", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
         self._open = OpenDirectory(self.directory, create=not read_only)
         self._kept = Kept(keep_last, keep_best, evaluations)
@@ -103,22 +79,7 @@ class Checkpoints:
         self._saving: int | None = None
         if not read_only:
             self._delete_superseded()
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._kept,
-            cleanup_tmp_directories=not read_only,
-            temporary_path_class=DurablePath,
-            todelete_subdir=SUPERSEDED,
-            async_options=ocp.AsyncOptions(
-                post_finalization_callback=self._note_saved,
-                # Where that fails, threads of Orbax would wait ten minutes for a directory.
-                create_directories_asynchronously=False,
-                barrier_sync_fn=_meet_without_error,
-            ),
-            read_only=read_only,
-            # Nothing in a checkpoint is read before it is known to be good.
-            lightweight_initialize=True,
-        )
-        self._manager = ocp.CheckpointManager(self._open.path, options=options)
+        self._manager = open_manager(self._open.path, self._kept, self._note_saved, read_only)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -149,7 +110,7 @@ class Checkpoints:
         return list(self._manager.all_steps())
 
     def forget_after(self, step: int) -> None:
-        """Delete the checkpoints behind `step`, which a resumed run writes again."""
+        """Delete the checkpoints after `step`, which a resumed run writes again."""
         self._manager.reload()
         for later in [saved for saved in self.steps() if saved > step]:
             self._manager.delete(later)
@@ -173,7 +134,7 @@ class Checkpoints:
         self._delete_superseded()
         tree = _tree(state)
         self._check_room(sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
-        # The file is written in the background, while the caller goes on counting in its dicts.
+        # The file is written in the background, while the caller keeps counting in its dicts.
         meta = copy.deepcopy(dict(meta))
         content = {"meta": meta, "shapes": shapes(tree), "checksums": checksums(tree)}
         items = ocp.args.Composite(
@@ -266,8 +227,6 @@ class Checkpoints:
             raise NoCheckpointError("checkpoint", step, f"{self.directory} has {have}")
         target = _target(like)
         content = self._read(step, "meta", ocp.args.JsonRestore())
-        if isinstance(content, dict) and set(content) == UNSEALED:
-            return TrainState(**self._read_unchecked(step, target)), content
         opened = unsealed(content)
         self._refuse_damaged(step, "" if opened else "the checksum of its metadata is wrong")
         assert opened is not None
@@ -281,7 +240,7 @@ class Checkpoints:
         problem = ""
         try:
             item = self._read_item(step, name, args)
-        # Orbax and TensorStore raise many types for a damaged directory.
+        # Orbax and TensorStore raise many types for a corrupt directory.
         except Exception as error:
             problem = self._in_short(error) if self._path(step).exists() else DELETED
         self._refuse_damaged(step, problem)
@@ -291,26 +250,12 @@ class Checkpoints:
         return self._open.path / str(step)
 
     def _refuse_damaged(self, step: int, problem: str) -> None:
-        """Raise where any process has a problem, so that all go on from the same checkpoint."""
+        """Raise where any process has a problem, so that all resume from the same checkpoint."""
         problems = [text for text in exchange(problem) if text]
         if DELETED in problems:
             raise self._deleted(step)
         if problems:
             raise self._damaged(step, problems[0])
-
-    def _read_unchecked(self, step: int, target: Any) -> dict[str, Any]:
-        """The state of a version without checksums: there are no shapes to compare either."""
-        try:
-            return self._read_item(step, "state", ocp.args.StandardRestore(target))
-        except Exception as error:
-            if not self._path(step).exists():
-                raise self._deleted(step) from error
-            raise UserError(
-                "checkpoint",
-                str(self.directory / str(step)),
-                f"is corrupt, or config.json differs from what was trained ({self._in_short(error)})",
-                f"{CHANGED_CONFIG}; if not, move that directory away to resume from the one before",
-            ) from error
 
     def _read_item(self, step: int, name: str, args: Any) -> Any:
         # Not by the manager, whose processes wait for the one that cannot read.
@@ -346,17 +291,6 @@ class Checkpoints:
             )
 
 
-def _meet_without_error(*, key: str, timeout_ms: int) -> None:
-    """Orbax's barrier, where a process with an error does not wait for the others.
-
-    Orbax would raise the error after the barrier, where the others do not come before this process
-    has saved.
-    """
-    if (error := sys.exception()) is not None:
-        raise error
-    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
-
-
 def _tree(state: TrainState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in FIELDS}
 
@@ -367,19 +301,3 @@ def _target(like: TrainState) -> dict[str, Any]:
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding or device),
         _tree(like),
     )
-
-
-@functools.cache
-def _silence_abandoned_requests() -> None:
-    """Keep quiet about the requests that TensorStore has under way when one of them fails.
-
-    Each would print a traceback of its own over the one line that tells what failed.
-    """
-    previous = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        abandoned = str(unraisable.exc_value) == "Event loop is closed"
-        if not (abandoned or inspect.iscoroutine(unraisable.object)):
-            previous(unraisable)
-
-    sys.unraisablehook = hook

@@ -33,5 +33,5 @@ class Clock:
         return self._images / (time.monotonic() - self._since)
 
     def elapsed(self) -> float:
-        """Seconds that the run has taken, those of earlier processes included."""
+        """Seconds that the run has taken, including earlier processes."""
         return time.monotonic() - self._born

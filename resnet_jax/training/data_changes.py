@@ -24,9 +24,6 @@ def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         changes.append(f"images were normalised by {before['mean']} and {before['std']}")
     if classes := class_changes(before["class_names"], now["class_names"]):
         changes.append(classes)
-    # Earlier versions measured the originals of streamed images, not what the network sees.
-    if "measured" not in before and not before.get("on_device", True):
-        return changes
     # A corrupt image may have been repaired, and another decoder rounds differently.
     pairs = zip(_colours(before), _colours(now), strict=False)
     close = len(_colours(before)) == len(_colours(now)) and all(

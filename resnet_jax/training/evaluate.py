@@ -8,9 +8,9 @@ from resnet_jax.config import flatten
 from resnet_jax.errors import warn
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.hosts import together
-from resnet_jax.training.programs import Programs
 from resnet_jax.training.restore import chosen_step, restored
-from resnet_jax.training.run_directory import PROTOCOL, RunDirectory
+from resnet_jax.training.run_config import PROTOCOL
+from resnet_jax.training.run_directory import RunDirectory
 
 
 def evaluate_run(
@@ -38,9 +38,8 @@ def evaluate_run(
         run.refuse_unconfirmed("data.name", "data.data_dir")
         experiment = make_experiment(config, split, facts=facts, evaluates=True)
     state, step = restored(run, which, experiment.state_shapes())
-    parallel = experiment.parallel
-    placed = parallel.place([state]), parallel.stack([experiment.numbers])
-    (result,) = Programs(experiment).evaluate(*placed)
+    placed = experiment.parallel.place(state), experiment.placed_numbers()
+    result = experiment.result(experiment.programs.evaluate(*placed))
     for damage in experiment.inputs.damaged.take_new():
         warn(f"unreadable image: {damage}")
     own, now = flatten(run.load_config({}).to_dict()), flatten(config.to_dict())

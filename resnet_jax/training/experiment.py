@@ -1,12 +1,15 @@
-"""From a config to the parts of a run. Everything that a config can get wrong is found here,
-before anything is written or compiled."""
+"""From a config to everything that a run is made of, each part once.
+
+Everything that a config can get wrong is found here, before anything is written or compiled.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 from ml_collections import ConfigDict
@@ -15,20 +18,45 @@ from resnet_jax import models
 from resnet_jax.config import to_steps
 from resnet_jax.data import cache
 from resnet_jax.data.examples import Source
+from resnet_jax.data.images import Geometry
+from resnet_jax.data.inputs import Inputs, make_inputs
 from resnet_jax.data.preprocessing import make_mixing
-from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
-from resnet_jax.training.data_changes import refuse_other_classes
-from resnet_jax.training.hyperparameters import hyperparameters, program_key
-from resnet_jax.training.inputs import DeviceInputs, Inputs, make_inputs
-from resnet_jax.training.losses import make_loss
+from resnet_jax.training.hyperparameters import Hyperparameters, hyperparameters, program_key
+from resnet_jax.training.interruption import end_with_parent
+from resnet_jax.training.intervals import is_due, next_due
+from resnet_jax.training.losses import Loss, make_loss
+from resnet_jax.training.mesh import JitMesh
 from resnet_jax.training.model import check_model, check_training, model_builder
-from resnet_jax.training.optimizer import make_optimizer, make_schedule, schedule_warnings
+from resnet_jax.training.optimizer import (
+    Optimizer,
+    make_optimizer,
+    make_schedule,
+    schedule_warnings,
+)
 from resnet_jax.training.parallel import Parallel, make_parallel
 from resnet_jax.training.preparation import chosen, evaluated_image, stored
 from resnet_jax.training.pretrained import Pretrained, read_pretrained
-from resnet_jax.training.state import Network, TrainState, make_network, state_shapes
-from resnet_jax.training.tensorboard import check_installed
+from resnet_jax.training.programs import Programs, means
+from resnet_jax.training.replicas import PmapReplicas
+from resnet_jax.training.run_data import data_facts, open_data
+from resnet_jax.training.sinks import check_installed
+from resnet_jax.training.state import (
+    Network,
+    TrainState,
+    make_network,
+    state_shapes,
+    weights_of,
+)
+from resnet_jax.training.steps import Metrics
+
+
+class Due(NamedTuple):
+    """What is to be done between two steps."""
+
+    log: bool
+    evaluate: bool
+    save: bool
 
 
 @dataclass(frozen=True)
@@ -40,9 +68,11 @@ class Experiment:
         source: the data set.
         inputs: its batches.
         network: the model.
-        optimizer, schedule: Optax transformation and learning rate by step.
+        optimizer, loss: functions of the hyperparameters.
+        schedule: learning rate by step.
         numbers: hyperparameters that are arguments of the compiled programs, on the host.
         parallel: the devices.
+        programs: the compiled functions.
         total_steps: length of the run.
         evaluate_every, checkpoint_every, log_every: intervals in steps (`intervals.py`).
         facts: for data.json.
@@ -54,10 +84,12 @@ class Experiment:
     source: Source
     inputs: Inputs
     network: Network
-    optimizer: optax.GradientTransformation
+    optimizer: Optimizer
+    loss: Loss
     schedule: optax.Schedule
-    numbers: dict[str, Any]
+    numbers: Hyperparameters
     parallel: Parallel
+    programs: Programs
     total_steps: int
     evaluate_every: float
     checkpoint_every: float
@@ -70,7 +102,7 @@ class Experiment:
     @property
     def num_examples(self) -> int:
         """Training examples of an epoch."""
-        return self.inputs.data.num_examples
+        return self.inputs.num_examples
 
     @property
     def warnings(self) -> list[str]:
@@ -93,9 +125,51 @@ class Experiment:
     def state_shapes(self) -> TrainState:
         """Shapes, types and shardings of one copy of the state, without computing it."""
         averages = self.config.train.ema_decay is not None
-        shapes = state_shapes(self.network, self.optimizer, averages)
+        shapes = state_shapes(self.network, self.optimizer(self.numbers), averages)
         shardings = self.parallel.state_shardings(shapes)
         return jax.tree.map(lambda a, sharding: a.update(sharding=sharding), shapes, shardings)
+
+    def train_arguments(self, step: int) -> tuple[Any, Any]:
+        """Placed arguments of the training call that begins at `step`, after state and numbers."""
+        return self.inputs.train_arguments(step, self.config.seed)
+
+    def placed_numbers(self) -> Hyperparameters:
+        """The hyperparameters, on the devices."""
+        return self.parallel.replicate(self.numbers)
+
+    def due(self, step: int) -> Due:
+        """What is due after `step` steps; all of it at the end."""
+        ended = step == self.total_steps
+        intervals = self.log_every, self.evaluate_every, self.checkpoint_every
+        return Due(*(ended or is_due(step, every) for every in intervals))
+
+    def call_length(self, step: int) -> int:
+        """Steps of the compiled call that begins at `step`: as the config says, or 1 where something is due before."""
+        intervals = self.log_every, self.evaluate_every, self.checkpoint_every
+        boundary = min(self.total_steps, *(next_due(step, every) for every in intervals))
+        length = self.config.train.steps_per_call
+        return length if step + length <= boundary else 1
+
+    def result(self, metrics: Metrics) -> dict[str, Any]:
+        """The result of an evaluation of the whole split.
+
+        Args:
+            metrics: metrics[batches], as `Programs.evaluate` returns them.
+
+        Returns:
+            `loss` (mean cross-entropy, nats), `accuracy` (0 to 1), `examples`, and `weights`: `averaged` or
+            `raw`. Loss and accuracy are None where a loss or logit is not finite.
+        """
+        total = jax.tree.map(lambda m: np.sum(m, dtype=np.float64), metrics)
+        count, expected = int(total["count"]), len(self.inputs.eval_examples)
+        # Each process knows only the corrupt images that it read.
+        least = expected - jax.process_count() * self.config.data.max_bad_examples
+        if not least <= count <= expected:
+            raise AssertionError(f"evaluated {count} of {expected} examples")
+        found: dict[str, Any] = means(total)
+        if not math.isfinite(found["loss"]):
+            found = dict.fromkeys(found)
+        return found | {"examples": count, "weights": weights_of(self.config)}
 
     def check_training(self) -> None:
         """Refuse a config that can be evaluated but not trained.
@@ -107,13 +181,13 @@ class Experiment:
         check_training(self.config, self.source.num_classes, shape, self.parallel)
 
     def of(self, config: ConfigDict) -> "Experiment":
-        """The experiment of another config with the same programs; its parts are shared.
+        """The experiment of another config with the same programs; all other parts are shared.
 
         Raises:
             UserError: a schedule that does not fit.
         """
         if program_key(config) != program_key(self.config):
-            raise ValueError("these configs need programs of their own")
+            raise ValueError("these configs cannot share programs")
         schedule = make_schedule(config, self.total_steps, self.num_examples)
         numbers = hyperparameters(config, schedule, self.total_steps)
         return replace(self, config=config, schedule=schedule, numbers=numbers)
@@ -123,7 +197,7 @@ def make_experiment(
     config: ConfigDict,
     eval_split: str | None = None,
     starts: bool = False,
-    parallel: Parallel | None = None,
+    parallel: JitMesh | PmapReplicas | None = None,
     facts: Mapping[str, Any] | None = None,
     evaluates: bool = False,
 ) -> Experiment:
@@ -151,9 +225,9 @@ def make_experiment(
         _check_batch_size(config, parallel)
         if config.log.tensorboard:
             check_installed()
-    source = _open_data(config, facts)
+    source = open_data(config, facts)
     shape = cache.image_shape(source, config.data.image_size)
-    make_loss(config.train)
+    loss = make_loss(config.train)
     global_statistics = config.parallel.batch_statistics == "global"
     axis_name = parallel.axis_name if global_statistics else None
     build = model_builder(config, source.num_classes, shape[-1], axis_name)
@@ -168,8 +242,13 @@ def make_experiment(
     network = replace(network, views=image.views)
     if eval_split is None:
         eval_split = facts["eval_split"] if facts else source.eval_split(config.data.eval_split)
-    inputs = make_inputs(config, source, parallel, eval_split, preparation, evaluates)
-    examples = facts["train_examples"] if facts is not None else inputs.data.num_examples
+    data, constants = config.data, preparation.constants
+    of_training = Geometry(data.image_size, data.crop_fraction, preparation.interpolation)
+    geometries = of_training, image.geometry
+    inputs = make_inputs(
+        config, source, parallel, eval_split, geometries, constants, evaluates, end_with_parent
+    )
+    examples = facts["train_examples"] if facts is not None else inputs.num_examples
 
     def steps(field: str) -> float:
         section, name = field.split(".")
@@ -177,36 +256,28 @@ def make_experiment(
 
     total_steps = round(steps("train.duration"))
     schedule = make_schedule(config, total_steps, examples)
+    optimizer = make_optimizer(config)
+    numbers = hyperparameters(config, schedule, total_steps)
     return Experiment(
         config=config,
         source=source,
         inputs=inputs,
         network=network,
-        optimizer=make_optimizer(config, schedule),
+        optimizer=optimizer,
+        loss=loss,
         schedule=schedule,
-        numbers=hyperparameters(config, schedule, total_steps),
+        numbers=numbers,
         parallel=parallel,
+        programs=Programs(config, numbers, network, optimizer, loss, inputs, parallel),
         total_steps=total_steps,
         evaluate_every=steps("evaluate.every"),
         checkpoint_every=steps("checkpoint.every"),
         log_every=steps("log.every"),
-        facts=_facts(config, source, inputs, eval_split, preparation.interpolation),
+        facts=data_facts(config, source, inputs, eval_split, preparation.interpolation),
         parameters=models.count_parameters(model),
         macs=models.count_macs(model, shape),
         pretrained=pretrained,
     )
-
-
-def _open_data(config: ConfigDict, facts: Mapping[str, Any] | None) -> Source:
-    """The data set of a config, which has the classes and images of `facts` where they are given."""
-    data = config.data
-    source = open_source(data.name, data.data_dir, data.image_size)
-    _check_num_classes(config, source)
-    if facts is not None:
-        refuse_other_classes(source.name, facts["class_names"], source.class_names)
-        shape = cache.image_shape(source, data.image_size)
-        _refuse_other_shape(source.name, facts["image_shape"], shape)
-    return source
 
 
 def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
@@ -225,42 +296,3 @@ def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
             f"nearest: {' or '.join(map(str, sorted(nearest)))}; "
             "or use fewer devices by parallel.num_devices",
         )
-
-
-def _check_num_classes(config: ConfigDict, source: Source) -> None:
-    if config.model.num_classes not in (None, source.num_classes):
-        raise UserError(
-            "model.num_classes",
-            config.model.num_classes,
-            f"{source.name} has {source.num_classes} classes",
-            "leave it at None",
-        )
-
-
-def _refuse_other_shape(name: str, before: Sequence[int], now: Sequence[int]) -> None:
-    if list(before) != list(now):
-        shapes = ["×".join(map(str, shape)) for shape in (now, before)]
-        problem = f"has images of {shapes[0]}, and the network was trained on {shapes[1]}"
-        raise UserError("data.name", name, problem, "give images like those of the training")
-
-
-def _facts(
-    config: ConfigDict, source: Source, inputs: Inputs, eval_split: str, interpolation: str
-) -> dict[str, Any]:
-    preprocessing = inputs.preprocessing
-    facts = {
-        "name": source.name,
-        "train_split": config.data.train_split,
-        "eval_split": eval_split,
-        "train_examples": inputs.data.num_examples,
-        "eval_examples": len(inputs.eval_examples),
-        "class_names": list(source.class_names),
-        "image_shape": list(cache.image_shape(source, config.data.image_size)),
-        "mean": list(preprocessing.mean),
-        "std": list(preprocessing.std),
-        "interpolation": interpolation,
-        "on_device": isinstance(inputs, DeviceInputs),
-    }
-    if inputs.measured is not None:
-        facts["measured"] = dict(zip(("mean", "std"), map(list, inputs.measured), strict=True))
-    return facts

@@ -6,7 +6,7 @@ among these numbers.
 """
 
 import json
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -35,57 +35,72 @@ TRACED: dict[str, Any] = {
 ABSORBED = ("seed", "optimizer.learning_rate", "optimizer.reference_batch_size", "schedule.")
 
 
-def is_absent(field: str, value: Any) -> bool:
-    """Whether `value` leaves the part that `field` controls out of the program."""
-    return not isinstance(value, jax.Array) and value == TRACED[field]
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hyperparameters:
+    """The numbers of a run: NumPy arrays, arrays on devices, or traced.
+
+    Attributes:
+        key_data: uint32, data of `random_streams.run_key`.
+        learning_rates: float32[total_steps].
+        scalars: field of `TRACED` → float32 scalar; without those whose part is not in the program.
+    """
+
+    key_data: Any = None
+    learning_rates: Any = None
+    scalars: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> jax.Array:
+        """The key of the run."""
+        return jax.random.wrap_key_data(self.key_data)
+
+    def learning_rate(self, step: jax.Array) -> jax.Array:
+        """The learning rate of a step."""
+        return jnp.asarray(self.learning_rates)[step]
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of a field that is always in the program."""
+        return self.scalars[name]
+
+    def get(self, name: str, absent: Any = None) -> Any:
+        """The value of a field, or `absent` where its part is not in the program.
+
+        Raises:
+            KeyError: the field is not traced.
+        """
+        if name not in TRACED:
+            raise KeyError(name)
+        return self.scalars.get(name, absent)
 
 
 def hyperparameters(
     config: ConfigDict, schedule: optax.Schedule, total_steps: int
-) -> dict[str, Any]:
-    """The numbers of a run.
+) -> Hyperparameters:
+    """The numbers of a run, on the host.
 
     Args:
         config: of the run.
         schedule: learning rate by step.
         total_steps: of the run.
-
-    Returns:
-        `key`: uint32, data of `random_streams.run_key`; `learning_rates`: float32[total_steps]; and
-        a float32 scalar for each field of `TRACED` that is not absent.
     """
-    values = flatten(config.to_dict())
-    numbers = {
-        field: np.float32(values[field]) for field in TRACED if not is_absent(field, values[field])
-    }
     rates = jax.vmap(schedule)(jnp.arange(total_steps))
-    return {
-        "key": np.asarray(jax.random.key_data(random_streams.run_key(config.seed))),
-        "learning_rates": np.asarray(rates, np.float32),
-        **numbers,
-    }
+    return Hyperparameters(
+        key_data=np.asarray(jax.random.key_data(random_streams.run_key(config.seed))),
+        learning_rates=np.asarray(rates, np.float32),
+        scalars=_scalars(config),
+    )
 
 
-def key_of(numbers: Mapping[str, jax.Array]) -> jax.Array:
-    """The key of a run, from its numbers; may be traced."""
-    return jax.random.wrap_key_data(numbers["key"])
-
-
-def with_numbers(config: ConfigDict, numbers: Mapping[str, jax.Array]) -> ConfigDict:
-    """A copy of `config` in which traced numbers stand in their fields."""
-    changed = ConfigDict(config.to_dict(), type_safe=False)
-    for field in TRACED:
-        if field in numbers:
-            section, name = field.split(".")
-            changed[section][name] = numbers[field]
-    return changed
+def _scalars(config: ConfigDict) -> dict[str, np.float32]:
+    values = flatten(config.to_dict())
+    present = [name for name, off in TRACED.items() if values[name] != off]
+    return {name: np.float32(values[name]) for name in present}
 
 
 def program_key(config: ConfigDict) -> str:
     """Equal for two configs if and only if they may share compiled programs."""
     values = flatten(config.to_dict())
     kept = {name: value for name, value in values.items() if not name.startswith(ABSORBED)}
-    for field in TRACED:
-        if not is_absent(field, values[field]):
-            kept[field] = "traced"
+    kept |= dict.fromkeys(_scalars(config), "traced")
     return json.dumps(kept, sort_keys=True)

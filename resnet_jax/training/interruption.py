@@ -39,7 +39,7 @@ class StopRequest:
     Attributes:
         signal: the one that came last.
         answered: whether the work has looked at it, and ends.
-        last_words: called with the state of `SIGNALS` before the process ends on the spot.
+        last_words: called with the state of `SIGNALS` before the process ends on the spot; see `saying`.
     """
 
     def __init__(self, at_once: bool = False) -> None:
@@ -52,6 +52,19 @@ class StopRequest:
     def defer(self) -> None:
         """From here on there is something to finish and save."""
         self._at_once = False
+
+    @contextlib.contextmanager
+    def saying(self, last_words: Callable[..., None]) -> Iterator[None]:
+        """A context in which `last_words` are said before the process ends on the spot.
+
+        Args:
+            last_words: called with a state of status.json, and with further facts by name.
+        """
+        self.last_words, before = last_words, self.last_words
+        try:
+            yield
+        finally:
+            self.last_words = before
 
     def __enter__(self) -> "StopRequest":
         for number in SIGNALS:

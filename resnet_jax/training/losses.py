@@ -4,7 +4,6 @@ Labels may be mixed (`data/mixing.py`): then the batch has `other_label` and `we
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +11,10 @@ import optax
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError, choose
-from resnet_jax.training.hyperparameters import is_absent
+from resnet_jax.training.hyperparameters import Hyperparameters
 
 Batch = dict[str, jax.Array]
-Loss = Callable[[jax.Array, Batch], jax.Array]
+Loss = Callable[[jax.Array, Batch, Hyperparameters], jax.Array]
 Smoothing = float | jax.Array | None
 
 
@@ -89,24 +88,25 @@ def sigmoid_loss(
 
 
 def make_loss(train: ConfigDict) -> Loss:
-    """The loss of a config's `train` section; `label_smoothing` may be traced.
+    """The loss of a config's `train` section: (logits, batch, hyperparameters) → float[batch].
 
     Raises:
-        UserError: no such loss, or a threshold that it has not.
+        UserError: no such loss, or a threshold that it does not take.
     """
-    absent = is_absent("train.label_smoothing", train.label_smoothing)
-    smoothing = None if absent else train.label_smoothing
-    losses: dict[str, Loss] = {
-        "cross_entropy": partial(softmax_loss, smoothing=smoothing),
-        "binary_cross_entropy": partial(
-            sigmoid_loss, smoothing=smoothing, threshold=train.target_threshold
-        ),
-    }
+    threshold = train.target_threshold
+
+    def softmax(logits: jax.Array, batch: Batch, numbers: Hyperparameters) -> jax.Array:
+        return softmax_loss(logits, batch, numbers.get("train.label_smoothing"))
+
+    def sigmoid(logits: jax.Array, batch: Batch, numbers: Hyperparameters) -> jax.Array:
+        return sigmoid_loss(logits, batch, numbers.get("train.label_smoothing"), threshold)
+
+    losses: dict[str, Loss] = {"cross_entropy": softmax, "binary_cross_entropy": sigmoid}
     loss = choose("train.loss", train.loss, losses)
-    if train.target_threshold is not None and train.loss != "binary_cross_entropy":
+    if threshold is not None and train.loss != "binary_cross_entropy":
         raise UserError(
             "train.target_threshold",
-            train.target_threshold,
+            threshold,
             f"is not for {train.loss}",
             "set train.loss to 'binary_cross_entropy'",
         )

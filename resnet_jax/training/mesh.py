@@ -25,7 +25,7 @@ class JitMesh:
     replicated. Reductions over a batch, batch statistics too, are over the whole batch.
 
     Args:
-        devices: of all processes, those of a process side by side.
+        devices: of all processes, grouped by process.
         fsdp: devices that a state is spread over; divides their number.
     """
 
@@ -42,14 +42,8 @@ class JitMesh:
         """Every array on every device."""
         return jax.tree.map(lambda array: put(array, self._replicated), tree)
 
-    def stack(self, trees: Sequence[Any]) -> Any:
-        """A tree for each run, every array on every device."""
-        (tree,) = trees
-        return self.replicate(tree)
-
-    def place(self, states: Sequence[Any]) -> Any:
-        """A state for each run, sharded."""
-        (state,) = states
+    def place(self, state: Any) -> Any:
+        """A state, sharded."""
         return jax.tree.map(put, state, self.state_shardings(state))
 
     def state_shardings(self, shapes: Any) -> Any:
@@ -87,7 +81,7 @@ class JitMesh:
     ) -> Any:
         """See `Parallel`; metrics are replicated."""
         everywhere = self._replicated
-        own = {"replicated": everywhere, "split": self._split}[inputs]
+        per_run = {"replicated": everywhere, "split": self._split}[inputs]
 
         def sharded(*arguments: Any) -> Any:
             if not returns_state:
@@ -99,18 +93,18 @@ class JitMesh:
         # None: a state stays as it was placed.
         return checked_jit(
             sharded,
-            in_shardings=(None, everywhere, own, everywhere),
+            in_shardings=(None, everywhere, per_run, everywhere),
             out_shardings=(None, everywhere) if returns_state else everywhere,
             donate_argnums=(0,) if returns_state else (),
         )
 
-    def take(self, tree: Any, run: int = 0) -> Any:
-        """One copy of what a compiled function returned for a run."""
+    def take(self, tree: Any) -> Any:
+        """One copy of what a compiled function returned."""
         return tree
 
-    def read(self, tree: Any) -> list[Any]:
-        """What a compiled function returned, as NumPy arrays for each run."""
-        return [jax.device_get(tree)]
+    def read(self, tree: Any) -> Any:
+        """What a compiled function returned, as NumPy arrays."""
+        return jax.device_get(tree)
 
 
 def _state_spec(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:

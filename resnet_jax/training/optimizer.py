@@ -8,8 +8,10 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import Duration, to_steps
 from resnet_jax.errors import UserError, choose
-from resnet_jax.training.hyperparameters import is_absent
+from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.wording import first_few
+
+Optimizer = Callable[[Hyperparameters], optax.GradientTransformation]
 
 
 def decay_mask(params) -> dict:
@@ -20,27 +22,28 @@ def decay_mask(params) -> dict:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def _sgd(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
-    momentum = None if is_absent("optimizer.momentum", config.momentum) else config.momentum
+def _sgd(config: ConfigDict, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
     # Decay joins the gradient before momentum, as in the papers and in PyTorch.
     return optax.chain(
-        optax.add_decayed_weights(config.weight_decay, mask),
-        optax.sgd(rate, momentum, config.nesterov),
+        optax.add_decayed_weights(numbers["optimizer.weight_decay"], mask),
+        optax.sgd(numbers.learning_rate, numbers.get("optimizer.momentum"), config.nesterov),
     )
 
 
-def _adamw(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
+def _adamw(config: ConfigDict, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
     return optax.adamw(
-        rate,
-        b1=config.momentum,
-        b2=config.b2,
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
+        numbers.learning_rate,
+        b1=numbers.get("optimizer.momentum", 0.0),
+        b2=numbers["optimizer.b2"],
+        eps=numbers["optimizer.epsilon"],
+        weight_decay=numbers["optimizer.weight_decay"],
         mask=mask,
     )
 
 
-def _layerwise_trust_ratio(trust_coefficient: float = 1.0) -> optax.GradientTransformation:
+def _layerwise_trust_ratio(
+    trust_coefficient: float | jax.Array = 1.0,
+) -> optax.GradientTransformation:
     """LARS's and LAMB's ratio of norms by layer; each of the blocks stacked in `scanned` is one."""
     ratio = optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient)
 
@@ -57,27 +60,29 @@ def _layerwise_trust_ratio(trust_coefficient: float = 1.0) -> optax.GradientTran
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _lars(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
+def _lars(config: ConfigDict, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
     """You et al. 2017, "Large Batch Training of Convolutional Networks", §4.3; norms and biases alone."""
+    ratio = _layerwise_trust_ratio(numbers["optimizer.trust_coefficient"])
     return optax.chain(
-        optax.add_decayed_weights(config.weight_decay, mask),
-        optax.masked(_layerwise_trust_ratio(config.trust_coefficient), decay_mask),
-        optax.scale_by_learning_rate(rate),
-        optax.trace(config.momentum, config.nesterov),
+        optax.add_decayed_weights(numbers["optimizer.weight_decay"], mask),
+        optax.masked(ratio, decay_mask),
+        optax.scale_by_learning_rate(numbers.learning_rate),
+        optax.trace(numbers.get("optimizer.momentum", 0.0), config.nesterov),
     )
 
 
-def _lamb(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
+def _lamb(config: ConfigDict, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
     """You et al. 2020, "Large Batch Optimization for Deep Learning", algorithm 2.
 
     What does not decay has no trust ratio either, as in NVIDIA's and timm's LAMB.
     """
     ratio = _layerwise_trust_ratio()
+    b1, b2 = numbers.get("optimizer.momentum", 0.0), numbers["optimizer.b2"]
     return optax.chain(
-        optax.scale_by_adam(config.momentum, config.b2, config.epsilon),
-        optax.add_decayed_weights(config.weight_decay, mask),
+        optax.scale_by_adam(b1, b2, numbers["optimizer.epsilon"]),
+        optax.add_decayed_weights(numbers["optimizer.weight_decay"], mask),
         ratio if mask is None else optax.masked(ratio, mask),
-        optax.scale_by_learning_rate(rate),
+        optax.scale_by_learning_rate(numbers.learning_rate),
     )
 
 
@@ -185,17 +190,20 @@ def _steps(boundaries: list[int]) -> str:
     return f"step {first_few(boundaries)}"
 
 
-def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """The Optax transformation of a config; learning rates come from `schedule`.
-
-    The numbers of the config may be traced (`hyperparameters.with_numbers`).
+def make_optimizer(config: ConfigDict) -> Optimizer:
+    """The optimiser of a config, as a function of its numbers, which may be traced.
 
     Raises:
         UserError: no such optimiser.
     """
     mask = None if config.optimizer.decay_norm_and_bias else decay_mask
     make = choose("optimizer.name", config.optimizer.name, OPTIMIZERS)
-    optimizer = make(config.optimizer, schedule, mask)
-    if config.train.clip_gradient_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(config.train.clip_gradient_norm), optimizer)
+
+    def optimizer(numbers: Hyperparameters) -> optax.GradientTransformation:
+        update, norm = (
+            make(config.optimizer, numbers, mask),
+            numbers.get("train.clip_gradient_norm"),
+        )
+        return update if norm is None else optax.chain(optax.clip_by_global_norm(norm), update)
+
+    return optimizer

@@ -1,10 +1,9 @@
 """How a step meets the devices: one program over a mesh (`jit`), or a replica per device (`pmap`).
 
 Both place arrays, compile functions and read results through the same methods; nothing else in the
-package knows which is in use. A compiled function is called as `f(state, numbers, own, shared)` with
-arrays that `place`, `stack`, `split` (of each run) or `replicate` (shared by all runs) placed, and
-returns arrays that `read` and `take` give back for each run. Here there is one run; in
-`sweeps/together.py` there are several.
+package knows which is in use. A compiled function is called as `f(state, numbers, per_run, common)`:
+a placed state, hyperparameters, and the two arguments of `data/inputs.py`. `sweeps/stacked.py` compiles
+the same functions for several runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,44 +11,28 @@ from typing import Any, Protocol
 
 import jax
 
+from resnet_jax.data.devices import Devices
 from resnet_jax.errors import UserError, choose
 from resnet_jax.training.mesh import JitMesh
 from resnet_jax.training.replicas import PmapReplicas
 
 
-class Parallel(Protocol):
-    """What the rest of the package knows of the devices.
+class Parallel(Devices, Protocol):
+    """What training knows of the devices.
 
     Attributes:
         axis_name: mapped axis over which gradients and metrics are combined; None: there is none.
-        num_devices: over which a batch is split, of all processes.
         devices: in use, of all processes.
     """
 
     axis_name: str | None
-    num_devices: int
     devices: Sequence[jax.Device]
 
-    def replicate(self, tree: Any) -> Any:
-        """Place arrays that all runs share."""
-
-    def stack(self, trees: Sequence[Any]) -> Any:
-        """Place a tree for each run."""
-
-    def place(self, states: Sequence[Any]) -> Any:
-        """Place the state of each run."""
+    def place(self, state: Any) -> Any:
+        """Place a state."""
 
     def state_shardings(self, shapes: Any) -> Any:
         """Where the arrays of one copy of a state lie, as `take` gives it and `place` takes it."""
-
-    def share(self, batch_size: int) -> slice:
-        """Places in the batch that the devices of this process work on."""
-
-    def split(self, tree: Any) -> Any:
-        """Place a batch, of which each process gives its `share`."""
-
-    def positions(self, batch_size: int) -> jax.Array:
-        """Inside a compiled function: int32 places in the batch (of this device's share)."""
 
     def gather(self, weights: Any) -> Any:
         """Inside a compiled function: sharded weights put together, for use in the network."""
@@ -57,23 +40,22 @@ class Parallel(Protocol):
     def compile(
         self, function: Callable, inputs: str = "replicated", returns_state: bool = False
     ) -> Any:
-        """Compile `function(state, numbers, own, shared)` of one run.
+        """Compile `function(state, numbers, per_run, common)`.
 
         Args:
-            function: of a placed state, hyperparameters, and arguments as of `inputs.py`. Returns
-                metrics, or a new state and metrics.
-            inputs: `replicated` or `split`: how `own` is placed.
+            function: returns metrics, or a new state and metrics.
+            inputs: `replicated` or `split`: how `per_run` is placed.
             returns_state: it returns a state, which takes the memory of the old one.
         """
 
-    def take(self, tree: Any, run: int = 0) -> Any:
-        """One copy of what a compiled function returned for a run."""
+    def take(self, tree: Any) -> Any:
+        """One copy of what a compiled function returned."""
 
-    def read(self, tree: Any) -> list[Any]:
-        """What a compiled function returned, as NumPy arrays for each run."""
+    def read(self, tree: Any) -> Any:
+        """What a compiled function returned, as NumPy arrays."""
 
 
-MODES: dict[str, Callable[[Sequence[jax.Device]], Parallel]] = {
+MODES: dict[str, type[JitMesh] | type[PmapReplicas]] = {
     "jit": JitMesh,
     "pmap": PmapReplicas,
 }
@@ -81,11 +63,11 @@ MODES: dict[str, Callable[[Sequence[jax.Device]], Parallel]] = {
 
 def make_parallel(
     mode: str, batch_statistics: str, num_devices: int | None = None, fsdp: int = 1
-) -> Parallel:
+) -> JitMesh | PmapReplicas:
     """The placement of a config's `parallel` section.
 
     Raises:
-        UserError: no such mode, more devices than there are, or fields that the mode has not.
+        UserError: no such mode, more devices than there are, or fields that the mode does not have.
     """
     devices = _devices(num_devices)
     make = choose("parallel.mode", mode, MODES)
@@ -109,7 +91,7 @@ def make_parallel(
 
 
 def _devices(num_devices: int | None) -> list[jax.Device]:
-    """The first devices of every process, those of a process side by side."""
+    """The first devices of every process, grouped by process."""
     available, processes = jax.devices(), jax.process_count()
     if num_devices is None:
         num_devices = len(available)

@@ -33,6 +33,11 @@ class Preparation(NamedTuple):
     std: Channels | None = None
     interpolation: str = DEFAULT_INTERPOLATION
 
+    @property
+    def constants(self) -> tuple[Channels, Channels] | None:
+        """Mean and standard deviation; None: they are measured."""
+        return None if self.mean is None or self.std is None else (self.mean, self.std)
+
 
 def stored(facts: Mapping[str, Any]) -> Preparation:
     """The constants of a run, from its data.json."""
@@ -51,7 +56,7 @@ def chosen(config: ConfigDict, of_weights: Preprocessing | None, channels: int) 
 
     Args:
         config: its `data` section comes first.
-        of_weights: those of the weights that it starts from; None: unknown, or fresh weights.
+        of_weights: stored with the weights that it starts from; None: unknown, or fresh weights.
         channels: of the images.
 
     Raises:
@@ -71,11 +76,6 @@ def chosen(config: ConfigDict, of_weights: Preprocessing | None, channels: int) 
     if of_weights is not None and len(of_weights.mean) == channels:
         return Preparation(of_weights.mean, of_weights.std, interpolation)
     return Preparation(interpolation=interpolation)
-
-
-def train_geometry(config: ConfigDict, interpolation: str) -> Geometry:
-    """Geometry of training images, where crops are not random."""
-    return Geometry(config.data.image_size, config.data.crop_fraction, interpolation)
 
 
 @dataclass(frozen=True)

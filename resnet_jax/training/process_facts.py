@@ -97,7 +97,7 @@ def _of_experiment(experiment: Experiment) -> dict[str, Any]:
     facts |= {
         "total steps": experiment.total_steps,
         "convolution": chosen_convolution(experiment.config),
-        "training examples": digest(inputs.data.examples)[:12],
+        "training examples": digest(inputs.train_examples)[:12],
         "evaluated examples": digest(inputs.eval_examples)[:12],
     }
     if experiment.pretrained is not None:

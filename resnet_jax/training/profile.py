@@ -2,21 +2,18 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax
 
 from resnet_jax.errors import UserError, printable, warn
 from resnet_jax.training.open_directory import OpenDirectory
 
-if TYPE_CHECKING:
-    from resnet_jax.training.loop import Loop
-
 
 def steps_to_profile(text: str, total_steps: int) -> range:
-    """The steps of `--profile=START:STOP`: those behind START steps, up to STOP.
+    """The steps of `--profile=START:STOP`: those after START steps, up to STOP.
 
     Raises:
         UserError: no such steps.
@@ -36,34 +33,42 @@ class Profile:
     Args:
         directory: each trace is a folder of it.
         steps: which; a call that runs several steps is traced where it begins at one of them.
+        say: prints where the trace was written.
 
     Attributes:
         begun: a trace was.
     """
 
-    def __init__(self, directory: Path, steps: range) -> None:
-        self.directory, self.steps = directory, steps
+    def __init__(self, directory: Path, steps: range, say: Callable[[str], None]) -> None:
+        self.directory, self.steps, self._say = directory, steps, say
         self.begun = False
         self._open: OpenDirectory | None = None
 
-    def advance(self, loop: "Loop") -> None:
-        """`loop.advance()`, traced where it is one of the steps."""
-        if loop.step not in self.steps:
-            loop.advance()
+    @contextlib.contextmanager
+    def around(self, step: int, length: int, wait: Callable[[], Any]) -> Iterator[None]:
+        """A context for the call of the `length` steps from `step` on, traced if it begins at one of the steps.
+
+        Args:
+            step: steps done before the call.
+            length: of the call.
+            wait: waits until the devices have nothing to do.
+        """
+        if step not in self.steps:
+            yield
             return
         if self._open is None:
-            # What was under way before is no part of the steps.
-            jax.block_until_ready(loop.state)
+            # Work that was under way before does not belong to the steps.
+            wait()
             with self._errors_end_it():
                 self._open = OpenDirectory(self.directory, create=True)
                 jax.profiler.start_trace(self._open.path, create_perfetto_trace=True)
             self.begun = True
-        with jax.profiler.StepTraceAnnotation("train", step_num=loop.step):
-            loop.advance()
-        if self._open is not None and loop.step not in self.steps:
-            jax.block_until_ready(loop.state)
+        with jax.profiler.StepTraceAnnotation("train", step_num=step):
+            yield
+        if self._open is not None and step + length not in self.steps:
+            wait()
             if self.close():
-                loop.reporter.console.print(f"wrote a trace to {printable(self.directory)}")
+                self._say(f"wrote a trace to {printable(self.directory)}")
 
     def close(self) -> bool:
         """End the trace where one is being taken; returns whether it is written."""

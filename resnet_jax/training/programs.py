@@ -1,130 +1,115 @@
-"""The compiled programs of an experiment; runs that differ only in their numbers share them."""
+"""The compiled functions of an experiment; runs that differ only in their hyperparameters share them."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
+from ml_collections import ConfigDict
 
-from resnet_jax.training.experiment import Experiment
-from resnet_jax.training.hyperparameters import key_of, with_numbers
-from resnet_jax.training.losses import make_loss
-from resnet_jax.training.optimizer import make_optimizer
-from resnet_jax.training.state import Arrays, TrainState, compile_initialisation, weights_of
+from resnet_jax.data.inputs import Inputs
+from resnet_jax.training.hyperparameters import Hyperparameters
+from resnet_jax.training.losses import Loss
+from resnet_jax.training.optimizer import Optimizer
+from resnet_jax.training.parallel import Parallel
+from resnet_jax.training.state import Arrays, Network, TrainState, compile_initialisation
 from resnet_jax.training.steps import Metrics, StepOptions, eval_step, train_step
 
 CALLS_AHEAD = 3
-Numbers = dict[str, jax.Array]
 
 
+@dataclass
 class Programs:
-    """Compiles each program of an experiment when it is first called.
+    """Compiles each function when it is first called.
 
-    Args:
-        experiment: whose network, inputs and devices the programs are for.
+    Attributes:
+        config: of one of the runs.
+        numbers: its hyperparameters.
+        network, optimizer, loss, inputs, parallel: what the functions are made of.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        self._training: dict[int, Any] = {}
+    config: ConfigDict
+    numbers: Hyperparameters
+    network: Network
+    optimizer: Optimizer
+    loss: Loss
+    inputs: Inputs
+    parallel: Parallel
+    _training: dict[int, Any] = field(default_factory=dict, init=False)
 
     @cached_property
     def initialise(self) -> Callable[[jax.Array], TrainState]:
         """From the key of a run to its state at step 0, on the first device."""
-        e = self.experiment
-        return compile_initialisation(e.network, e.optimizer, e.config.train.ema_decay is not None)
+        averages = self.config.train.ema_decay is not None
+        return compile_initialisation(self.network, self.optimizer(self.numbers), averages)
+
+    @cached_property
+    def _options(self) -> StepOptions:
+        train = self.config.train
+        return StepOptions(
+            loss=self.loss,
+            accumulate_steps=train.accumulate_steps,
+            ema_warmup=train.ema_warmup,
+            ema_every=train.ema_every,
+            axis_name=self.parallel.axis_name,
+            gather=self.parallel.gather,
+        )
 
     def training(self, length: int) -> Any:
-        """`length` steps as one call: (state, numbers, own, shared) → (state, metrics[length])."""
+        """`length` steps as one call: (state, numbers, per_run, common) → (state, metrics[length])."""
         if length not in self._training:
             self._training[length] = self._compile_training(length)
         return self._training[length]
 
     def _compile_training(self, length: int) -> Any:
-        e = self.experiment
-
-        def call(state: TrainState, numbers: Numbers, own: Any, shared: Any):
-            config, options = self._options(numbers)
-            optimizer = make_optimizer(config, _rate_by_step(numbers))
-
-            def one_step(state: TrainState, _: None):
-                batch = e.inputs.train_batch(state.step, key_of(numbers), own, shared)
-                return train_step(state, batch, e.network, optimizer, options)
+        def call(state: TrainState, numbers: Hyperparameters, *arguments: Any) -> Any:
+            def one_step(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+                batch = self.inputs.train_batch(arguments, state.step, numbers.key)
+                static = self.network, self.optimizer, self._options
+                return train_step(state, batch, numbers, *static)
 
             if length == 1:
                 state, metrics = one_step(state, None)
                 return state, jax.tree.map(lambda m: m[None], metrics)
             return lax.scan(one_step, state, length=length)
 
-        return e.parallel.compile(call, e.inputs.placement, returns_state=True)
+        return self.parallel.compile(call, self.inputs.placement, returns_state=True)
 
     @cached_property
     def _evaluation(self) -> Any:
-        e = self.experiment
+        def one_batch(weights: Arrays, numbers: Hyperparameters, *arguments: Any) -> Metrics:
+            batch = self.inputs.eval_batch(arguments)
+            return eval_step(weights, batch, numbers, self.network, self._options)
 
-        def one_batch(weights: Arrays, numbers: Numbers, own: Any, shared: Any) -> Metrics:
-            _, options = self._options(numbers)
-            return eval_step(weights, e.inputs.eval_batch(own, shared), e.network, options)
-
-        return e.parallel.compile(one_batch, e.inputs.placement)
-
-    def _options(self, numbers: Numbers) -> tuple[Any, StepOptions]:
-        config = with_numbers(self.experiment.config, numbers)
-        return config, StepOptions(
-            loss=make_loss(config.train),
-            accumulate_steps=config.train.accumulate_steps,
-            ema_decay=config.train.ema_decay,
-            ema_warmup=config.train.ema_warmup,
-            ema_every=config.train.ema_every,
-            survival_probability=numbers.get("model.survival_probability"),
-            axis_name=self.experiment.parallel.axis_name,
-            gather=self.experiment.parallel.gather,
-        )
+        return self.parallel.compile(one_batch, self.inputs.placement)
 
     def evaluate(
         self,
         state: TrainState,
-        numbers: Numbers,
+        numbers: Hyperparameters,
         before_batch: Callable[[], None] = lambda: None,
-    ) -> list[dict[str, Any]]:
-        """Evaluate placed states on the whole evaluation split.
+    ) -> Metrics:
+        """Evaluate a placed state on the whole evaluation split.
 
         Args:
-            state: of the runs.
-            numbers: their hyperparameters.
+            state, numbers: placed.
             before_batch: called before each; what it raises ends the evaluation.
 
         Returns:
-            For each run `loss` (mean cross-entropy, nats), `accuracy` (0 to 1), `examples`, and
-            `weights`: `averaged` or `raw`. Loss and accuracy are None where a loss or logit is not finite.
+            metrics[batches], as NumPy arrays.
         """
-        e = self.experiment
         weights = state.evaluated()
         batches: list[Any] = []
-        for own, shared in e.inputs.evaluation():
+        for arguments in self.inputs.eval_batches():
             before_batch()
-            batches.append(self._evaluation(weights, numbers, own, shared))
+            batches.append(self._evaluation(weights, numbers, *arguments))
             # A few calls ahead keep the device busy; more would hold their batches in its memory.
             jax.block_until_ready(batches[-CALLS_AHEAD:][0])
-        by_run = zip(*(e.parallel.read(metrics) for metrics in batches), strict=True)
-        return [self._result(metrics) for metrics in by_run]
-
-    def _result(self, batches: Sequence[Metrics]) -> dict[str, Any]:
-        total = jax.tree.map(lambda *m: np.sum(m, dtype=np.float64), *batches)
-        count, expected = int(total["count"]), len(self.experiment.inputs.eval_examples)
-        # Each process knows of its own damaged images alone.
-        least = expected - jax.process_count() * self.experiment.config.data.max_bad_examples
-        if not least <= count <= expected:
-            raise AssertionError(f"evaluated {count} of {expected} examples")
-        found: dict[str, Any] = means(total)
-        if not math.isfinite(found["loss"]):
-            found = dict.fromkeys(found)
-        return found | {"examples": count, "weights": weights_of(self.experiment.config)}
+        read = [self.parallel.read(metrics) for metrics in batches]
+        return jax.tree.map(lambda *m: np.stack(m), *read)
 
 
 def means(totals: dict[str, Any]) -> dict[str, float]:
@@ -134,7 +119,3 @@ def means(totals: dict[str, Any]) -> dict[str, float]:
         "loss": float(totals["loss"]) / count,
         "accuracy": float(totals["correct"]) / count,
     }
-
-
-def _rate_by_step(numbers: Numbers) -> optax.Schedule:
-    return lambda step: jnp.asarray(numbers["learning_rates"])[step]

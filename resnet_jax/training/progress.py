@@ -207,6 +207,26 @@ class Reporter:
             self._bar = None
 
 
+class Lines:
+    """The sink that prints the lines of a run.
+
+    Args:
+        reporter: prints them.
+        name: of the run, where there are several.
+    """
+
+    def __init__(self, reporter: Reporter, name: str = "") -> None:
+        self._reporter, self._name = reporter, name
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Print a line of training or evaluation."""
+        if line["event"] in ("train", "eval"):
+            self._reporter.event(line, self._name)
+
+    def close(self) -> None:
+        """The reporter is stopped by the loop."""
+
+
 def result_rows(status: Mapping[str, Any]) -> dict[str, str]:
     """Rows of the table at the end, from status.json."""
     result = status.get("result", {})

@@ -17,7 +17,7 @@ class PmapReplicas:
     """A replica of the program per device; placed arrays have a leading device axis.
 
     Args:
-        devices: of all processes, those of a process side by side.
+        devices: of all processes, grouped by process.
     """
 
     axis_name: str | None = AXIS
@@ -43,14 +43,9 @@ class PmapReplicas:
 
         return jax.tree.map(one, tree)
 
-    def stack(self, trees: Sequence[Any]) -> Any:
-        """A tree for each run, every array on every device."""
-        (tree,) = trees
-        return self.replicate(tree)
-
-    def place(self, states: Sequence[Any]) -> Any:
-        """A state for each run, every array on every device."""
-        return self.stack(states)
+    def place(self, state: Any) -> Any:
+        """A state, every array on every device."""
+        return self.replicate(state)
 
     def state_shardings(self, shapes: Any) -> Any:
         """Every array of a state whole on the first device of each process."""
@@ -76,18 +71,18 @@ class PmapReplicas:
         return lax.axis_index(AXIS) * share + jnp.arange(share, dtype=jnp.int32)
 
     def gather(self, weights: Any) -> Any:
-        """Weights as they are: each replica has them whole."""
+        """The weights unchanged: each replica has them whole."""
         return weights
 
     def compile(
         self, function: Callable, inputs: str = "replicated", returns_state: bool = False
     ) -> Any:
-        """See `Parallel`. The program is that of `jax.pmap`, which takes no compiler options."""
+        """See `Parallel`. `jax.pmap` compiles the same program, but takes no compiler options."""
         del inputs  # Placed arrays look alike here.
 
         def replica(*arguments: Any) -> Any:
-            own = jax.tree.map(lambda a: a[0], arguments)
-            return jax.tree.map(lambda a: a[None], function(*own))
+            mine = jax.tree.map(lambda a: a[0], arguments)
+            return jax.tree.map(lambda a: a[None], function(*mine))
 
         spec = PartitionSpec(AXIS)
         replicas = jax.shard_map(
@@ -95,8 +90,8 @@ class PmapReplicas:
         )
         return checked_jit(replicas, donate_argnums=(0,) if returns_state else ())
 
-    def take(self, tree: Any, run: int = 0) -> Any:
-        """One copy of what a compiled function returned for a run: that of the first device."""
+    def take(self, tree: Any) -> Any:
+        """One copy of what a compiled function returned: the first device's."""
 
         def one(array):
             copy = array.addressable_data(0)[0]
@@ -104,6 +99,6 @@ class PmapReplicas:
 
         return jax.tree.map(one, tree)
 
-    def read(self, tree: Any) -> list[Any]:
-        """What a compiled function returned, as NumPy arrays for each run."""
-        return [jax.tree.map(lambda a: np.asarray(a.addressable_data(0)[0]), tree)]
+    def read(self, tree: Any) -> Any:
+        """What a compiled function returned, as NumPy arrays."""
+        return jax.tree.map(lambda a: np.asarray(a.addressable_data(0)[0]), tree)

@@ -11,11 +11,13 @@ from ml_collections import ConfigDict
 from resnet_jax.errors import NotFiniteError, UserError
 from resnet_jax.training.checkpoint import Checkpoints, NoCheckpointError
 from resnet_jax.training.hosts import exchange, together
+from resnet_jax.training.hyperparameters import hyperparameters
+from resnet_jax.training.metrics_log import evaluations
 from resnet_jax.training.model import model_builder
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.preparation import evaluated_image, stored
 from resnet_jax.training.retention import most_accurate
-from resnet_jax.training.run_directory import RunDirectory, evaluations
+from resnet_jax.training.run_directory import RunDirectory
 from resnet_jax.training.state import Arrays, Network, TrainState, make_network, state_shapes
 
 ALLOWED = "latest, best, or a number"
@@ -93,9 +95,10 @@ def evaluated_weights(
         NotFiniteError: an earlier version saved weights that are not finite.
     """
     network = network_of(config, run.read_data())
-    # The state of an optimiser has the same shapes whatever its rate.
-    optimizer = make_optimizer(config, optax.constant_schedule(0.0))
-    shapes = state_shapes(network, optimizer, config.train.ema_decay is not None)
+    # The state of an optimiser has the same shapes whatever its rates.
+    numbers = hyperparameters(config, optax.constant_schedule(0.0), total_steps=1)
+    averages = config.train.ema_decay is not None
+    shapes = state_shapes(network, make_optimizer(config)(numbers), averages)
     state, step = restored(run, which, shapes, allowed)
     weights = state.evaluated()
     if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)):

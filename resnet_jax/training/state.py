@@ -34,7 +34,7 @@ class TrainState:
         params: nested dict of float32 arrays, keyed by the module names of the network.
         batch_stats: nested dict of float32 running means and variances.
         opt_state: state of the Optax transformation.
-        ema: `{"params", "batch_stats"}` averaged over steps, or empty where there is no average.
+        ema: `{"params", "batch_stats"}` averaged over steps; empty: they are not averaged.
     """
 
     step: jax.Array
@@ -49,7 +49,7 @@ class TrainState:
 
 
 def weights_of(config: ConfigDict) -> str:
-    """Which weights `TrainState.evaluated` takes: `averaged`, or `raw` where there is no average."""
+    """Which weights `TrainState.evaluated` takes: `averaged`, or `raw` where weights are not averaged."""
     return "raw" if config.train.ema_decay is None else "averaged"
 
 
@@ -57,6 +57,17 @@ def pure_arrays(model: nnx.Module) -> Arrays:
     """`{"params", "batch_stats"}` of a module as nested dicts."""
     params, batch_stats = nnx.state(model, nnx.Param, nnx.BatchStat)
     return {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(batch_stats)}
+
+
+@jax.jit
+def snapshot(state: TrainState) -> tuple[TrainState, jax.Array]:
+    """A copy of a state, whose buffers the next step takes; and whether all of it is finite: bool[]."""
+    weights = jax.tree.leaves((state.params, state.batch_stats, state.ema))
+    # A second moment that overflowed stops the training in silence. Scalars may be infinite: a best loss
+    # before the first, for example.
+    weights += [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
+    finite = jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in weights]))
+    return jax.tree.map(jnp.copy, state), finite
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.losses import Batch, Loss, cross_entropy, or_nan, softmax_loss
+from resnet_jax.training.optimizer import Optimizer
 from resnet_jax.training.state import Arrays, Network, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -34,26 +36,22 @@ def _metrics(logits: jax.Array, losses: jax.Array, batch: Batch) -> Metrics:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What a step does besides forward, backward and update.
+    """What a step does in addition to forward, backward and update.
 
     Attributes:
         loss: of each example, minimised; metrics of training report it.
         accumulate_steps: parts that a batch is processed in, in turn, to save memory. The gradient is
-            their mean; batch statistics are those of each part.
-        ema_decay: of the averaged weights; None: there are none.
+            their mean; batch statistics are taken of each part.
         ema_warmup: let their decay begin low, see `averaging_rate`.
         ema_every: steps between their updates.
-        survival_probability: p_L of stochastic depth instead of the network's own.
         axis_name: mapped axis over which gradients and metrics are combined; None under jit.
         gather: puts sharded weights together for the network.
     """
 
-    loss: Loss = softmax_loss
+    loss: Loss = lambda logits, batch, numbers: softmax_loss(logits, batch)
     accumulate_steps: int = 1
-    ema_decay: float | jax.Array | None = None
     ema_warmup: bool = False
     ema_every: int = 1
-    survival_probability: jax.Array | None = None
     axis_name: str | None = None
     gather: Callable[[Arrays], Arrays] = lambda weights: weights
 
@@ -61,8 +59,9 @@ class StepOptions:
 def train_step(
     state: TrainState,
     batch: Batch,
+    numbers: Hyperparameters,
     network: Network,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     options: StepOptions,
 ) -> tuple[TrainState, Metrics]:
     """One optimiser step.
@@ -72,28 +71,27 @@ def train_step(
         batch: `image` float32[batch, height, width, channels], `label` int32[batch], `mask`
             bool[batch], `key` key[batch] (of dropout and stochastic depth); where labels are mixed,
             `other_label` int32[batch] and its share, `weight` float32[batch].
+        numbers: of the run.
         network, optimizer, options: static.
 
     Returns:
         The state after it, and the metrics of the batch before it.
     """
-    gradient, batch_stats, metrics = _gradient(state, batch, network, options)
+    gradient, batch_stats, metrics = _gradient(state, batch, numbers, network, options)
     if options.axis_name is not None:
         gradient = lax.pmean(gradient, options.axis_name)
         # Running statistics may differ where batch statistics are per device; replicas stay equal.
-        # The mean is that of their changes, so that what does not change stays exactly as it is.
+        # The mean is taken of their changes, so that what does not change stays exactly equal.
         changes = jax.tree.map(jnp.subtract, batch_stats, state.batch_stats)
         changes = lax.pmean(changes, options.axis_name)
         batch_stats = jax.tree.map(jnp.add, state.batch_stats, changes)
         metrics = lax.psum(metrics, options.axis_name)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    updates, opt_state = optimizer(numbers).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    ema = state.ema
-    if options.ema_decay is not None:
+    ema, decay = state.ema, numbers.get("train.ema_decay")
+    if decay is not None:
         new = {"params": params, "batch_stats": batch_stats}
-        step_size = averaging_rate(
-            state.step, options.ema_decay, options.ema_warmup, options.ema_every
-        )
+        step_size = averaging_rate(state.step, decay, options.ema_warmup, options.ema_every)
         # In this form the average of what does not change, a frozen part, is exactly that.
         ema = jax.tree.map(lambda old, new: old + step_size * (new - old), state.ema, new)
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
@@ -120,18 +118,22 @@ def averaging_rate(
 
 
 def _gradient(
-    state: TrainState, batch: Batch, network: Network, options: StepOptions
+    state: TrainState,
+    batch: Batch,
+    numbers: Hyperparameters,
+    network: Network,
+    options: StepOptions,
 ) -> tuple[Arrays, Arrays, Metrics]:
     """Gradient of the mean loss, new running statistics and metrics."""
-
     weights = options.gather(state.params)
+    survival_probability = numbers.get("model.survival_probability")
 
     def of_part(batch_stats: Arrays, part: Batch) -> tuple[Arrays, Arrays, Metrics]:
         def loss(params: Arrays):
             logits, new_stats = network.train(
-                params, batch_stats, part["image"], part["key"], options.survival_probability
+                params, batch_stats, part["image"], part["key"], survival_probability
             )
-            losses = options.loss(logits, part)
+            losses = options.loss(logits, part, numbers)
             return losses.mean(), (new_stats, _metrics(logits, losses, part))
 
         gradient, (new_stats, metrics) = jax.grad(loss, has_aux=True)(weights)
@@ -155,20 +157,26 @@ def _gradient(
 
 
 def eval_step(
-    weights: Arrays, batch: Batch, network: Network, options: StepOptions | None = None
+    weights: Arrays,
+    batch: Batch,
+    numbers: Hyperparameters,
+    network: Network,
+    options: StepOptions | None = None,
 ) -> Metrics:
     """Metrics of one batch by running statistics; examples with a False `mask` do not count.
 
     Args:
         weights: `{"params", "batch_stats"}`.
         batch: as of `train_step`, without `key`.
+        numbers: of the run.
         network: static.
         options: of the training; metrics are summed over its axis.
     """
     options = options or StepOptions()
     weights = options.gather(weights)
+    survival_probability = numbers.get("model.survival_probability")
     logits = network.evaluate(
-        weights["params"], weights["batch_stats"], batch["image"], options.survival_probability
+        weights["params"], weights["batch_stats"], batch["image"], survival_probability
     )
     metrics = _metrics(logits, cross_entropy(logits, batch["label"]), batch)
     return metrics if options.axis_name is None else lax.psum(metrics, options.axis_name)

@@ -18,7 +18,7 @@ from resnet_jax.data.decoding import pixels
 from resnet_jax.data.examples import ArrayExamples
 from resnet_jax.data.images import Geometry, centre_crop
 from resnet_jax.data.sources import open_source
-from resnet_jax.data.stream import StreamData, host_eval_batches
+from resnet_jax.data.stream import HostStream, host_eval_batches
 from resnet_jax.errors import UserError
 
 
@@ -129,7 +129,7 @@ def test_images_of_one_size_need_no_size(tmp_path):
     assert cache.image_shape(source, None) == (5, 6, 3)
     examples = decode(source, "train", tmp_path / "cache")
     np.testing.assert_array_equal(examples.images, [scene(5, 6, i) for i in range(5)])
-    batch = StreamData(source.open("train"), Geometry(None), batch_size=5).host_batch(0, 0)
+    batch = HostStream(source.open("train"), Geometry(None), batch_size=5).host_batch(0, 0)
     assert batch["image"].shape == (5, 5, 6, 3)
 
 
@@ -138,7 +138,7 @@ def test_one_image_of_another_size_among_many_is_named(tmp_path):
     source = folder_of_sizes(tmp_path, odd=50)
     shape = cache.image_shape(source, None)
     examples = source.open("train")
-    stream = StreamData(examples, Geometry(None), batch_size=50, shape=shape)
+    stream = HostStream(examples, Geometry(None), batch_size=50, shape=shape)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "PROBED", 200)
         with pytest.raises(UserError, match="folder:.* differ in size: .*050.png is 1×1 pixels"):

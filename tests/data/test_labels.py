@@ -14,7 +14,7 @@ from resnet_jax.data.examples import ArrayExamples, NoLabelsError
 from resnet_jax.data.images import Geometry
 from resnet_jax.data.labels import CheckedExamples, LabelRange, checked
 from resnet_jax.data.sources import open_source
-from resnet_jax.data.stream import StreamData, host_eval_batches
+from resnet_jax.data.stream import HostStream, host_eval_batches
 from resnet_jax.errors import UserError
 
 THREE = LabelRange("set", "part", ("a", "b", "c"))
@@ -100,7 +100,7 @@ def test_a_wrong_label_surfaces_from_threads_and_processes(processes):
     some[3] = 7
     examples = checked(Listed(some), THREE)
     assert isinstance(examples, CheckedExamples)
-    stream = StreamData(
+    stream = HostStream(
         examples, Geometry(None), batch_size=10, num_threads=2, num_processes=processes
     ).host_batches(0, 0)
     with pytest.raises(UserError, match="example 3 of set has the label 7"):

@@ -1,5 +1,6 @@
 """Batches: each epoch is every example once, and a batch depends on (seed, step) alone."""
 
+from dataclasses import replace
 from itertools import islice
 
 import jax
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 from resnet_jax.data.augment import Augmentation
 from resnet_jax.data.examples import ArrayExamples
 from resnet_jax.data.images import Geometry, centre_crop
-from resnet_jax.data.pipeline import DeviceData, eval_mask
+from resnet_jax.data.on_device import OnDevice, eval_mask
 from resnet_jax.data.preprocessing import Preprocessing
 from resnet_jax.data.sources import open_source
-from resnet_jax.data.stream import StreamData, host_eval_batches
+from resnet_jax.data.stream import HostStream, host_eval_batches
 from resnet_jax.random_streams import run_key
 
 counts = st.integers(1, 9)
@@ -39,13 +40,37 @@ def ragged_examples(count):
     ]
 
 
-def compiled(data, seed=0, preprocessing=PLAIN):
-    """(window, step) → batch, compiled once."""
-    arrays = jax.tree.map(jnp.asarray, data.examples.arrays())
-    key, positions = run_key(seed), jnp.arange(data.batch_size)
-    return jax.jit(
-        lambda window, step: data.batch(arrays, window, key, step, positions, preprocessing)
+class OneDevice:
+    """Holds everything, or computes a share of a batch."""
+
+    num_devices = 1
+
+    def __init__(self, share=None):
+        self.share = share
+
+    def replicate(self, tree):
+        return jax.tree.map(jnp.asarray, tree)
+
+    def positions(self, batch_size):
+        return jnp.arange(batch_size) if self.share is None else self.share
+
+
+def device_data(examples, batch_size, preprocessing=PLAIN, **options):
+    return OnDevice(
+        examples,
+        examples,
+        preprocessing,
+        OneDevice(),
+        batch_size=batch_size,
+        eval_batch_size=1,
+        **options,
     )
+
+
+def compiled(data, seed=0):
+    """(window, step) → batch, compiled once."""
+    arrays, key = data.train_arrays, run_key(seed)
+    return jax.jit(lambda window, step: data.train_batch((window, arrays), step, key))
 
 
 def device_stream(data, steps, seed=0, batch=None):
@@ -72,7 +97,7 @@ def host_stream(data, steps, seed=0):
 
 def stream_data(examples, batch_size, **options):
     options = {"geometry": Geometry(None), **options}
-    return StreamData(examples, batch_size=batch_size, **options)
+    return HostStream(examples, batch_size=batch_size, **options)
 
 
 def assert_epochs(stream, count):
@@ -85,7 +110,7 @@ def assert_epochs(stream, count):
 @settings(max_examples=10)
 @given(counts, batch_sizes, st.integers(0, 2**32 - 1))
 def test_device_epochs_are_every_example_once(count, batch_size, seed):
-    data = DeviceData(numbered(count), batch_size=batch_size)
+    data = device_data(numbered(count), batch_size=batch_size)
     assert_epochs(device_stream(data, -(-3 * count // batch_size), seed), count)
 
 
@@ -99,7 +124,7 @@ def test_stream_epochs_are_every_example_once(count, batch_size, seed):
 @given(counts, batch_sizes, st.integers(1, 5))
 def test_any_window_of_an_epoch_reaches_every_call_of_it(count, batch_size, steps_per_call):
     """The window made at the first step of an epoch serves all calls that begin in it."""
-    data = DeviceData(numbered(count), batch_size=batch_size, steps_per_call=steps_per_call)
+    data = device_data(numbered(count), batch_size=batch_size, steps_per_call=steps_per_call)
     batch = compiled(data)
     steps = 2 * max(1, count // batch_size) + 1
     own = device_stream(data, steps + steps_per_call, 3, batch).reshape(-1, batch_size)
@@ -112,7 +137,7 @@ def test_any_window_of_an_epoch_reaches_every_call_of_it(count, batch_size, step
 
 @pytest.mark.parametrize(("count", "batch_size"), [(7, 3), (6, 3), (3, 8)])
 def test_window_number_is_the_epoch_in_which_a_step_begins(count, batch_size):
-    data = DeviceData(numbered(count), batch_size=batch_size)
+    data = device_data(numbered(count), batch_size=batch_size)
     for step in range(12):
         epoch = data.window_number(step)
         assert epoch * count <= step * batch_size < (epoch + 1) * count
@@ -124,7 +149,7 @@ def test_epochs_and_seeds_have_orders_of_their_own(stream):
 
     def order(seed):
         if stream == "device":
-            return device_stream(DeviceData(numbered(count), batch_size=20), 8, seed)
+            return device_stream(device_data(numbered(count), batch_size=20), 8, seed)
         return host_stream(stream_data(numbered(count), 20), 8, seed)
 
     orders = [tuple(epoch) for seed in (0, 1, 2) for epoch in order(seed).reshape(4, count)]
@@ -135,7 +160,7 @@ def test_epochs_and_seeds_have_orders_of_their_own(stream):
 
 def test_device_orders_are_uniform():
     """Over 2,000 epochs of three examples all six orders come equally often."""
-    data = DeviceData(numbered(3), batch_size=3, steps_per_call=1999)
+    data = device_data(numbered(3), batch_size=3, steps_per_call=1999)
     orders = np.asarray(data.window(0, 0)["indices"]).reshape(2000, 3)
     _, frequency = np.unique(orders, axis=0, return_counts=True)
     assert len(frequency) == 6
@@ -144,7 +169,7 @@ def test_device_orders_are_uniform():
 
 @pytest.mark.parametrize("seed", [2**31, 2**32 - 1])
 def test_large_seeds_work(seed):
-    data = DeviceData(numbered(9), batch_size=9)
+    data = device_data(numbered(9), batch_size=9)
     orders = np.asarray(data.window(0, seed)["indices"]).reshape(-1, 9)
     later = data.window(2, seed)["indices"].reshape(-1, 9)
     assert_epochs(np.concatenate([orders, later]).ravel(), 9)
@@ -155,7 +180,7 @@ def test_large_seeds_work(seed):
 def test_device_batch_far_in_a_long_run():
     """The number of examples seen, 2.56e9 here, is no int32."""
     count, batch_size, start = 5, 128, 20_000_000
-    data = DeviceData(numbered(count), batch_size=batch_size)
+    data = device_data(numbered(count), batch_size=batch_size)
     batch = compiled(data)
     labels = [batch(data.window(step, 0), step)["label"] for step in range(start, start + 3)]
     stream = np.concatenate(labels)[-start * batch_size % count :]
@@ -172,8 +197,8 @@ def test_augmented_batch_is_a_function_of_seed_and_step():
     augmented = Preprocessing((0.0,), (1.0,), Augmentation(pad=3, flip=True))
 
     def batches(seed, steps):
-        data = DeviceData(examples, batch_size=4)
-        batch = compiled(data, seed, augmented)
+        data = device_data(examples, 4, augmented)
+        batch = compiled(data, seed)
         return [np.asarray(batch(data.window(step, seed), step)["image"]) for step in steps]
 
     forward, backward = batches(0, range(4)), batches(0, range(3, -1, -1))
@@ -185,13 +210,14 @@ def test_augmented_batch_is_a_function_of_seed_and_step():
 def test_shares_of_a_batch_make_up_the_batch():
     """However positions are split over devices, with augmentation."""
     source = open_source("digits")
-    data = DeviceData(source.open("test"), batch_size=12)
     preprocessing = Preprocessing((0.3,), (0.4,), Augmentation(pad=2, flip=True, cutout=3))
-    arrays, window = jax.tree.map(jnp.asarray, data.examples.arrays()), data.window(1, 0)
+    data = device_data(source.open("test"), 12, preprocessing)
+    arguments = data.window(1, 0), data.train_arrays
 
     @jax.jit
     def batch(positions):
-        made = data.batch(arrays, window, run_key(0), jnp.int32(1), positions, preprocessing)
+        share = replace(data, devices=OneDevice(positions))
+        made = share.train_batch(arguments, jnp.int32(1), run_key(0))
         return {**made, "key": jax.random.key_data(made["key"])}
 
     whole = batch(jnp.arange(12))

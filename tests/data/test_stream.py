@@ -13,9 +13,9 @@ from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.decoding import DamagedImageError, EncodedImage
 from resnet_jax.data.examples import ArrayExamples, Source
 from resnet_jax.data.images import Geometry
-from resnet_jax.data.pipeline import DeviceData
+from resnet_jax.data.on_device import OnDevice
 from resnet_jax.data.sources import open_source
-from resnet_jax.data.stream import StreamData, host_eval_batches
+from resnet_jax.data.stream import HostStream, host_eval_batches
 from resnet_jax.errors import UserError
 
 
@@ -56,7 +56,7 @@ def joined(batches):
 
 def test_the_order_is_that_of_runs_before_streams_were_shared():
     """Written down from the version before, so that its runs go on as they began."""
-    data = StreamData(noise(10), Geometry(None), batch_size=4)
+    data = HostStream(noise(10), Geometry(None), batch_size=4)
     labels = [data.host_batch(step, 3)["label"].tolist() for step in range(6)]
     assert labels == [
         [4, 6, 9, 7],
@@ -75,9 +75,9 @@ def test_the_shares_of_processes_make_up_the_batch(count, step, processes, repea
     options = {"batch_size": 8, "geometry": Geometry(6), "random_crop": True, "repeats": repeats}
     options["max_damaged"] = 1
     examples = [*noise(count), (EncodedImage(encoded(scene()), "jpeg"), count)]
-    whole = StreamData(examples, **options).host_batch(step, 5)
+    whole = HostStream(examples, **options).host_batch(step, 5)
     parts = [
-        StreamData(examples, positions=positions, **options).host_batch(step, 5)
+        HostStream(examples, positions=positions, **options).host_batch(step, 5)
         for positions in shares(8, processes)
     ]
     assert_equal(joined(parts), whole)
@@ -104,7 +104,7 @@ def test_the_shares_of_an_evaluation_make_up_its_batches(count, per_process, pro
 def test_repeats_show_each_example_in_a_row_under_crops_of_its_own(repeats):
     count, batch_size, steps = 6, 4, 9
     options = {"batch_size": batch_size, "geometry": Geometry(6), "random_crop": True}
-    batches = StreamData(noise(count), repeats=repeats, **options)
+    batches = HostStream(noise(count), repeats=repeats, **options)
     stream = joined([batches.host_batch(step, 1) for step in range(steps)])
     groups = stream["label"].reshape(-1, repeats)
     assert np.all(groups == groups[:, :1])
@@ -118,7 +118,8 @@ def test_repeats_of_data_on_the_device(repeats):
     """Every pass over the data shows each example `repeats` times in a row; any window will do."""
     count, batch_size, steps = 5, 4, 12
     examples = ArrayExamples(np.zeros((count, 1, 1, 1), np.uint8), np.arange(count))
-    data = DeviceData(examples, batch_size=batch_size, steps_per_call=2, repeats=repeats)
+    sizes = {"batch_size": batch_size, "eval_batch_size": 1}
+    data = OnDevice(examples, examples, None, None, **sizes, steps_per_call=2, repeats=repeats)
     labels = []
     for step in range(steps):
         windows = {first: data.window(first, 7) for first in range(step + 1)}
@@ -139,7 +140,7 @@ def test_repeats_of_data_on_the_device(repeats):
 def test_the_next_example_stands_in_for_a_damaged_one():
     """8 and 9 are damaged: 0 stands there, the end of the set being followed by its beginning."""
     damaged = [3, 8, 9]
-    data = StreamData(Files(10, damaged), Geometry(None), batch_size=5, max_damaged=3)
+    data = HostStream(Files(10, damaged), Geometry(None), batch_size=5, max_damaged=3)
     batch = joined([data.host_batch(step, 0) for step in range(4)])
     stands = {3: 4, 8: 0, 9: 0}
     expected = [stands.get(index, index) for index in batch["index"].tolist()]
@@ -150,7 +151,7 @@ def test_the_next_example_stands_in_for_a_damaged_one():
 
 
 def test_where_no_more_is_borne_the_image_is_blank():
-    data = StreamData(Files(6, [1, 2, 3]), Geometry(None), batch_size=6, max_damaged=1)
+    data = HostStream(Files(6, [1, 2, 3]), Geometry(None), batch_size=6, max_damaged=1)
     batch = data.host_batch(0, 0)
     by_index = {int(index): i for i, index in enumerate(batch["index"])}
     assert batch["damaged"][by_index[1]] == 2
@@ -161,8 +162,8 @@ def test_where_no_more_is_borne_the_image_is_blank():
 def test_worker_processes_change_nothing():
     options = {"batch_size": 4, "geometry": Geometry(6), "random_crop": True, "max_damaged": 2}
     examples = Files(10, [2])
-    alone = StreamData(examples, **options)
-    with_processes = StreamData(examples, num_processes=2, **options).host_batches(3, 0)
+    alone = HostStream(examples, **options)
+    with_processes = HostStream(examples, num_processes=2, **options).host_batches(3, 0)
     for step, batch in enumerate(islice(with_processes, 5), start=3):
         assert_equal(batch, alone.host_batch(step, 0))
     with_processes.close()

@@ -14,9 +14,10 @@ from resnet_jax.sweeps.early_stop import FEWEST_OTHERS, below_median
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.loop import train
+from resnet_jax.training.metrics_log import evaluations
 from resnet_jax.training.progress import Reporter
-from resnet_jax.training.run_directory import RunDirectory, evaluations
+from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.train import train
 
 
 def others_with(tmp_path_factory, accuracies, **fields):
@@ -60,7 +61,7 @@ def test_a_run_that_is_stopped_keeps_what_it_learned(small_config, tmp_path, sav
         return True
 
     reporter = Reporter(Console(file=io.StringIO()))
-    assert train([experiment], [run], reporter, stop_early=decide) == 0
+    assert train(experiment, run, reporter, stop_early=decide) == 0
     status = run.read_status()
     assert (status["state"], status["step"]) == ("stopped", 10)
     assert asked == [(10, status["result"]["accuracy"])]
@@ -69,5 +70,5 @@ def test_a_run_that_is_stopped_keeps_what_it_learned(small_config, tmp_path, sav
     ) as checkpoints:
         assert checkpoints.latest() == 10
     # It stays stopped.
-    assert train([experiment], [run], reporter) == 0
+    assert train(experiment, run, reporter) == 0
     assert run.read_status()["state"] == "stopped"

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from resnet_jax.sweeps.study import (
     make_run,
     read_study,
     refuse_changed_runs,
-    with_earlier_ids,
 )
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 
@@ -184,21 +182,6 @@ def test_names_that_are_cut_differ():
     one, other = ({"data.name": "x" * 300 + end} for end in "ab")
     assert name_run(one) != name_run(other)
     assert name_run({"data.name": name_run(one).removeprefix("name=")}) != name_run(one)
-
-
-def test_runs_keep_the_ids_of_an_earlier_version(file, tmp_path):
-    study = read_study(file("[{'data.train_split': f'train[:{n}]'} for n in (500, 900)]"), {})
-    directory = SweepDirectory(tmp_path / "sweep")
-    assert with_earlier_ids(study, directory) == study
-    new = [run.id for run in study.runs]
-    old = [replace(study.runs[0], id="train_split=train[%3A500]")]
-    study.write(directory, old, {old[0].id: {}})
-    renamed = with_earlier_ids(study, directory)
-    assert [run.id for run in renamed.runs] == [old[0].id, new[1]]
-    assert [run.config for run in renamed.runs] == [run.config for run in study.runs]
-    study.write(directory, [replace(study.runs[0], id=new[1])], {new[1]: {}})
-    with pytest.raises(UserError, match="gave the id .* to another run"):
-        with_earlier_ids(study, directory)
 
 
 def test_runs_that_differ_in_numbers_share_a_group_and_contradictions_are_found(small_config):

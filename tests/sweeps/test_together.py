@@ -9,11 +9,11 @@ from rich.console import Console
 
 from resnet_jax.config_file import override
 from resnet_jax.random_streams import run_key
+from resnet_jax.sweeps.stacked import stack, train_together
 from resnet_jax.sweeps.together import RunsTogether
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.interruption import StopRequest
-from resnet_jax.training.loop import Loop, train
-from resnet_jax.training.programs import Programs
+from resnet_jax.training.loop import Loop
+from resnet_jax.training.parallel import make_parallel
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.record import Record
 from resnet_jax.training.run_directory import RunDirectory
@@ -56,27 +56,34 @@ def configs(small_config):
     return [override(small_config, overrides) for overrides in RUNS]
 
 
-def trained(configs, parallel=None):
-    """Losses, state and evaluation of each run after `STEPS` steps, in float64."""
-    first = make_experiment(configs[0], parallel=parallel)
-    experiments, programs = [first.of(config) for config in configs], Programs(first)
-    fresh = [programs.initialise(run_key(config.seed)) for config in configs]
+def make_first(configs):
+    return make_experiment(configs[0], parallel=make_parallel("jit", "global", 1))
+
+
+def trained(experiment, seeds, place):
+    """Losses, placed state and metrics of the evaluation after `STEPS` steps, in float64."""
+    programs, parallel = experiment.programs, experiment.parallel
+    fresh = [programs.initialise(run_key(seed)) for seed in seeds]
     doubled = jax.tree.map(lambda a: a.astype("float64") if a.dtype == "float32" else a, fresh)
-    state = first.parallel.stack(doubled)
-    numbers = first.parallel.stack([experiment.numbers for experiment in experiments])
-    seeds, losses = tuple(config.seed for config in configs), []
+    state, numbers, losses = place(doubled), experiment.placed_numbers(), []
     for step in range(STEPS):
-        arguments = first.inputs.train(step, seeds)
+        arguments = experiment.train_arguments(step)
         state, metrics = programs.training(1)(state, numbers, *arguments)
-        losses.append([run["loss"] for run in first.parallel.read(metrics)])
-    states = [first.parallel.take(state, run) for run in range(len(configs))]
-    return np.array(losses)[..., 0].T, states, programs.evaluate(state, numbers)
+        losses.append(parallel.read(metrics)["loss"])
+    return np.array(losses)[..., 0], state, programs.evaluate(state, numbers)
+
+
+def trained_alone(config):
+    experiment = make_first([config])
+    place = lambda states: experiment.parallel.place(states[0])  # noqa: E731
+    losses, state, metrics = trained(experiment, [config.seed], place)
+    return losses, experiment.parallel.take(state), experiment.result(metrics)
 
 
 @pytest.fixture
 def alone(x64, configs):
     if not ALONE:
-        ALONE.extend(trained([config]) for config in configs)
+        ALONE.extend(trained_alone(config) for config in configs)
     return ALONE
 
 
@@ -91,14 +98,19 @@ def alone(x64, configs):
     ],
 )
 def test_each_of_several_runs_equals_the_run_alone(configs, alone, layout):
-    losses, states, results = trained(configs, LAYOUTS[layout](len(configs)))
-    for run, (own_losses, (own_state,), (own_result,)) in enumerate(alone):
-        np.testing.assert_allclose(losses[run], own_losses[0], rtol=1e-9)
+    first, layout = make_first(configs), LAYOUTS[layout](len(configs))
+    stacked = stack([first.of(config) for config in configs], layout)
+    losses, state, metrics = trained(stacked, [config.seed for config in configs], layout.place)
+    results = []
+    for run, (own_losses, own_state, own_result) in enumerate(alone):
+        np.testing.assert_allclose(losses[:, run], own_losses, rtol=1e-9)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10),
-            states[run],
+            layout.take(state, run),
             own_state,
         )
+        of_run = jax.tree.map(lambda m, run=run: m[:, run], metrics)
+        results.append(stacked.runs[run].result(of_run))
         assert results[run]["accuracy"] == own_result["accuracy"]
         np.testing.assert_allclose(results[run]["loss"], own_result["loss"], rtol=1e-9)
     # They are runs of their own.
@@ -118,11 +130,12 @@ class StopAt(Reporter):
 
 
 def run_group(directory, configs, layout, reporter):
-    first = make_experiment(configs[0], parallel=LAYOUTS[layout](len(configs)))
+    first = make_first(configs)
     runs = [RunDirectory(directory / str(index)) for index in range(len(configs))]
     for run, config in zip(runs, configs, strict=True):
         run.create(config.to_dict())
-    train([first.of(config) for config in configs], runs, reporter)
+    experiments = [first.of(config) for config in configs]
+    train_together(experiments, runs, LAYOUTS[layout](len(configs)), reporter)
     return runs
 
 
@@ -155,8 +168,8 @@ def test_a_run_that_was_saved_before_the_crash_goes_back_to_where_all_are(small_
     # The first run alone saves once more, as where a process dies between the saves of a group.
     run = RunDirectory(tmp_path / "b" / "0")
     experiment = make_experiment(override(small_config, {"seed": 0}))
-    loop = Loop([Record(experiment, run)], StopAt(), Programs(experiment), StopRequest())
-    with loop.records[0]:
+    with Record(experiment, run) as record:
+        loop = Loop(experiment, record, StopAt())
         loop.begin()
         assert loop.step == 10
         loop.advance()

@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from resnet_jax.config_file import override
+from resnet_jax.sweeps import stacked
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.sweeps.worker import Group, automatic_strategy
-from resnet_jax.training import loop
 from resnet_jax.training.interruption import StopRequest
 
 
@@ -59,7 +59,7 @@ def test_a_group_with_new_runs_keeps_what_the_others_did(runs, tmp_path, capsys)
 
 
 def test_a_group_is_halved_until_it_fits_the_memory(runs, tmp_path, monkeypatch):
-    directory, sizes, real = SweepDirectory(tmp_path), [], loop.train
+    directory, sizes, real = SweepDirectory(tmp_path), [], stacked.train_together
 
     def train_two_at_most(experiments, directories, *arguments, **options):
         sizes.append(len(experiments))
@@ -69,7 +69,7 @@ def test_a_group_is_halved_until_it_fits_the_memory(runs, tmp_path, monkeypatch)
             run.write_status("failed", 0, 20, error="no memory")
         raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
-    monkeypatch.setattr(loop, "train", train_two_at_most)
+    monkeypatch.setattr(stacked, "train_together", train_two_at_most)
     # Stopped in the first half, the second is no failure but not begun.
     train(directory, runs, "vmap", signal_at=10)
     assert [*states(directory).values()] == ["preempted"] * 2 + ["interrupted"] * 2
@@ -84,7 +84,7 @@ def test_a_failure_that_is_none_of_memory_is_told_and_ends_the_group(runs, tmp_p
             run.write_status("failed", 0, 20, error="planted")
         raise ValueError("planted")
 
-    monkeypatch.setattr(loop, "train", fail)
+    monkeypatch.setattr(stacked, "train_together", fail)
     directory = SweepDirectory(tmp_path)
     train(directory, first(runs, 2), "map")
     assert states(directory) == {"seed=0": "failed", "seed=1": "failed"}

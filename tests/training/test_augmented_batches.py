@@ -7,7 +7,6 @@ import pytest
 from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.hyperparameters import key_of
 
 EVERYTHING = {
     "data.brightness": 0.4,
@@ -27,18 +26,18 @@ def batch_of(config, devices, mode):
     """The batch of a step as NumPy arrays, and the text of the program that made it."""
     overrides = EVERYTHING | {"parallel.num_devices": devices, "parallel.mode": mode, "seed": SEED}
     experiment = make_experiment(override(config, overrides))
-    own, shared = experiment.inputs.train(STEP, (SEED,))
+    arguments = experiment.train_arguments(STEP)
 
-    def batch(own, shared):
-        numbers = {"key": experiment.numbers["key"]}
-        made = experiment.inputs.train_batch(np.int32(STEP), key_of(numbers), own, shared)
+    def batch(*arguments):
+        key = experiment.numbers.key
+        made = experiment.inputs.train_batch(arguments, np.int32(STEP), key)
         return {name: made[name] for name in ("image", "label", "other_label", "weight")}
 
     if mode == "pmap":
-        made = jax.pmap(batch, "data", devices=jax.devices()[:devices])(own, shared)
+        made = jax.pmap(batch, "data", devices=jax.devices()[:devices])(*arguments)
         return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:]), made), ""
-    compiled = jax.jit(batch).lower(own, shared).compile()
-    return jax.tree.map(np.asarray, compiled(own, shared)), compiled.as_text()
+    compiled = jax.jit(batch).lower(*arguments).compile()
+    return jax.tree.map(np.asarray, compiled(*arguments)), compiled.as_text()
 
 
 @pytest.mark.parametrize("mode", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])

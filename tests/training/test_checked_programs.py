@@ -10,6 +10,7 @@ from resnet_jax import cli, models
 from resnet_jax.models import compilation
 from resnet_jax.models.ynnpack import FUSION, misused
 from resnet_jax.sweeps.together import RunsTogether
+from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.losses import softmax_loss
 from resnet_jax.training.mesh import JitMesh
 from resnet_jax.training.replicas import PmapReplicas
@@ -52,7 +53,7 @@ def test_a_loss_that_ynnpack_gets_wrong_is_right(mode, programs, capsys):
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((2**15 + 1, 3), np.float32)
 
-    def loss(logits, batch):
+    def loss(logits, batch, numbers):
         turned = jax.vmap(lambda row: jnp.eye(3) @ row)(batch["rows"])
         lengths = jnp.square(turned).sum(1)
         return softmax_loss(logits, batch) + jnp.sum(lengths * jnp.arange(lengths.size) / 2**29)
@@ -60,18 +61,17 @@ def test_a_loss_that_ynnpack_gets_wrong_is_right(mode, programs, capsys):
     network, optimizer = small_network(), optax.sgd(0.1)
     parallel = MODES[mode](jax.devices()[:1])
     options = StepOptions(loss=loss, axis_name=parallel.axis_name)
+    static = Hyperparameters(), network, lambda numbers: optimizer
 
     def with_keys(batch):
         return batch | {"key": jax.random.split(jax.random.key(0), 4)}
 
     def step(state, numbers, own, batch):
-        return train_step(state, with_keys(batch), network, optimizer, options)
+        return train_step(state, with_keys(batch), *static, options)
 
     def plain(state, numbers, own, batch):
-        batch = with_keys(batch)
-        return train_step(
-            state, batch, network, optimizer, StepOptions(axis_name=parallel.axis_name)
-        )
+        options = StepOptions(axis_name=parallel.axis_name)
+        return train_step(state, with_keys(batch), *static, options)
 
     batch = {
         "image": rng.standard_normal((4, 8, 8, 1), np.float32),
@@ -79,14 +79,14 @@ def test_a_loss_that_ynnpack_gets_wrong_is_right(mode, programs, capsys):
         "mask": np.ones(4, bool),
         "rows": rows,
     }
+    # Runs together are placed as a list of states.
+    place = parallel.place if mode != "together" else lambda state: parallel.place([state])
     losses = []
     for function in (step, plain):
-        state = parallel.place([initial_state(network, optimizer, seed=0, with_ema=False)])
+        state = place(initial_state(network, optimizer, seed=0, with_ema=False))
         compiled = parallel.compile(function, returns_state=True)
-        empty = parallel.stack([{}])
-        _, metrics = compiled(state, empty, empty, parallel.replicate(batch))
-        (values,) = parallel.read(metrics)
-        losses.append(float(values["loss"]) / 4)
+        _, metrics = compiled(state, {}, {}, parallel.replicate(batch))
+        losses.append(float(np.squeeze(parallel.read(metrics)["loss"])) / 4)
     weights = np.arange(len(rows)) / 2**29
     expected = np.sum(np.square(rows.astype(np.float64)).sum(1) * weights)
     assert losses[0] - losses[1] == pytest.approx(expected, rel=1e-4)

@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,10 +19,9 @@ from resnet_jax.config import default_config
 from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
-from resnet_jax.training.checkpoint import FIELDS, Checkpoints, DamagedCheckpointError
+from resnet_jax.training.checkpoint import Checkpoints, DamagedCheckpointError
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.integrity import checksums, sealed, unsealed
-from resnet_jax.training.programs import Programs
 from resnet_jax.training.restore import chosen_step, restored
 from resnet_jax.training.run_directory import RunDirectory
 
@@ -34,7 +32,7 @@ def experiment_of(config, **fields):
 
 
 def fresh(experiment):
-    return Programs(experiment).initialise(run_key(0))
+    return experiment.programs.initialise(run_key(0))
 
 
 def assert_equal(actual, expected):
@@ -80,7 +78,7 @@ def test_what_is_counted_during_a_save_is_not_saved(small_config, tmp_path):
 @pytest.mark.parametrize("restored_as", ["jit", "pmap"])
 def test_saved_on_eight_devices_restored_on_others(small_config, tmp_path, saved_as, restored_as):
     eight = experiment_of(small_config, parallel__mode=saved_as, parallel__num_devices=8)
-    placed = eight.parallel.place([fresh(eight)])
+    placed = eight.parallel.place(fresh(eight))
     with Checkpoints(tmp_path, {}) as checkpoints:
         checkpoints.save(1, eight.parallel.take(placed), {})
         checkpoints.wait()
@@ -89,7 +87,7 @@ def test_saved_on_eight_devices_restored_on_others(small_config, tmp_path, saved
                 small_config, parallel__mode=restored_as, parallel__num_devices=devices
             )
             state, _ = checkpoints.restore(1, other.state_shapes())
-            assert_equal(other.parallel.take(other.parallel.place([state])), fresh(eight))
+            assert_equal(other.parallel.take(other.parallel.place(state)), fresh(eight))
 
 
 def test_the_newest_and_the_best_are_kept(small_config, tmp_path):
@@ -301,25 +299,6 @@ def test_sealed_content_that_was_changed_does_not_open():
     assert unsealed({"crc33": 1, "content": content}) is None
 
 
-def test_a_checkpoint_of_a_version_without_checksums_still_comes_back(small_config, tmp_path):
-    experiment = experiment_of(small_config)
-    state, meta = fresh(experiment), {"totals": {}, "result": None, "seconds": 1.0}
-    tree = {name: getattr(state, name) for name in FIELDS}
-    items = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta))
-    with ocp.CheckpointManager(tmp_path) as manager:
-        manager.save(4, args=items)
-    with Checkpoints(tmp_path, {}) as checkpoints:
-        restored, restored_meta = checkpoints.restore(4, experiment.state_shapes())
-        assert restored_meta == meta
-        assert_equal(restored, state)
-        other = experiment_of(small_config, model__depth=14)
-        with pytest.raises(
-            UserError, match="is corrupt, or config.json differs from what was trained"
-        ) as error:
-            checkpoints.restore(4, other.state_shapes())
-        assert not isinstance(error.value, DamagedCheckpointError)
-
-
 def test_a_save_without_room_is_refused_before_it_begins(small_config, tmp_path, monkeypatch):
     state = fresh(experiment_of(small_config))
     with Checkpoints(tmp_path, {}) as checkpoints:
@@ -343,7 +322,7 @@ def test_a_state_moves_between_any_two_numbers_of_devices_and_shards(small_confi
     for first in [(8, 4), (1, 1)]:
         with Checkpoints(tmp_path / str(first), {}) as checkpoints:
             parallel = experiments[first].parallel
-            checkpoints.save(1, parallel.take(parallel.place([expected])), {})
+            checkpoints.save(1, parallel.take(parallel.place(expected)), {})
             checkpoints.wait()
             for place in PLACES:
                 shapes = experiments[place].state_shapes()

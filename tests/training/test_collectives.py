@@ -10,7 +10,6 @@ import re
 from resnet_jax.config_file import override
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.programs import Programs
 
 BYTES = {"f32": 4, "s32": 4, "u32": 4, "pred": 1, "u8": 1}
 COLLECTIVE = re.compile(
@@ -33,11 +32,10 @@ def collectives(config, **fields):
     """Kind → size in bytes of each collective in the optimised step on eight devices."""
     fields = {name.replace("__", "."): value for name, value in fields.items()}
     experiment = make_experiment(override(config, {"parallel.num_devices": 8, **fields}))
-    parallel, programs = experiment.parallel, Programs(experiment)
-    state = parallel.place([programs.initialise(run_key(0))])
-    numbers = parallel.stack([experiment.numbers])
-    own, shared = experiment.inputs.train(0, (0,))
-    text = programs.training(1).lower(state, numbers, own, shared).compile().as_text()
+    programs = experiment.programs
+    state = experiment.parallel.place(programs.initialise(run_key(0)))
+    arguments = experiment.placed_numbers(), *experiment.train_arguments(0)
+    text = programs.training(1).lower(state, *arguments).compile().as_text()
     found: dict[str, list[int]] = {}
     for shapes, kind in COLLECTIVE.findall(text):
         arrays = re.findall(r"(\w+)\[([\d,]*)\]", re.sub(r"/\*.*?\*/", "", shapes))

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -17,13 +18,13 @@ from resnet_jax.sweeps.jobs import state
 from resnet_jax.sweeps.live import RunView
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.loop import train
-from resnet_jax.training.programs import Programs
+from resnet_jax.training.hyperparameters import Hyperparameters
+from resnet_jax.training.metrics_log import evaluations
 from resnet_jax.training.progress import Reporter
-from resnet_jax.training.record import _snapshot
-from resnet_jax.training.run_directory import RunDirectory, evaluations
-from resnet_jax.training.state import TrainState
+from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.state import TrainState, snapshot
 from resnet_jax.training.steps import eval_step
+from resnet_jax.training.train import train
 
 
 def strict(text):
@@ -40,18 +41,18 @@ def spoilt(state, value=np.nan):
     return jax.tree.map(lambda a: a + jnp.asarray(value, a.dtype), state)
 
 
-class SpoiltEvaluation(Programs):
-    """Evaluates running statistics that are not finite from some call on."""
+class SpoiltEvaluation:
+    """Programs that evaluate running statistics which are not finite from some call on."""
 
-    def __init__(self, experiment, first):
-        super().__init__(experiment)
-        self.left = first
+    def __init__(self, programs, first):
+        self.programs, self.left = programs, first
+        self.initialise, self.training = programs.initialise, programs.training
 
     def evaluate(self, state, numbers, before_batch=lambda: None):
         self.left -= 1
         if self.left < 0:
             state = TrainState(**{**vars(state), "batch_stats": spoilt(state.batch_stats)})
-        return super().evaluate(state, numbers, before_batch)
+        return self.programs.evaluate(state, numbers, before_batch)
 
 
 def test_a_run_whose_evaluation_is_not_finite_has_diverged(small_config, tmp_path):
@@ -63,8 +64,8 @@ def test_a_run_whose_evaluation_is_not_finite_has_diverged(small_config, tmp_pat
         asked.append(step)
         return False
 
-    programs = SpoiltEvaluation(experiment, 1)
-    assert train([experiment], [run], reporter, programs, stop_early) == 3
+    other = replace(experiment, programs=SpoiltEvaluation(experiment.programs, 1))
+    assert train(other, run, reporter, stop_early) == 3
     status = strict((run.path / "status.json").read_text())
     assert (status["state"], status["step"]) == ("diverged", 20)
     assert status["error"] == "the evaluation is not finite at step 20"
@@ -77,7 +78,7 @@ def test_a_run_whose_evaluation_is_not_finite_has_diverged(small_config, tmp_pat
     with Checkpoints(run.checkpoints, evaluations(lines), read_only=True) as checkpoints:
         assert checkpoints.latest() == 10
     # It stays so.
-    assert train([experiment], [run], reporter, Programs(experiment)) == 3
+    assert train(experiment, run, reporter) == 3
 
 
 @pytest.mark.parametrize(
@@ -93,10 +94,10 @@ def test_an_evaluation_is_finite_only_where_all_logits_are(logits, finite):
         "label": jnp.zeros(2, int),
         "mask": jnp.array([True, True]),
     }
-    assert math.isfinite(eval_step(weights, batch, network)["loss"]) == finite
+    assert math.isfinite(eval_step(weights, batch, Hyperparameters(), network)["loss"]) == finite
     # What only fills a batch does not count.
     filled = batch | {"mask": jnp.array([False, True])}
-    assert math.isfinite(eval_step(weights, filled, network)["loss"])
+    assert math.isfinite(eval_step(weights, filled, Hyperparameters(), network)["loss"])
 
 
 @pytest.mark.parametrize("part", ["params", "batch_stats", "opt_state", "ema"])
@@ -104,9 +105,9 @@ def test_no_part_of_a_state_is_saved_that_is_not_finite(part):
     parts = {name: {"a": jnp.ones(2)} for name in ("params", "batch_stats", "opt_state", "ema")}
     good = TrainState(step=jnp.int32(1), **parts)
     good.opt_state = {"a": jnp.ones(2), "best": jnp.float32(np.inf)}
-    assert _snapshot(good)[1]
+    assert snapshot(good)[1]
     setattr(good, part, {"a": jnp.array([1.0, np.inf])})
-    assert not _snapshot(good)[1]
+    assert not snapshot(good)[1]
 
 
 OLD_LINES = """\
@@ -150,7 +151,7 @@ def test_commands_refuse_a_network_whose_outputs_are_not_finite(small_config, tm
     experiment, run = make_experiment(small_config), RunDirectory(tmp_path / "run")
     run.create(small_config.to_dict())
     run.write_data(experiment.facts)
-    fresh = Programs(experiment).initialise(jax.random.key(0))
+    fresh = experiment.programs.initialise(jax.random.key(0))
     fresh.ema["params"]["head"]["bias"] += jnp.nan
     with Checkpoints(run.checkpoints, {}) as checkpoints:
         checkpoints.save(5, fresh, {})

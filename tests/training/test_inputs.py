@@ -5,15 +5,14 @@ import time
 import numpy as np
 import pytest
 
-from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.images import Geometry
 from resnet_jax.data.preprocessing import make_preprocessing
-from resnet_jax.data.stream import StreamData
+from resnet_jax.data.stream import HostStream
+from resnet_jax.data.streaming import Streaming
 from resnet_jax.errors import UserError
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.parallel import make_parallel
 from resnet_jax.training.preparation import evaluated_image
-from resnet_jax.training.stream_inputs import StreamInputs
 
 
 @pytest.mark.parametrize(
@@ -70,16 +69,16 @@ class Slow:
 def test_the_wait_for_input_is_what_the_host_took_longer(small_config):
     """A batch takes 80 ms to read; a loop that takes 200 ms a step does not wait, an idle one does."""
     parallel = make_parallel("jit", "global", 1)
-    data = StreamData(Slow(), Geometry(None), batch_size=4, num_threads=1)
+    data = HostStream(Slow(), Geometry(None), batch_size=4, num_threads=1)
     preprocessing = make_preprocessing(small_config, (0.5,), (0.5,))
-    damaged, reading = DamagedImages(0), {"geometry": Geometry(None), "num_threads": 1}
-    inputs = StreamInputs(data, Slow(), preprocessing, parallel, 4, reading, damaged)
+    reading = {"eval_batch_size": 4, "eval_geometry": Geometry(None)}
+    inputs = Streaming(data, Slow(), preprocessing, parallel, **reading)
     assert inputs.take_wait() == {}
-    inputs.train(0, (3,))
+    inputs.train_arguments(0, 3)
     assert inputs.take_wait() == {}
     inputs.close()
     for step in range(20):
-        (batch, _) = inputs.train(step, (3,))
+        (batch, _) = inputs.train_arguments(step, 3)
         expected = data.host_batch(step, 3) if step in (0, 19) else None
         if expected:
             np.testing.assert_array_equal(batch["image"], expected["image"])
@@ -87,9 +86,9 @@ def test_the_wait_for_input_is_what_the_host_took_longer(small_config):
     assert inputs.take_wait()["input_wait"] > 0.03
     for step in range(20, 23):
         time.sleep(0.3)
-        inputs.train(step, (3,))
+        inputs.train_arguments(step, 3)
     assert inputs.take_wait()["input_wait"] < 0.03
     # A step that is not the next one begins anew.
-    (batch, _) = inputs.train(5, (3,))
+    (batch, _) = inputs.train_arguments(5, 3)
     np.testing.assert_array_equal(batch["label"], data.host_batch(5, 3)["label"])
     inputs.close()

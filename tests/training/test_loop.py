@@ -9,9 +9,9 @@ from rich.console import Console
 
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.loop import train
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.train import train
 
 
 class SignalAtEvent(Reporter):
@@ -32,7 +32,7 @@ def test_a_signal_during_log_or_evaluation_saves_that_step(small_config, tmp_pat
     experiment = make_experiment(small_config)
     run = RunDirectory(tmp_path / "run")
     run.create(small_config.to_dict())
-    assert train([experiment], [run], SignalAtEvent(event, step)) == 143
+    assert train(experiment, run, SignalAtEvent(event, step)) == 143
     assert (run.read_status()["state"], run.read_status()["step"]) == ("preempted", step)
     with Checkpoints(run.checkpoints, {}, read_only=True) as checkpoints:
         assert checkpoints.latest() == step

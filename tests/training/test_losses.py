@@ -1,5 +1,7 @@
 """Losses against PyTorch's on dense targets made by hand."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from resnet_jax.config import default_config
 from resnet_jax.errors import UserError
+from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.losses import make_loss
 
 CLASSES = 7
@@ -38,7 +41,8 @@ def dense(batch, smoothing):
 def loss_of(name, smoothing=0.0, threshold=None):
     train = default_config().train
     train.loss, train.label_smoothing, train.target_threshold = name, smoothing, threshold
-    return make_loss(train)
+    scalars = {"train.label_smoothing": smoothing} if smoothing else {}
+    return partial(make_loss(train), numbers=Hyperparameters(scalars=scalars))
 
 
 @pytest.mark.parametrize("mixes", [False, True])

@@ -6,10 +6,9 @@ import resource
 import jax.numpy as jnp
 import pytest
 
-from resnet_jax.console import make_console
 from resnet_jax.errors import warn
 from resnet_jax.training.profile import Profile
-from resnet_jax.training.tensorboard import TensorBoard
+from resnet_jax.training.sinks import TensorBoard
 
 LINE = {"event": "train", "step": 1, "loss": 1.5, "accuracy": 0.5}
 
@@ -58,24 +57,20 @@ def test_no_directory_for_events_is_no_error_of_the_run(tmp_path, capsys):
     assert (tmp_path / "tensorboard").read_text() == "mine"
 
 
-class Loop:
-    """Counts its steps."""
-
-    def __init__(self):
-        self.step, self.state, self.reporter = 0, jnp.zeros(2), self
-        self.console = make_console(quiet=True)
-
-    def advance(self):
-        self.state, self.step = self.state + 1, self.step + 1
+def steps_of(profile, count):
+    """Do steps, traced by the profile; returns how many were done."""
+    done = 0
+    for step in range(count):
+        with profile.around(step, 1, lambda: jnp.zeros(2).block_until_ready()):
+            done += 1
+    profile.close()
+    return done
 
 
 def test_a_trace_that_cannot_be_written_is_left_out_in_one_line(tmp_path, capsys):
-    loop, profile = Loop(), Profile(tmp_path / "profile", range(1, 3))
+    profile = Profile(tmp_path / "profile", range(1, 3), print)
     with files_up_to(1000):
-        for _ in range(4):
-            profile.advance(loop)
-        profile.close()
-    assert loop.step == 4
+        assert steps_of(profile, 4) == 4
     errors = capsys.readouterr().err
     assert errors.startswith("warning: no trace: it cannot be written")
     assert str(tmp_path / "profile") in errors
@@ -84,9 +79,5 @@ def test_a_trace_that_cannot_be_written_is_left_out_in_one_line(tmp_path, capsys
 
 def test_no_directory_for_a_trace_is_no_error_of_the_run(tmp_path, capsys):
     (tmp_path / "profile").write_text("mine")
-    loop, profile = Loop(), Profile(tmp_path / "profile", range(2))
-    for _ in range(3):
-        profile.advance(loop)
-    profile.close()
-    assert loop.step == 3
+    assert steps_of(Profile(tmp_path / "profile", range(2), print), 3) == 3
     assert capsys.readouterr().err.startswith("warning: no trace: it cannot be written")

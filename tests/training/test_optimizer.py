@@ -13,6 +13,7 @@ from resnet_jax.config import default_config, to_steps
 from resnet_jax.config_file import load_config, override
 from resnet_jax.errors import UserError
 from resnet_jax.models import stack_blocks
+from resnet_jax.training.hyperparameters import hyperparameters
 from resnet_jax.training.optimizer import (
     OPTIMIZERS,
     decay_mask,
@@ -28,9 +29,13 @@ PARAMS = {
 GRADIENT = jax.tree.map(lambda p: 0.1 * p + 0.3, PARAMS)
 
 
-def run(config, steps=3):
+def optimizer_of(config):
     schedule = make_schedule(config, total_steps=100, num_examples=1000)
-    optimizer = make_optimizer(config, schedule)
+    return make_optimizer(config)(hyperparameters(config, schedule, 100))
+
+
+def run(config, steps=3):
+    optimizer = optimizer_of(config)
     params, state = PARAMS, optimizer.init(PARAMS)
     for _ in range(steps):
         updates, state = optimizer.update(GRADIENT, state, params)
@@ -164,7 +169,7 @@ def test_wrong_choice_is_one_clear_line(field, value, words):
     section, name = field.split(".")
     config[section][name] = value
     with pytest.raises(UserError, match=words):
-        make_optimizer(config, make_schedule(config, 100, 1000))
+        optimizer_of(config)
 
 
 def test_every_optimizer_moves_every_parameter():
@@ -180,7 +185,7 @@ def test_stacked_blocks_are_updated_as_if_apart(name, decay_all):
     values = [jax.tree.map(lambda p, s=s: s * p, PARAMS) for s in (1.0, 3.0, 0.1)]
     blocks = dict(enumerate(values))
     config = constant(name, weight_decay=0.01, decay_norm_and_bias=decay_all)
-    optimizer = make_optimizer(config, make_schedule(config, 100, 1000))
+    optimizer = optimizer_of(config)
 
     def step(params):
         gradient = jax.tree.map(lambda p: jnp.sin(p) + 0.2, params)

@@ -9,7 +9,6 @@ from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.programs import Programs
 
 STEPS = 20
 REFERENCE = []
@@ -21,19 +20,19 @@ def run(config, steps=STEPS, length=1, **overrides):
     overrides = {name.replace("__", "."): value for name, value in overrides.items()}
     experiment = make_experiment(override(config, overrides))
     parallel = experiment.parallel
-    programs, seeds = Programs(experiment), (experiment.config.seed,)
-    state = programs.initialise(run_key(*seeds))
+    programs = experiment.programs
+    state = programs.initialise(run_key(experiment.config.seed))
     if jax.config.jax_enable_x64:
         # Weights are made in float32; the comparison is in float64.
         state = jax.tree.map(lambda a: a.astype("float64") if a.dtype == "float32" else a, state)
-    state, numbers = parallel.place([state]), parallel.stack([experiment.numbers])
+    state, numbers = parallel.place(state), experiment.placed_numbers()
     losses = []
     for step in range(0, steps, length):
-        arguments = experiment.inputs.train(step, seeds)
+        arguments = experiment.train_arguments(step)
         state, metrics = programs.training(length)(state, numbers, *arguments)
-        losses.extend(parallel.read(metrics)[0]["loss"])
-    (result,) = programs.evaluate(state, numbers)
-    return np.array(losses), parallel.read(state)[0], result
+        losses.extend(parallel.read(metrics)["loss"])
+    result = experiment.result(programs.evaluate(state, numbers))
+    return np.array(losses), parallel.read(state), result
 
 
 @pytest.fixture

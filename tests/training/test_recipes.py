@@ -11,7 +11,6 @@ from resnet_jax import models
 from resnet_jax.config_file import load_config, override
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.programs import Programs
 
 FOLDER = Path(__file__).parents[2] / "configs" / "imagenet"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -38,7 +37,7 @@ def recipe(name):
 def test_it_is_an_experiment_without_contradictions(name):
     experiment = make_experiment(override(recipe(name), SHRUNK))
     assert experiment.facts["on_device"] is False
-    assert np.isfinite(experiment.numbers["learning_rates"]).all()
+    assert np.isfinite(experiment.numbers.learning_rates).all()
 
 
 # Compiling takes most of the time: the recipe with the most parts stands for the others.
@@ -48,15 +47,15 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in RECIPES if name !
 @pytest.mark.parametrize("name", ["torchvision_v2", *SLOW])
 def test_two_steps_are_finite_and_move_the_weights(name):
     experiment = make_experiment(override(recipe(name), SHRUNK))
-    programs, parallel = Programs(experiment), experiment.parallel
+    programs, parallel = experiment.programs, experiment.parallel
     fresh = programs.initialise(run_key(0))
     before = jax.tree.map(np.asarray, fresh.params)
-    state, numbers = parallel.stack([fresh]), parallel.stack([experiment.numbers])
+    state, numbers = parallel.replicate(fresh), experiment.placed_numbers()
     for step in range(2):
-        arguments = experiment.inputs.train(step, (0,))
+        arguments = experiment.train_arguments(step)
         state, metrics = programs.training(1)(state, numbers, *arguments)
-        assert np.isfinite(parallel.read(metrics)[0]["loss"]).all()
-    after = parallel.read(state)[0].params
+        assert np.isfinite(parallel.read(metrics)["loss"]).all()
+    after = parallel.read(state).params
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), before, after)
     assert np.mean(jax.tree.leaves(moved)) > 0.5
@@ -114,7 +113,7 @@ def test_the_fast_recipe_is_whole_calls_from_the_device():
     assert not any(steps % length for steps in (experiment.total_steps, *every))
     assert experiment.evaluate_every == experiment.checkpoint_every == experiment.total_steps
     assert experiment.facts["on_device"]
-    rates = experiment.numbers["learning_rates"]
+    rates = experiment.numbers.learning_rates
     assert rates[0] == 0
     assert np.argmax(rates) == experiment.total_steps // 5
     np.testing.assert_allclose([rates.max(), rates[-1]], [0.4, 0], atol=1e-5)

@@ -184,7 +184,6 @@ def test_a_run_does_not_go_on_with_other_data(run):
 
 
 def test_constants_are_those_of_the_start_whatever_is_measured_now(run):
-    """Earlier versions did not store what was measured, and measured originals where images stream."""
     facts = {
         "train_examples": 10,
         "eval_examples": 4,
@@ -195,8 +194,6 @@ def test_constants_are_those_of_the_start_whatever_is_measured_now(run):
     (run.checkpoints / "7").mkdir(parents=True)
     now = facts | {"measured": {"mean": [0.55], "std": [0.2]}}
     for before, refused in (
-        (facts | {"on_device": False}, False),
-        (facts | {"on_device": True}, True),
         (facts | {"measured": {"mean": [0.55], "std": [0.2]}}, False),
         (facts | {"measured": {"mean": [0.5], "std": [0.2]}}, True),
     ):

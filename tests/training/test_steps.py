@@ -7,8 +7,11 @@ import optax
 import pytest
 
 from resnet_jax import models
+from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.state import initial_state, make_network
 from resnet_jax.training.steps import StepOptions, cross_entropy, eval_step, train_step
+
+NUMBERS = Hyperparameters()
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,8 @@ def test_accumulated_gradient_is_the_mean_over_the_parts(network):
     whole = batch_of(8)
 
     def step(state, batch, options):
-        return jax.jit(lambda s, b: train_step(s, b, network, optimizer, options))(state, batch)
+        static = NUMBERS, network, lambda numbers: optimizer, options
+        return jax.jit(lambda s, b: train_step(s, b, *static))(state, batch)
 
     accumulated, metrics = step(state, whole, StepOptions(accumulate_steps=2))
     parts = [jax.tree.map(lambda a, i=i: a[i::2], whole) for i in range(2)]
@@ -65,7 +69,9 @@ def test_accumulated_gradient_is_the_mean_over_the_parts(network):
 def test_ema_is_the_weighted_mean_of_the_steps(network):
     optimizer = optax.sgd(0.1)
     state = initial_state(network, optimizer, 0, with_ema=True)
-    step = jax.jit(lambda s, b: train_step(s, b, network, optimizer, StepOptions(ema_decay=0.9)))
+    numbers = Hyperparameters(scalars={"train.ema_decay": 0.9})
+    static = numbers, network, lambda numbers: optimizer, StepOptions()
+    step = jax.jit(lambda s, b: train_step(s, b, *static))
     expected = np.asarray(state.params["head"]["kernel"], np.float64)
     for seed in range(3):
         state, _ = step(state, batch_of(4, seed))
@@ -80,7 +86,7 @@ def test_ema_is_the_weighted_mean_of_the_steps(network):
 def test_evaluation_counts_only_what_the_mask_shows(network):
     state = initial_state(network, optax.sgd(0.1), 0, False)
     batch = batch_of(8)
-    step = jax.jit(lambda w, b: eval_step(w, b, network))
+    step = jax.jit(lambda w, b: eval_step(w, b, NUMBERS, network))
     shown = step(state.evaluated(), {**batch, "mask": jnp.arange(8) < 5})
     first = jax.tree.map(lambda a: a[:5], batch)
     alone = step(state.evaluated(), first)

@@ -10,9 +10,9 @@ from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.plan import check
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.loop import train
 from resnet_jax.training.progress import Reporter, result_rows
 from resnet_jax.training.run_directory import RunDirectory
+from resnet_jax.training.train import train
 
 # On the 8×8 digits: ResNet-18 of ImageNet ends with one pixel, ResNet-8 of CIFAR with four.
 ONE_PIXEL = {"model.family": "imagenet", "model.depth": 18}
@@ -74,7 +74,7 @@ def test_lines_say_what_was_used(small_config, tmp_path):
     run = RunDirectory(tmp_path / "run")
     run.create(small_config.to_dict())
     reporter = Reporter(Console(file=io.StringIO()))
-    assert train([make_experiment(small_config)], [run], reporter) == 0
+    assert train(make_experiment(small_config), run, reporter) == 0
     lines = list(run.read_metrics())
     rates = {line["step"]: line["learning_rate"] for line in lines if line["event"] == "train"}
     peak = small_config.optimizer.learning_rate

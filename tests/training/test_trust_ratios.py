@@ -8,6 +8,7 @@ import pytest
 
 from resnet_jax.config import default_config
 from resnet_jax.models import stack_blocks
+from resnet_jax.training.hyperparameters import hyperparameters
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
 
 STEPS, RATE, DECAY, MOMENTUM, B2, EPSILON, TRUST = 5, 0.05, 0.03, 0.85, 0.97, 1e-6, 0.02
@@ -38,7 +39,8 @@ def ours(name, params, gradients, stacked, decay_all):
     }  # fmt: skip
     for field, value in values.items():
         config.optimizer[field] = value
-    optimizer = make_optimizer(config, make_schedule(config, 100, 1000))
+    numbers = hyperparameters(config, make_schedule(config, 100, 1000), 100)
+    optimizer = make_optimizer(config)(numbers)
 
     def tree(blocks):
         arrays = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), blocks)

@@ -1,33 +1,28 @@
-"""Inputs of the compiled steps: how the data's pipeline meets the devices.
+"""How the batches of a config are made: `OnDevice` where both splits fit the devices, else `Streaming`.
 
-`DeviceInputs` and `StreamInputs` have one interface. `train(step, seeds)` and `evaluation()` give
-placed arguments for a compiled function: those of each run, and those that all runs of a program
-share. `train_batch` and `eval_batch` are traced into it and turn these arguments into a batch.
+Both have one interface. `train_arguments(step, seed)` and `eval_batches()` give the placed arguments of
+a compiled call; `train_batch` and `eval_batch` are traced into it and turn these into a batch.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from resnet_jax.data import cache
 from resnet_jax.data.damage import DamagedImages
+from resnet_jax.data.devices import SplittingDevices
 from resnet_jax.data.examples import ArrayExamples, Examples, Source
 from resnet_jax.data.images import Geometry
-from resnet_jax.data.pipeline import DeviceData
+from resnet_jax.data.on_device import OnDevice
 from resnet_jax.data.preprocessing import Preprocessing, make_preprocessing
 from resnet_jax.data.splits import warnings_of
-from resnet_jax.data.stream import StreamData
+from resnet_jax.data.stream import HostStream
+from resnet_jax.data.streaming import Streaming
 from resnet_jax.errors import UserError, choose, warn
-from resnet_jax.training.device_inputs import DeviceInputs
-from resnet_jax.training.parallel import Parallel
-from resnet_jax.training.preparation import (
-    Preparation,
-    evaluated_image,
-    train_geometry,
-)
-from resnet_jax.training.stream_inputs import StreamInputs
 
-Inputs = DeviceInputs | StreamInputs
+Inputs = OnDevice | Streaming
 # Mean and standard deviation of each channel.
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -35,28 +30,30 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 def make_inputs(
     config: ConfigDict,
     source: Source,
-    parallel: Parallel,
+    devices: SplittingDevices,
     eval_split: str,
-    preparation: Preparation | None = None,
+    geometries: tuple[Geometry, Geometry],
+    constants: Statistics | None = None,
     evaluates: bool = False,
+    begin_process: Callable[[int, int], None] | None = None,
 ) -> Inputs:
-    """The inputs of a config: on the device where both splits fit, else streamed.
+    """The inputs of a config: on the devices where both splits fit, else streamed.
 
     Args:
         config: the whole config.
         source: its data set.
-        parallel: the devices.
+        devices: where batches go.
         eval_split: the split that is evaluated.
-        preparation: constants of the images; without a mean, that of the training images is taken.
+        geometries: of the training images, where crops are not random, and of the evaluated ones.
+        constants: that images are normalised by; None: measured on the training images.
         evaluates: nothing is trained: the training split need not be there.
+        begin_process: called in each process that decodes.
 
     Raises:
         UserError: a split that does not exist or is empty, corrupt images, or fields that contradict
             each other.
     """
-    data = config.data
-    preparation = preparation or Preparation()
-    image = evaluated_image(config, preparation.interpolation)
+    data, (train_geometry, eval_geometry) = config.data, geometries
     evaluation = source.open(eval_split)
     train = evaluation if evaluates else source.open(data.train_split)
     for split, examples in ((data.train_split, train), (eval_split, evaluation)):
@@ -68,34 +65,45 @@ def make_inputs(
     if data.pad >= min(height, width):
         problem = f"must be smaller than the images of {source.name} ({height}×{width})"
         raise UserError("data.pad", data.pad, problem)
-    geometry = train_geometry(config, preparation.interpolation)
-    damaged = DamagedImages(data.max_bad_examples)
-    devices = parallel.num_devices
-    eval_batch_size = -(-config.evaluate.batch_size // devices) * devices
 
-    def prepared(train: Examples, geometry: Geometry) -> tuple[Preprocessing, Statistics | None]:
-        measured = None if evaluates else _measured(config, source, geometry, train)
-        return _preprocessing(config, preparation, measured), measured
+    def preprocessing(measured: Statistics | None) -> Preprocessing:
+        used = constants or measured
+        assert used is not None, "an evaluation has the constants of its run"
+        return make_preprocessing(config, *used)
 
-    if _on_device(config, source, image.geometry, len(train), len(evaluation)):
-        held_out = _decoded(config, source, eval_split, image.geometry, damaged)
+    damaged, count = DamagedImages(data.max_bad_examples), devices.num_devices
+    eval_batch_size = -(-config.evaluate.batch_size // count) * count
+    common: dict[str, Any] = {"damaged": damaged, "eval_batch_size": eval_batch_size}
+    if _fits_devices(config, source, eval_geometry, len(train), len(evaluation)):
+        held_out = _decoded(config, source, eval_split, evaluation, eval_geometry, damaged)
         trained = held_out
         if not evaluates:
-            trained = _decoded(config, source, data.train_split, geometry, damaged)
+            trained = _decoded(config, source, data.train_split, train, train_geometry, damaged)
         # Decoded images have their geometry already.
-        preprocessing, measured = prepared(trained, Geometry(None))
-        split = _device_data(config, trained)
-        common = (preprocessing, parallel, eval_batch_size)
-        return DeviceInputs(split, held_out, *common, damaged, measured)
-    preprocessing, measured = prepared(train, geometry)
-    stream = _stream_data(config, source, train, geometry, parallel)
-    reading = {
-        "geometry": image.geometry,
-        "shape": cache.image_shape(source, image.geometry.size),
-        "num_threads": data.num_threads,
-    }
-    common = (preprocessing, parallel, eval_batch_size)
-    return StreamInputs(stream, evaluation, *common, reading, damaged, measured)
+        measured = None if evaluates else _measured(config, source, Geometry(None), trained)
+        return OnDevice(
+            trained,
+            held_out,
+            preprocessing(measured),
+            devices,
+            batch_size=config.train.batch_size,
+            steps_per_call=config.train.steps_per_call,
+            repeats=data.repeats,
+            measured=measured,
+            **common,
+        )
+    measured = None if evaluates else _measured(config, source, train_geometry, train)
+    return Streaming(
+        _host_stream(config, source, train, train_geometry, devices),
+        evaluation,
+        preprocessing(measured),
+        devices,
+        eval_geometry=eval_geometry,
+        eval_shape=cache.image_shape(source, eval_geometry.size),
+        begin_process=begin_process,
+        measured=measured,
+        **common,
+    )
 
 
 def _check_not_empty(source: Source, split: str, examples: Examples) -> None:
@@ -104,34 +112,35 @@ def _check_not_empty(source: Source, split: str, examples: Examples) -> None:
 
 
 def _decoded(
-    config: ConfigDict, source: Source, split: str, geometry: Geometry, damaged: DamagedImages
+    config: ConfigDict,
+    source: Source,
+    split: str,
+    examples: Examples,
+    geometry: Geometry,
+    damaged: DamagedImages,
 ) -> ArrayExamples:
-    examples = cache.decoded(
+    decoded = cache.decoded(
         source,
         split,
         geometry,
         directory=cache.cache_directory(config.data.cache_dir),
         num_threads=config.data.num_threads,
         damaged=damaged,
+        examples=examples,
     )
-    _check_not_empty(source, split, examples)
-    return examples
+    _check_not_empty(source, split, decoded)
+    return decoded
 
 
-def _device_data(config: ConfigDict, train: ArrayExamples) -> DeviceData:
-    return DeviceData(
-        train,
-        batch_size=config.train.batch_size,
-        steps_per_call=config.train.steps_per_call,
-        repeats=config.data.repeats,
-    )
-
-
-def _stream_data(
-    config: ConfigDict, source: Source, train: Examples, geometry: Geometry, parallel: Parallel
-) -> StreamData:
+def _host_stream(
+    config: ConfigDict,
+    source: Source,
+    train: Examples,
+    geometry: Geometry,
+    devices: SplittingDevices,
+) -> HostStream:
     data, batch_size = config.data, config.train.batch_size
-    return StreamData(
+    return HostStream(
         train,
         geometry,
         batch_size=batch_size,
@@ -140,7 +149,7 @@ def _stream_data(
         num_threads=data.num_threads,
         num_processes=data.num_processes,
         repeats=data.repeats,
-        positions=range(batch_size)[parallel.share(batch_size)],
+        positions=range(batch_size)[devices.share(batch_size)],
         max_damaged=data.max_bad_examples,
     )
 
@@ -156,16 +165,7 @@ def _measured(
     )
 
 
-def _preprocessing(
-    config: ConfigDict, preparation: Preparation, measured: Statistics | None
-) -> Preprocessing:
-    if preparation.mean is not None and preparation.std is not None:
-        return make_preprocessing(config, preparation.mean, preparation.std)
-    assert measured is not None, "an evaluation has the constants of its run"
-    return make_preprocessing(config, *measured)
-
-
-def _on_device(
+def _fits_devices(
     config: ConfigDict, source: Source, evaluated: Geometry, num_train: int, num_eval: int
 ) -> bool:
     data = config.data
