@@ -123,7 +123,7 @@ def main(steps=40, torch_steps=60):
     train, test = slice(500), slice(500, None)
 
     model = models.initialise(
-        lambda rngs: models.create("resnet8", num_classes=4, in_channels=1, rngs=rngs)
+        lambda rngs: models.create("cifar_resnet8", num_classes=4, in_channels=1, rngs=rngs)
     )
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "digits.pt"

@@ -9,7 +9,7 @@ from flax import nnx
 
 from resnet_jax.models.activation import choosing_relu
 from resnet_jax.models.choices import member
-from resnet_jax.models.stochastic import StochasticDepth, example_keys, fold
+from resnet_jax.models.stochastic import StochasticDepth, drawn_key, example_keys, fold
 
 POSITIONS = ("pre", "post", "none")
 _DROP_PATH, _SHORTCUT, _BRANCH = 0, 1, 2
@@ -99,6 +99,7 @@ class Residual(nnx.Module):
         x: jax.Array,
         *args: Any,
         key: jax.Array | None = None,
+        rngs: Any = None,
         survival_probability: jax.Array | None = None,
         **kwargs: Any,
     ) -> jax.Array:
@@ -109,9 +110,10 @@ class Residual(nnx.Module):
             *args, **kwargs: go to the branch.
             key: of stochastic depth and dropout, scalar or [batch]; needed in train mode where there
                 is any.
+            rngs: instead of `key`: what `stochastic.drawn_key` takes one from.
             survival_probability: instead of that of `drop_path`.
         """
-        keys = example_keys(key, x.shape[0])
+        keys = example_keys(drawn_key(key, rngs), x.shape[0])
         parts = self.split(x, *args, key=keys, survival_probability=survival_probability, **kwargs)
         return self.join(*parts, key=keys)
 

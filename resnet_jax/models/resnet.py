@@ -1,5 +1,6 @@
 """The residual network: stem, stages of blocks, head."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from resnet_jax.models.key_stream import KeyStream
 from resnet_jax.models.normalization import ScalarBias, norm_factory
 from resnet_jax.models.stage import SCAN_FROM, Stage
 from resnet_jax.models.stem import STEMS
-from resnet_jax.models.stochastic import example_keys, fold
+from resnet_jax.models.stochastic import draws, drawn_key, example_keys, fold
 
 
 class ResNet(nnx.Module):
@@ -60,7 +61,8 @@ class ResNet(nnx.Module):
     Attributes:
         stem, stage1, stage2, …, norm, head: the parts, by name. `norm` is that behind the last stage
             and None unless the order needs it; `head` is None without classes.
-        feature_channels: channels of each output of `features`, by name.
+        feature_channels, feature_strides: channels of each output of `features`, and its stride in
+            pixels of the image, by name.
 
     Raises:
         IllegalChoiceError: an argument has no such value, or contradicts another.
@@ -184,13 +186,28 @@ class ResNet(nnx.Module):
 
     def stages(self) -> list[Stage]:
         """The stages, in order."""
+        return self._stages()
+
+    # `nnx.tabulate` compiles every public method that a call goes through: those return arrays.
+    def _stages(self) -> list[Stage]:
         return [getattr(self, f"stage{n}") for n in range(1, self.num_stages + 1)]
+
+    @property
+    def feature_strides(self) -> dict[str, int]:
+        """Pixels of the image from one position to the next, of each output of `features`."""
+        strides, stride = {}, 1
+        for name in self.feature_channels:
+            stride *= math.prod(step for _, step in getattr(self, name).windows())
+            strides[name] = stride
+        return strides
 
     def features(
         self,
         x: jax.Array,
         key: jax.Array | None = None,
         survival_probability: jax.Array | None = None,
+        *,
+        rngs: Any = None,
     ) -> dict[str, jax.Array]:
         """The output of the stem and of every stage, for use as a backbone.
 
@@ -198,6 +215,8 @@ class ResNet(nnx.Module):
             x: float[batch, height, width, in_channels].
             key: of dropout and stochastic depth, scalar or [batch]; needed in train mode where the
                 network has any.
+            rngs: instead of `key`, as of `nnx.Dropout`: an `nnx.Rngs` with a stream `dropout`, or one
+                stream; drawn from in train mode where the network has dropout or stochastic depth.
             survival_probability: p_L instead of the network's own, which must be below 1 too; may
                 be traced.
 
@@ -208,10 +227,12 @@ class ResNet(nnx.Module):
             ValueError: `x` has other axes or channels, or is not of a float type.
         """
         self._check_images(x)
-        keys = example_keys(key, x.shape[0])
+        if rngs is not None and not draws(self):
+            rngs = None
+        keys = example_keys(drawn_key(key, rngs), x.shape[0])
         outputs = {"stem": self.stem(x)}
         x = outputs["stem"]
-        stages = self.stages()
+        stages = self._stages()
         survival: list[Any] = [None] * len(stages)
         if survival_probability is not None:
             sizes = [len(stage.survival) for stage in stages]
@@ -225,28 +246,32 @@ class ResNet(nnx.Module):
         x: jax.Array,
         key: jax.Array | None = None,
         survival_probability: jax.Array | None = None,
+        *,
+        rngs: Any = None,
     ) -> jax.Array:
         """Classify every position of the last stage: the fully convolutional form (He 2015, §3.4).
 
         Args:
-            x, key, survival_probability: as of `features`.
+            x, key, survival_probability, rngs: as of `features`.
 
         Returns:
             logits: float32[batch, h, w, num_classes].
         """
-        return self._classify(self._end(self._last(x, key, survival_probability)))
+        return self._classify(self._end(self._last(x, key, survival_probability, rngs)))
 
     def __call__(
         self,
         x: jax.Array,
         key: jax.Array | None = None,
         survival_probability: jax.Array | None = None,
+        *,
+        rngs: Any = None,
     ) -> jax.Array:
         """Classify images.
 
         Args:
             x: float[batch, height, width, in_channels], normalised.
-            key, survival_probability: as of `features`.
+            key, survival_probability, rngs: as of `features`.
 
         Returns:
             logits: float32[batch, num_classes]; without classes, the features that they would be of.
@@ -254,7 +279,7 @@ class ResNet(nnx.Module):
         Raises:
             ValueError: as `features`.
         """
-        return self.classify(self._last(x, key, survival_probability))
+        return self.classify(self._last(x, key, survival_probability, rngs))
 
     def classify(self, last: jax.Array) -> jax.Array:
         """Logits of the output of the last stage: what comes behind the blocks.
@@ -284,8 +309,8 @@ class ResNet(nnx.Module):
     def _classify(self, features: jax.Array) -> jax.Array:
         return features if self.head is None else self.head(features)
 
-    def _last(self, x: jax.Array, key: Any, survival_probability: Any) -> jax.Array:
-        return self.features(x, key, survival_probability)[f"stage{self.num_stages}"]
+    def _last(self, x: jax.Array, key: Any, survival_probability: Any, rngs: Any) -> jax.Array:
+        return self.features(x, key, survival_probability, rngs=rngs)[f"stage{self.num_stages}"]
 
     def _end(self, last: jax.Array) -> jax.Array:
         if self.norm is not None:

@@ -4,11 +4,40 @@ A key an example, and not one a batch, makes a mask depend on nothing but the ex
 is the same on one device and on many.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from resnet_jax.models.choices import IllegalChoiceError, pick
+
+
+def drawn_key(
+    key: jax.Array | None, rngs: nnx.Rngs | nnx.RngStream | jax.Array | None
+) -> jax.Array | None:
+    """`key`, or the next key of `rngs`, as `nnx.Dropout` takes it.
+
+    Args:
+        key: typed key (`jax.random.key`), scalar or [batch].
+        rngs: an `nnx.Rngs`, whose stream `dropout` is used; one of its streams; or a key.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if rngs is None:
+        return key
+    if key is not None:
+        raise ValueError("key and rngs: give one of them, not both")
+    if isinstance(rngs, nnx.Rngs):
+        return rngs.dropout()
+    return rngs() if isinstance(rngs, nnx.RngStream) else rngs
+
+
+def draws(module: nnx.Module) -> bool:
+    """Whether a module has dropout or stochastic depth in train mode."""
+    modules = (part for _, part in nnx.iter_modules(module))
+    return any(isinstance(part, _Stochastic) and not part.deterministic for part in modules)
 
 
 def example_keys(key: jax.Array | None, batch_size: int) -> jax.Array | None:
@@ -31,7 +60,7 @@ def fold(keys: jax.Array | None, number: int | jax.Array) -> jax.Array | None:
 class _Stochastic(nnx.Module):
     deterministic: bool
 
-    def set_view(self, deterministic: bool | None = None, **others) -> dict:
+    def set_view(self, deterministic: bool | None = None, **others: Any) -> dict[str, Any]:
         """Set the mode through `nnx.view`.
 
         Args:
@@ -41,12 +70,12 @@ class _Stochastic(nnx.Module):
             self.deterministic = deterministic
         return others
 
-    def _needed(self, key: jax.Array | None, batch_size: int) -> jax.Array:
-        keys = example_keys(key, batch_size)
+    def _needed(self, key: jax.Array | None, rngs: Any, batch_size: int) -> jax.Array:
+        keys = example_keys(drawn_key(key, rngs), batch_size)
         if keys is None:
             raise ValueError(
-                f"{type(self).__name__} needs a key in train mode: call model(x, key=jax.random.key(0)), "
-                "or model.eval() first"
+                f"{type(self).__name__} needs a key in train mode: call model(x, key=jax.random.key(0)) "
+                "or model(x, rngs=nnx.Rngs(dropout=0)), or model.eval() first"
             )
         return keys
 
@@ -67,11 +96,13 @@ class Dropout(_Stochastic):
         self.rate = rate
         self.deterministic = False
 
-    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """x: float[batch, ...]; key: scalar or [batch], needed in train mode."""
+    def __call__(
+        self, x: jax.Array, key: jax.Array | None = None, *, rngs: Any = None
+    ) -> jax.Array:
+        """x: float[batch, ...]; key (scalar or [batch]) or rngs (`drawn_key`): needed in train mode."""
         if self.deterministic or self.rate == 0:
             return x
-        keys = self._needed(key, x.shape[0])
+        keys = self._needed(key, rngs, x.shape[0])
         keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1 - self.rate), 0)
 
@@ -107,19 +138,22 @@ class StochasticDepth(_Stochastic):
         branch: jax.Array,
         key: jax.Array | None = None,
         survival_probability: jax.Array | None = None,
+        *,
+        rngs: Any = None,
     ) -> jax.Array:
         """Drop or scale a branch.
 
         Args:
             branch: float[batch, ...].
-            key: scalar or [batch], needed in train mode.
+            key, rngs: a key, scalar or [batch], or what `drawn_key` takes one from; one of them is
+                needed in train mode.
             survival_probability: instead of the module's own.
         """
         p = self.survival_probability if survival_probability is None else survival_probability
         p = jnp.asarray(p, jnp.float32)
         if self.deterministic:
             return branch if self.scales_in_training else (branch * p).astype(branch.dtype)
-        keys = self._needed(key, branch.shape[0])
+        keys = self._needed(key, rngs, branch.shape[0])
         keep = jax.vmap(lambda k: jax.random.bernoulli(k, p))(keys)
         keep = keep.reshape(-1, *[1] * (branch.ndim - 1))
         if self.scales_in_training:

@@ -13,7 +13,7 @@ from resnet_jax.training.steps import StepOptions, cross_entropy, eval_step, tra
 
 @pytest.fixture(scope="module")
 def network():
-    return make_network(lambda rngs: models.create("resnet8", in_channels=1, rngs=rngs))
+    return make_network(lambda rngs: models.create("cifar_resnet8", in_channels=1, rngs=rngs))
 
 
 def batch_of(size, seed=0):
