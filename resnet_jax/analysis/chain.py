@@ -125,7 +125,7 @@ def _run_group(
         arrays, extra, survival = own
         block: Any = nnx.merge(group.graph, arrays)
         if block.drop_path is not None:
-            object.__setattr__(block.drop_path, "survival_probability", survival)
+            block.drop_path.set_survival(survival)
         return step(block, x, extra)
 
     own = arrays, extras, jnp.asarray(group.survival, jnp.float32)
@@ -198,7 +198,7 @@ def _graph(block: Any) -> Any:
     """The graph of a block; its survival probability is in `Group.survival`, so that it is one for all."""
     copy = nnx.merge(*nnx.split(block))
     if copy.drop_path is not None:
-        copy.drop_path.survival_probability = 1.0
+        copy.drop_path.set_survival(1.0)
     return nnx.graphdef(copy)
 
 

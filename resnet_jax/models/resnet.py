@@ -1,7 +1,7 @@
 """The residual network: stem, stages of blocks, head."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -165,7 +165,7 @@ class ResNet(nnx.Module):
         for number, width in enumerate(widths, 1):
             filters = width * width_factor
             stage = Stage(
-                partial(make_block, channels=filters, **options, **layers),
+                partial(_make_block, make_block, channels=filters, **options, **layers),
                 channels,
                 stride=1 if number == 1 else 2,
                 first=number == 1,
@@ -192,6 +192,20 @@ class ResNet(nnx.Module):
     def _stages(self) -> list[Stage]:
         return [getattr(self, f"stage{n}") for n in range(1, self.num_stages + 1)]
 
+    def set_survival(self, last: float | jax.Array) -> None:
+        """Replace the survival probabilities of a network that was built with stochastic depth.
+
+        Args:
+            last: p_L, of the last block. It may be traced: put into a network that was merged within a
+                compiled function, networks of several share the program.
+        """
+        stages = self._stages()
+        if stages[0].blocks[0].drop_path is None:
+            raise ValueError("the network was built without stochastic depth, so it draws no survivors")
+        survival = _linear_decay([len(stage.survival) for stage in stages], last)
+        for stage, probabilities in zip(stages, survival, strict=True):
+            stage.set_survival(probabilities)
+
     @property
     def feature_strides(self) -> dict[str, int]:
         """Pixels of the image from one position to the next, of each output of `features`."""
@@ -205,7 +219,6 @@ class ResNet(nnx.Module):
         self,
         x: jax.Array,
         key: jax.Array | None = None,
-        survival_probability: jax.Array | None = None,
         *,
         rngs: Any = None,
     ) -> dict[str, jax.Array]:
@@ -217,8 +230,6 @@ class ResNet(nnx.Module):
                 network has any.
             rngs: instead of `key`, as of `nnx.Dropout`: an `nnx.Rngs` with a stream `dropout`, or one
                 stream; drawn from in train mode where the network has dropout or stochastic depth.
-            survival_probability: p_L instead of the network's own, which must be below 1 too; may
-                be traced.
 
         Returns:
             `stem`, `stage1`, `stage2`, …: dtype[batch, h, w, channels], in this order.
@@ -232,38 +243,31 @@ class ResNet(nnx.Module):
         keys = example_keys(drawn_key(key, rngs), x.shape[0])
         outputs = {"stem": self.stem(x)}
         x = outputs["stem"]
-        stages = self._stages()
-        survival: list[Any] = [None] * len(stages)
-        if survival_probability is not None:
-            sizes = [len(stage.survival) for stage in stages]
-            survival = _linear_decay(sizes, survival_probability)
-        for number, stage in enumerate(stages, 1):
-            x = outputs[f"stage{number}"] = stage(x, fold(keys, number), survival[number - 1])
+        for number, stage in enumerate(self._stages(), 1):
+            x = outputs[f"stage{number}"] = stage(x, fold(keys, number))
         return outputs
 
     def dense_logits(
         self,
         x: jax.Array,
         key: jax.Array | None = None,
-        survival_probability: jax.Array | None = None,
         *,
         rngs: Any = None,
     ) -> jax.Array:
         """Classify every position of the last stage: the fully convolutional form (He 2015, §3.4).
 
         Args:
-            x, key, survival_probability, rngs: as of `features`.
+            x, key, rngs: as of `features`.
 
         Returns:
             logits: float32[batch, h, w, num_classes].
         """
-        return self._classify(self._end(self._last(x, key, survival_probability, rngs)))
+        return self._classify(self._end(self._last(x, key, rngs)))
 
     def __call__(
         self,
         x: jax.Array,
         key: jax.Array | None = None,
-        survival_probability: jax.Array | None = None,
         *,
         rngs: Any = None,
     ) -> jax.Array:
@@ -271,7 +275,7 @@ class ResNet(nnx.Module):
 
         Args:
             x: float[batch, height, width, in_channels], normalised.
-            key, survival_probability, rngs: as of `features`.
+            key, rngs: as of `features`.
 
         Returns:
             logits: float32[batch, num_classes]; without classes, the features that they would be of.
@@ -279,7 +283,7 @@ class ResNet(nnx.Module):
         Raises:
             ValueError: as `features`.
         """
-        return self.classify(self._last(x, key, survival_probability, rngs))
+        return self.classify(self._last(x, key, rngs))
 
     def classify(self, last: jax.Array) -> jax.Array:
         """Logits of the output of the last stage: what comes behind the blocks.
@@ -309,8 +313,8 @@ class ResNet(nnx.Module):
     def _classify(self, features: jax.Array) -> jax.Array:
         return features if self.head is None else self.head(features)
 
-    def _last(self, x: jax.Array, key: Any, survival_probability: Any, rngs: Any) -> jax.Array:
-        return self.features(x, key, survival_probability, rngs=rngs)[f"stage{self.num_stages}"]
+    def _last(self, x: jax.Array, key: Any, rngs: Any) -> jax.Array:
+        return self.features(x, key, rngs=rngs)[f"stage{self.num_stages}"]
 
     def _end(self, last: jax.Array) -> jax.Array:
         if self.norm is not None:
@@ -318,6 +322,12 @@ class ResNet(nnx.Module):
         if self.activates_end:
             last = choosing_relu(last)
         return last.astype(jnp.promote_types(jnp.float32, last.dtype))
+
+
+def _make_block(
+    make: Callable[..., Any], in_channels: int, survival: float, **options: Any
+) -> nnx.Module:
+    return make(in_channels, survival_probability=survival, **options)
 
 
 def _linear_decay(stage_sizes: Sequence[int], last: Any) -> list[tuple[Any, ...]]:

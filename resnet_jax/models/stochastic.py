@@ -133,11 +133,15 @@ class StochasticDepth(_Stochastic):
         self.scales_in_training = pick("stochastic_depth_scaling", scaling, SCALINGS)
         self.deterministic = False
 
+    def set_survival(self, probability: float | jax.Array) -> None:
+        """Replace p; an array, also a traced one, becomes a leaf of the module's state."""
+        mark = nnx.data if isinstance(probability, jax.Array) else nnx.static
+        self.survival_probability = mark(probability)
+
     def __call__(
         self,
         branch: jax.Array,
         key: jax.Array | None = None,
-        survival_probability: jax.Array | None = None,
         *,
         rngs: Any = None,
     ) -> jax.Array:
@@ -147,10 +151,8 @@ class StochasticDepth(_Stochastic):
             branch: float[batch, ...].
             key, rngs: a key, scalar or [batch], or what `drawn_key` takes one from; one of them is
                 needed in train mode.
-            survival_probability: instead of the module's own.
         """
-        p = self.survival_probability if survival_probability is None else survival_probability
-        p = jnp.asarray(p, jnp.float32)
+        p = jnp.asarray(self.survival_probability, jnp.float32)
         if self.deterministic:
             return branch if self.scales_in_training else (branch * p).astype(branch.dtype)
         keys = self._needed(key, rngs, branch.shape[0])

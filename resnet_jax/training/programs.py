@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,13 @@ from resnet_jax.training.experiment import Experiment
 from resnet_jax.training.hyperparameters import key_of, with_numbers
 from resnet_jax.training.losses import make_loss
 from resnet_jax.training.optimizer import make_optimizer
-from resnet_jax.training.state import Arrays, TrainState, compile_initialisation, weights_of
+from resnet_jax.training.state import (
+    Arrays,
+    Network,
+    TrainState,
+    compile_initialisation,
+    weights_of,
+)
 from resnet_jax.training.steps import Metrics, StepOptions, eval_step, train_step
 
 CALLS_AHEAD = 3
@@ -54,7 +61,7 @@ class Programs:
 
             def one_step(state: TrainState, _: None):
                 batch = e.inputs.train_batch(state.step, key_of(numbers), own, shared)
-                return train_step(state, batch, e.network, optimizer, options)
+                return train_step(state, batch, self._network(numbers), optimizer, options)
 
             if length == 1:
                 state, metrics = one_step(state, None)
@@ -69,9 +76,14 @@ class Programs:
 
         def one_batch(weights: Arrays, numbers: Numbers, own: Any, shared: Any) -> Metrics:
             _, options = self._options(numbers)
-            return eval_step(weights, e.inputs.eval_batch(own, shared), e.network, options)
+            batch = e.inputs.eval_batch(own, shared)
+            return eval_step(weights, batch, self._network(numbers), options)
 
         return e.parallel.compile(one_batch, e.inputs.placement)
+
+    def _network(self, numbers: Numbers) -> Network:
+        survival = numbers.get("model.survival_probability")
+        return replace(self.experiment.network, survival=survival)
 
     def _options(self, numbers: Numbers) -> tuple[Any, StepOptions]:
         config = with_numbers(self.experiment.config, numbers)
@@ -81,7 +93,6 @@ class Programs:
             ema_decay=config.train.ema_decay,
             ema_warmup=config.train.ema_warmup,
             ema_every=config.train.ema_every,
-            survival_probability=numbers.get("model.survival_probability"),
             axis_name=self.experiment.parallel.axis_name,
             gather=self.experiment.parallel.gather,
         )

@@ -67,44 +67,37 @@ class Network:
         build: makes the module from its `nnx.Rngs`.
         train_graph, eval_graph: graph definitions.
         views: of the images, over which evaluation averages the logits.
+        survival: p_L of stochastic depth instead of the graphs' own; may be traced.
     """
 
     build: Callable[[nnx.Rngs], Any]
     train_graph: Any
     eval_graph: Any
     views: Views = one_view
+    survival: jax.Array | None = None
 
     def initialise(self, key: jax.Array) -> Arrays:
         """Fresh `{"params", "batch_stats"}`; pure, so it can be compiled."""
         return pure_arrays(self.build(nnx.Rngs(key)))
 
     def train(
-        self,
-        params: Arrays,
-        batch_stats: Arrays,
-        images: jax.Array,
-        keys: jax.Array,
-        survival_probability: jax.Array | None = None,
+        self, params: Arrays, batch_stats: Arrays, images: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, Arrays]:
-        """Logits float32[batch, classes] by batch statistics, and the new running statistics.
-
-        `survival_probability` is p_L of stochastic depth instead of the module's own.
-        """
-        model = nnx.merge(self.train_graph, params, batch_stats)
-        logits = model(images, keys, survival_probability)
+        """Logits float32[batch, classes] by batch statistics, and the new running statistics."""
+        model = self._merge(self.train_graph, params, batch_stats)
+        logits = model(images, keys)
         return logits, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
-    def evaluate(
-        self,
-        params: Arrays,
-        batch_stats: Arrays,
-        images: jax.Array,
-        survival_probability: jax.Array | None = None,
-    ) -> jax.Array:
+    def evaluate(self, params: Arrays, batch_stats: Arrays, images: jax.Array) -> jax.Array:
         """Logits float32[batch, classes] by running statistics."""
-        model = nnx.merge(self.eval_graph, params, batch_stats)
-        answer = partial(model, survival_probability=survival_probability)
-        return mean_over_views(answer, self.views(images))
+        model = self._merge(self.eval_graph, params, batch_stats)
+        return mean_over_views(model, self.views(images))
+
+    def _merge(self, graph: Any, params: Arrays, batch_stats: Arrays) -> Any:
+        model = nnx.merge(graph, params, batch_stats)
+        if self.survival is not None:
+            model.set_survival(self.survival)
+        return model
 
 
 def make_network(build: Callable[[nnx.Rngs], Any], views: Views = one_view) -> Network:

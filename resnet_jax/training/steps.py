@@ -43,7 +43,6 @@ class StepOptions:
         ema_decay: of the averaged weights; None: there are none.
         ema_warmup: let their decay begin low, see `averaging_rate`.
         ema_every: steps between their updates.
-        survival_probability: p_L of stochastic depth instead of the network's own.
         axis_name: mapped axis over which gradients and metrics are combined; None under jit.
         gather: puts sharded weights together for the network.
     """
@@ -53,7 +52,6 @@ class StepOptions:
     ema_decay: float | jax.Array | None = None
     ema_warmup: bool = False
     ema_every: int = 1
-    survival_probability: jax.Array | None = None
     axis_name: str | None = None
     gather: Callable[[Arrays], Arrays] = lambda weights: weights
 
@@ -128,9 +126,7 @@ def _gradient(
 
     def of_part(batch_stats: Arrays, part: Batch) -> tuple[Arrays, Arrays, Metrics]:
         def loss(params: Arrays):
-            logits, new_stats = network.train(
-                params, batch_stats, part["image"], part["key"], options.survival_probability
-            )
+            logits, new_stats = network.train(params, batch_stats, part["image"], part["key"])
             losses = options.loss(logits, part)
             return losses.mean(), (new_stats, _metrics(logits, losses, part))
 
@@ -167,8 +163,6 @@ def eval_step(
     """
     options = options or StepOptions()
     weights = options.gather(weights)
-    logits = network.evaluate(
-        weights["params"], weights["batch_stats"], batch["image"], options.survival_probability
-    )
+    logits = network.evaluate(weights["params"], weights["batch_stats"], batch["image"])
     metrics = _metrics(logits, cross_entropy(logits, batch["label"]), batch)
     return metrics if options.axis_name is None else lax.psum(metrics, options.axis_name)

@@ -494,7 +494,7 @@ def test_without_a_key_dropout_says_what_to_do():
 @pytest.mark.parametrize(
     ("scan", "remat"), [(False, "none"), (False, "stage"), (True, "none"), (True, "block")]
 )
-def test_survival_probability_of_a_call_is_that_of_a_net_built_with_it(scan, remat):
+def test_survival_probability_that_is_set_is_that_of_a_net_built_with_it(scan, remat):
     """In both modes; it may be traced, so that runs with several share a program."""
     options = {"scan_blocks": scan, "remat": remat, "in_channels": 1}
 
@@ -506,9 +506,11 @@ def test_survival_probability_of_a_call_is_that_of_a_net_built_with_it(scan, rem
         )
 
     def logits(model, probability=None):
-        trained = model(x, key, probability)
+        if probability is not None:
+            model.set_survival(probability)
+        trained = model(x, key)
         model.eval()
-        return trained, model(x, survival_probability=probability)
+        return trained, model(x)
 
     x, key = jax.random.normal(jax.random.key(0), (4, 8, 8, 1)), jax.random.key(1)
     expected, own = logits(build(0.4)), logits(build(0.9))
