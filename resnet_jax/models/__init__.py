@@ -21,6 +21,7 @@ from resnet_jax.models.normalization import NORMS, BatchNorm, DegenerateStatisti
 from resnet_jax.models.residual import BranchScale, Residual
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.shortcuts import SHORTCUTS
+from resnet_jax.models.spec import BlockSpec, NetworkSpec
 from resnet_jax.models.stage import stack_blocks, unstack_blocks
 from resnet_jax.models.stem import STEMS
 from resnet_jax.models.stochastic import Dropout, StochasticDepth
@@ -50,12 +51,14 @@ __all__ = [
     "ZOO",
     "BasicBlock",
     "BatchNorm",
+    "BlockSpec",
     "BottleneckBlock",
     "BranchInit",
     "BranchScale",
     "DegenerateStatisticsError",
     "Dropout",
     "IllegalChoiceError",
+    "NetworkSpec",
     "Part",
     "ResNet",
     "Residual",

@@ -1,7 +1,8 @@
 """The residual network: stem, stages of blocks, head."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,46 +18,18 @@ from resnet_jax.models.compilation import kept_apart
 from resnet_jax.models.convolution import convolution as make_convolution
 from resnet_jax.models.key_stream import KeyStream
 from resnet_jax.models.normalization import ScalarBias, norm_factory
+from resnet_jax.models.spec import NetworkSpec
 from resnet_jax.models.stage import SCAN_FROM, Stage
 from resnet_jax.models.stem import STEMS
-from resnet_jax.models.stochastic import draws, drawn_key, example_keys, fold
+from resnet_jax.models.stochastic import draws, drawn_key, example_keys, fold, linear_decay
 
 
 class ResNet(nnx.Module):
     """A residual network (He et al. 2015, "Deep Residual Learning for Image Recognition").
 
     Args:
-        num_classes: size of the logits; 0: no classifier, the network returns the pooled features.
-        stage_sizes: blocks per stage; every stage after the first halves the resolution.
-        widths: filters per stage (a bottleneck block puts out four times as many).
-        block: `basic` or `bottleneck`.
-        activation_order: where blocks normalise and activate, a key of `branch.ORDERS`.
-        shortcut: kind of skip path, a key of `shortcuts.SHORTCUTS`.
-        gate_bias, shortcut_scale, branch_scale, shortcut_dropout: of the shortcuts that have them;
-            None takes the paper's.
-        branch_init: how branches start: `he`, `zero_gamma`, `fixup`, `skipinit`, `rezero` or
-            `layerscale` (`branch.BranchInit`).
-        initial_scale: start of the learned scale of `skipinit` and `layerscale`.
-        stem: `cifar`, `imagenet`, `bit`, `deep` or `patchify` (`stem.py`).
-        in_channels: channels of the images.
-        width_factor: multiplies `widths`, not the stem (Zagoruyko & Komodakis 2016, Table 1).
-        groups, bottleneck_width, stride_in_1x1: of bottleneck blocks (`blocks.ResidualBlock`).
-        squeeze_reduction: r of squeeze-and-excitation; None: there is none.
-        dropout: rate in the branch, before its last convolution.
-        survival_probability: p_L of stochastic depth, that of the last block; block l of L survives
-            with 1 − l/L (1 − p_L) (Huang et al. 2016, eq. 4). 1: no stochastic depth.
-        stochastic_depth_scaling: `test` or `train`, see `stochastic.StochasticDepth`.
-        antialias: low-pass filters before strides.
-        norm: `batch`, `frozen_batch`, `group`, `layer` or `none` (`normalization.norm_factory`).
-        norm_momentum, norm_epsilon, norm_groups: of the norms.
-        norm_axis_name: mapped axis over which batch statistics are averaged.
-        weight_standardization: convolve with standardised filters.
-        convolution: implementation, a name in `convolution.IMPLEMENTATIONS`.
-        scan_blocks: run the identical blocks of a stage as one loop; parameters are then stacked
-            (`stage.py`). None: where every stage has `stage.SCAN_FROM` blocks or more.
-        remat: `none`, `block` or `stage`: what is computed again in the backward pass.
-        dtype: compute type; parameters, statistics and logits stay float32.
         rngs: the stream `params` initialises the weights.
+        **fields: of `spec.NetworkSpec`, which says what they mean and has their defaults.
 
     Attributes:
         stem, stage1, stage2, …, norm, head: the parts, by name. `norm` is that behind the last stage
@@ -68,121 +41,41 @@ class ResNet(nnx.Module):
         IllegalChoiceError: an argument has no such value, or contradicts another.
     """
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        stage_sizes: Sequence[int],
-        widths: Sequence[int],
-        block: str = "basic",
-        activation_order: str = "original",
-        shortcut: str = "B",
-        gate_bias: float | None = None,
-        shortcut_scale: float | None = None,
-        branch_scale: float | None = None,
-        shortcut_dropout: float | None = None,
-        branch_init: str = "he",
-        initial_scale: float | None = None,
-        stem: str = "imagenet",
-        in_channels: int = 3,
-        width_factor: int = 1,
-        groups: int = 1,
-        bottleneck_width: int = 1,
-        stride_in_1x1: bool = False,
-        squeeze_reduction: int | None = None,
-        dropout: float = 0.0,
-        survival_probability: float = 1.0,
-        stochastic_depth_scaling: str = "test",
-        antialias: bool = False,
-        norm: str = "batch",
-        norm_momentum: float = 0.9,
-        norm_epsilon: float = 1e-5,
-        norm_groups: int | None = None,
-        norm_axis_name: str | None = None,
-        weight_standardization: bool = False,
-        convolution: str = "native",
-        scan_blocks: bool | None = False,
-        remat: str = "none",
-        dtype: Any = jnp.float32,
-        rngs: nnx.Rngs,
-    ) -> None:
+    def __init__(self, *, rngs: nnx.Rngs, **fields: Any) -> None:
+        spec = NetworkSpec(**fields)
+        _check(spec)
         keys: Any = KeyStream(rngs.params())
-        make_block = pick("block", block, BLOCKS)
-        order = pick("activation_order", activation_order, ORDERS)
-        if len(stage_sizes) != len(widths):
-            raise IllegalChoiceError("widths", tuple(widths), f"one a stage, so {len(stage_sizes)}")
-        if survival_probability < 1 and shortcut == "none":
-            allowed = "1, for shortcut 'none': nothing is left of a plain block that is dropped"
-            raise IllegalChoiceError("survival_probability", survival_probability, allowed)
-        init = BranchInit(branch_init, sum(stage_sizes), initial_scale)
-        init.check(activation_order, shortcut, norm, weight_standardization)
-        conv = partial(
-            make_convolution,
-            weight_standardization=weight_standardization,
-            implementation=convolution,
-            dtype=dtype,
+        order, layers = ORDERS[spec.activation_order], _layers(spec)
+        self.in_channels = spec.in_channels
+        self.stem = pick("stem", spec.stem, STEMS)(
+            spec.in_channels, spec.widths[0], order, antialias=spec.antialias, rngs=keys, **layers
         )
-        make_norm = norm_factory(
-            norm,
-            momentum=norm_momentum,
-            epsilon=norm_epsilon,
-            axis_name=norm_axis_name,
-            num_groups=norm_groups,
-            dtype=dtype,
-        )
-        if branch_init == "fixup":
-            make_norm = ScalarBias
-        layers: dict[str, Any] = {"conv": conv, "norm": make_norm}
-        options: dict[str, Any] = {
-            "activation_order": activation_order,
-            "shortcut": shortcut,
-            "shortcut_options": {
-                "gate_bias": gate_bias,
-                "shortcut_scale": shortcut_scale,
-                "branch_scale": branch_scale,
-                "shortcut_dropout": shortcut_dropout,
-            },
-            "init": init,
-            "stochastic_depth_scaling": stochastic_depth_scaling,
-            "groups": groups,
-            "bottleneck_width": bottleneck_width,
-            "stride_in_1x1": stride_in_1x1,
-            "squeeze_reduction": squeeze_reduction,
-            "dropout": dropout,
-            "antialias": antialias,
-        }
-
-        self.in_channels = in_channels
-        self.stem = pick("stem", stem, STEMS)(
-            in_channels, widths[0], order, antialias=antialias, rngs=keys, **layers
-        )
-        self.num_stages = len(stage_sizes)
-        if scan_blocks is None:
-            scan_blocks = min(stage_sizes) >= SCAN_FROM
-        survival = _linear_decay(stage_sizes, survival_probability)
-        channels = widths[0]
+        self.num_stages = len(spec.stage_sizes)
+        scan = spec.scan_blocks
+        survival = linear_decay(spec.stage_sizes, spec.survival_probability)
+        channels = spec.widths[0]
         feature_channels = {"stem": channels}
-        for number, width in enumerate(widths, 1):
-            filters = width * width_factor
+        for number, width in enumerate(spec.widths, 1):
             stage = Stage(
-                partial(_make_block, make_block, channels=filters, **options, **layers),
+                partial(_make_block, spec, width * spec.width_factor, layers),
                 channels,
                 stride=1 if number == 1 else 2,
                 first=number == 1,
                 survival=survival[number - 1],
-                scan=scan_blocks,
-                remat=remat,
+                scan=min(spec.stage_sizes) >= SCAN_FROM if scan is None else scan,
+                remat=spec.remat,
                 rngs=keys,
             )
             setattr(self, f"stage{number}", stage)
             channels = feature_channels[f"stage{number}"] = stage.out_channels
         self.feature_channels = nnx.static(feature_channels)
-        ends_with_norm = order.norm == "pre" or branch_init == "fixup"
-        self.norm = nnx.data(make_norm(channels, rngs=keys) if ends_with_norm else None)
+        ends_with_norm = order.norm == "pre" or spec.branch_init == "fixup"
+        self.norm = nnx.data(layers["norm"](channels, rngs=keys) if ends_with_norm else None)
         self.activates_end = order.activation == "pre"
-        self.head = nnx.data(nnx.Linear(channels, num_classes, rngs=keys) if num_classes else None)
-        if branch_init == "fixup" and self.head is not None:
-            self.head.kernel.set_value(jnp.zeros((channels, num_classes)))
+        classes = spec.num_classes
+        self.head = nnx.data(nnx.Linear(channels, classes, rngs=keys) if classes else None)
+        if spec.branch_init == "fixup" and self.head is not None:
+            self.head.kernel.set_value(jnp.zeros((channels, classes)))
 
     def stages(self) -> list[Stage]:
         """The stages, in order."""
@@ -201,8 +94,10 @@ class ResNet(nnx.Module):
         """
         stages = self._stages()
         if stages[0].blocks[0].drop_path is None:
-            raise ValueError("the network was built without stochastic depth, so it draws no survivors")
-        survival = _linear_decay([len(stage.survival) for stage in stages], last)
+            raise ValueError(
+                "the network was built without stochastic depth, so it draws no survivors"
+            )
+        survival = linear_decay([len(stage.survival) for stage in stages], last)
         for stage, probabilities in zip(stages, survival, strict=True):
             stage.set_survival(probabilities)
 
@@ -324,17 +219,47 @@ class ResNet(nnx.Module):
         return last.astype(jnp.promote_types(jnp.float32, last.dtype))
 
 
+def _check(spec: NetworkSpec) -> None:
+    """Refuse fields that contradict each other, before anything is made."""
+    pick("block", spec.block, BLOCKS)
+    pick("activation_order", spec.activation_order, ORDERS)
+    if len(spec.stage_sizes) != len(spec.widths):
+        allowed = f"one a stage, so {len(spec.stage_sizes)}"
+        raise IllegalChoiceError("widths", tuple(spec.widths), allowed)
+    if spec.survival_probability < 1 and spec.shortcut == "none":
+        allowed = "1, for shortcut 'none': nothing is left of a plain block that is dropped"
+        raise IllegalChoiceError("survival_probability", spec.survival_probability, allowed)
+    BranchInit(spec.branch_init, sum(spec.stage_sizes), spec.initial_scale).check(spec)
+
+
+def _layers(spec: NetworkSpec) -> dict[str, Callable[..., Any]]:
+    """How the convolutions and the norms of a network are made."""
+    conv = partial(
+        make_convolution,
+        weight_standardization=spec.weight_standardization,
+        implementation=spec.convolution,
+        dtype=spec.dtype,
+    )
+    norm = norm_factory(
+        spec.norm,
+        momentum=spec.norm_momentum,
+        epsilon=spec.norm_epsilon,
+        axis_name=spec.norm_axis_name,
+        num_groups=spec.norm_groups,
+        dtype=spec.dtype,
+    )
+    return {"conv": conv, "norm": ScalarBias if spec.branch_init == "fixup" else norm}
+
+
 def _make_block(
-    make: Callable[..., Any], in_channels: int, survival: float, **options: Any
+    spec: NetworkSpec,
+    filters: int,
+    layers: dict[str, Any],
+    in_channels: int,
+    survival: float,
+    **options: Any,
 ) -> nnx.Module:
-    return make(in_channels, survival_probability=survival, **options)
-
-
-def _linear_decay(stage_sizes: Sequence[int], last: Any) -> list[tuple[Any, ...]]:
-    """Survival probability of every block by stage (Huang et al. 2016, eq. 4)."""
-    num_blocks = sum(stage_sizes)
-    starts = [sum(stage_sizes[:index]) for index in range(len(stage_sizes))]
-    return [
-        tuple(1 - (start + block + 1) / num_blocks * (1 - last) for block in range(size))
-        for start, size in zip(starts, stage_sizes, strict=True)
-    ]
+    """A block of a network, of whose blocks this one survives with a probability of its own."""
+    own, num_blocks = replace(spec, survival_probability=survival), sum(spec.stage_sizes)
+    make = BLOCKS[spec.block]
+    return make(in_channels, filters, own, num_blocks=num_blocks, **layers, **options)

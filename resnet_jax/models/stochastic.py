@@ -4,13 +4,15 @@ A key an example, and not one a batch, makes a mask depend on nothing but the ex
 is the same on one device and on many.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from resnet_jax.models.choices import IllegalChoiceError, pick
+from resnet_jax.models.choices import IllegalChoiceError, member, pick
+from resnet_jax.models.spec import BlockSpec
 
 
 def drawn_key(
@@ -107,6 +109,16 @@ class Dropout(_Stochastic):
         return jnp.where(keep, x / (1 - self.rate), 0)
 
 
+def linear_decay(stage_sizes: Sequence[int], last: Any) -> list[tuple[Any, ...]]:
+    """Survival probability of every block by stage (Huang et al. 2016, eq. 4); `last` may be traced."""
+    num_blocks = sum(stage_sizes)
+    starts = [sum(stage_sizes[:index]) for index in range(len(stage_sizes))]
+    return [
+        tuple(1 - (start + block + 1) / num_blocks * (1 - last) for block in range(size))
+        for start, size in zip(starts, stage_sizes, strict=True)
+    ]
+
+
 SCALINGS = {"test": False, "train": True}
 
 
@@ -161,3 +173,10 @@ class StochasticDepth(_Stochastic):
         if self.scales_in_training:
             branch = (branch / p).astype(branch.dtype)
         return jnp.where(keep, branch, 0)
+
+
+def stochastic_depth(spec: BlockSpec) -> StochasticDepth | None:
+    """That of a block's branch; None where it always survives."""
+    scaling = member("stochastic_depth_scaling", spec.stochastic_depth_scaling, SCALINGS)
+    p = spec.survival_probability
+    return None if p == 1 else StochasticDepth(p, scaling)

@@ -123,7 +123,7 @@ def resnet(
         depth: weighted layers on the main path; see `Family.stages`.
         block, stem, shortcut, activation_order, num_classes: `None` takes the family's.
         rngs: the stream `params` initialises the weights.
-        **options: other arguments of `ResNet`.
+        **options: other fields of `spec.NetworkSpec`.
 
     Raises:
         IllegalChoiceError: an argument has no such value, or contradicts another.
@@ -279,7 +279,7 @@ def create(
         num_classes: size of the logits; `None` takes that of the name.
         seed: of the weights, which one compiled call makes (`initialise`); `None` is 0.
         rngs: instead of `seed`: the stream `params` initialises the weights, layer by layer.
-        **overrides: arguments of `resnet` and `ResNet` that replace those of the name.
+        **overrides: arguments of `resnet` that replace those of the name.
 
     Returns:
         The network in train mode; `model.eval()` normalises by the running statistics.

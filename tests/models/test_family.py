@@ -150,7 +150,7 @@ OPEN, CLOSED = 40.0, -40.0
 
 
 def block(shortcut, **options):
-    made = models.BasicBlock(16, 16, shortcut=shortcut, shortcut_options=options, rngs=nnx.Rngs(0))
+    made = models.BasicBlock(16, 16, shortcut=shortcut, **options, rngs=nnx.Rngs(0))
     made.eval()
     return made
 

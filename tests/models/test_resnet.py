@@ -76,9 +76,14 @@ def test_feature_strides_are_image_side_over_map_side(name, overrides):
 @pytest.mark.parametrize("options", [{}, {"scan_blocks": True}, {"remat": "block", "dropout": 0.1}])
 def test_a_network_can_be_tabulated(options):
     model = models.create("cifar_resnet14", **options)
-    table = nnx.tabulate(model, jnp.ones((1, 8, 8, 3)), jax.random.key(0), console_kwargs={"width": 400})
+    table = nnx.tabulate(
+        model,
+        jnp.ones((1, 8, 8, 3)),
+        jax.random.key(0),
+        console_kwargs={"width": 400, "color_system": None},
+    )
     assert "stage3" in table
-    assert "shape=(16,)" in table or "float32[16]" in table
+    assert f"Total Parameters: {sum(a.size for a in jax.tree.leaves(nnx.state(model))):,}" in table
 
 
 @pytest.mark.parametrize("shortcut", ["none", "A", "B", "C"])
@@ -110,7 +115,9 @@ def test_bfloat16_does_not_leak_into_parameters_statistics_or_logits():
 
 
 def test_zero_gamma_blocks_start_as_the_shortcut_alone():
-    model = models.create("cifar_resnet14", shortcut="A", branch_init="zero_gamma", rngs=nnx.Rngs(0))
+    model = models.create(
+        "cifar_resnet14", shortcut="A", branch_init="zero_gamma", rngs=nnx.Rngs(0)
+    )
     x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 16))
     np.testing.assert_array_equal(model.stage1(x), x)
     down = model.stage2(x)
