@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from resnet_jax.models import ResNet
+from resnet_jax.models import ResNet, trainable
 from resnet_jax.models.shortcuts import NoShortcut
 
 Weights = dict[str, Any]
@@ -207,8 +207,8 @@ def _arrays(module: nnx.Module) -> Any:
 
 
 def _trained(module: nnx.Module) -> list[Any]:
-    """Names of the parameters. In a frozen part there are none, and its norms take other statistics."""
-    return [path for path, _ in nnx.to_flat_state(nnx.state(module, nnx.Param))]
+    """Names of the parameters that train. A frozen part has none, and its norms take other statistics."""
+    return [path for path, _ in nnx.to_flat_state(nnx.state(module, trainable))]
 
 
 def _changes_shape(block: Any) -> bool:

@@ -14,7 +14,7 @@ from resnet_jax.models.convolution import (
     automatic_implementation,
 )
 from resnet_jax.models.cost import count_macs, count_parameters
-from resnet_jax.models.freeze import freeze
+from resnet_jax.models.freeze import freeze, trainable
 from resnet_jax.models.initialise import initialise
 from resnet_jax.models.modes import evaluation_view, training_view
 from resnet_jax.models.normalization import NORMS, BatchNorm, DegenerateStatisticsError
@@ -83,6 +83,7 @@ __all__ = [
     "summarize",
     "ten_crop_logits",
     "ten_crops",
+    "trainable",
     "training_view",
     "unstack_blocks",
 ]

@@ -17,6 +17,10 @@ class DegenerateStatisticsError(ValueError):
     """A norm was given one value for each of its statistics: its output would be its bias."""
 
 
+# Marks parameters that do not train (`freeze.trainable`).
+FROZEN = {"frozen": True}
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, algorithms 1 and 2).
 
@@ -34,7 +38,7 @@ class BatchNorm(nnx.Module):
             averaged; `None` keeps them per device under those. Under `jit` they are always global.
         dtype: type of the output; `None` keeps that of the input.
         use_running_average: normalise by the running statistics and leave them as they are.
-        frozen: do so in train mode too, and keep γ and β as statistics, which no optimiser moves.
+        frozen: do so in train mode too, and mark γ and β as frozen (`freeze.trainable`).
         rngs: accepted as by every layer; nothing is drawn.
     """
 
@@ -52,9 +56,9 @@ class BatchNorm(nnx.Module):
         rngs: Any = None,
     ) -> None:
         del rngs
-        kind = nnx.BatchStat if frozen else nnx.Param
-        self.scale = kind(jnp.full(num_features, initial_scale, jnp.float32))
-        self.bias = kind(jnp.zeros(num_features, jnp.float32))
+        marks = FROZEN if frozen else {}
+        self.scale = nnx.Param(jnp.full(num_features, initial_scale, jnp.float32), **marks)
+        self.bias = nnx.Param(jnp.zeros(num_features, jnp.float32), **marks)
         self.mean = nnx.BatchStat(jnp.zeros(num_features, jnp.float32))
         self.var = nnx.BatchStat(jnp.ones(num_features, jnp.float32))
         self.momentum = momentum

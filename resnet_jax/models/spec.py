@@ -84,6 +84,6 @@ class NetworkSpec(BlockSpec):
     norm_axis_name: str | None = None
     weight_standardization: bool = False
     convolution: str = "native"
-    scan_blocks: bool | None = False
+    scan_blocks: bool | None = None
     remat: str = "none"
     dtype: Any = "float32"

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from resnet_jax import random_streams
@@ -18,6 +19,7 @@ from resnet_jax.models import (
     evaluation_view,
     mean_over_views,
     one_view,
+    trainable,
     training_view,
 )
 
@@ -31,9 +33,9 @@ class TrainState:
 
     Attributes:
         step: int32 scalar, optimiser steps done.
-        params: nested dict of float32 arrays, keyed by the module names of the network.
+        params: nested dict of float32 arrays, keyed by the module names of the network; frozen ones too.
         batch_stats: nested dict of float32 running means and variances.
-        opt_state: state of the Optax transformation.
+        opt_state: state of the Optax transformation, which sees the parameters that train.
         ema: `{"params", "batch_stats"}` averaged over steps, or empty where there is no average.
     """
 
@@ -67,6 +69,7 @@ class Network:
         build: makes the module from its `nnx.Rngs`.
         train_graph, eval_graph: graph definitions.
         views: of the images, over which evaluation averages the logits.
+        frozen: paths of the parameters that do not train.
         survival: p_L of stochastic depth instead of the graphs' own; may be traced.
     """
 
@@ -74,7 +77,16 @@ class Network:
     train_graph: Any
     eval_graph: Any
     views: Views = one_view
+    frozen: frozenset[tuple[Any, ...]] = frozenset()
     survival: jax.Array | None = None
+
+    def separate(self, params: Arrays) -> tuple[Arrays, Arrays]:
+        """The parameters that train, and the frozen ones."""
+        if not self.frozen:
+            return params, {}
+        flat = flatten_dict(params)
+        frozen = {path: flat.pop(path) for path in self.frozen}
+        return unflatten_dict(flat), unflatten_dict(frozen)
 
     def initialise(self, key: jax.Array) -> Arrays:
         """Fresh `{"params", "batch_stats"}`; pure, so it can be compiled."""
@@ -100,12 +112,23 @@ class Network:
         return model
 
 
+def joined(trained: Arrays, frozen: Arrays) -> Arrays:
+    """All parameters: the inverse of `Network.separate`."""
+    if not frozen:
+        return trained
+    return unflatten_dict(flatten_dict(trained) | flatten_dict(frozen))
+
+
 def make_network(build: Callable[[nnx.Rngs], Any], views: Views = one_view) -> Network:
     """Split off the graph of the module that `build` makes, without computing its arrays."""
     model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     train_graph = nnx.graphdef(training_view(model))
     eval_graph = nnx.graphdef(evaluation_view(model))
-    return Network(build, train_graph, eval_graph, views)
+    every, trained = (
+        {path for path, _ in nnx.to_flat_state(nnx.state(model, kind))}
+        for kind in (nnx.Param, trainable)
+    )
+    return Network(build, train_graph, eval_graph, views, frozenset(every - trained))
 
 
 def initial_state(
@@ -143,7 +166,7 @@ def _fresh_state(
     arrays = network.initialise(random_streams.stream_key(key, random_streams.INIT, 0))
     return TrainState(
         step=jnp.int32(0),
-        opt_state=optimizer.init(arrays["params"]),
+        opt_state=optimizer.init(network.separate(arrays["params"])[0]),
         ema=jax.tree.map(jnp.copy, arrays) if with_ema else {},
         **arrays,
     )

@@ -15,7 +15,7 @@ import optax
 from jax import lax
 
 from resnet_jax.training.losses import Batch, Loss, cross_entropy, or_nan, softmax_loss
-from resnet_jax.training.state import Arrays, Network, TrainState
+from resnet_jax.training.state import Arrays, Network, TrainState, joined
 
 Metrics = dict[str, jax.Array]
 
@@ -84,8 +84,9 @@ def train_step(
         changes = lax.pmean(changes, options.axis_name)
         batch_stats = jax.tree.map(jnp.add, state.batch_stats, changes)
         metrics = lax.psum(metrics, options.axis_name)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    trained, frozen = network.separate(state.params)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
+    params = joined(optax.apply_updates(trained, updates), frozen)
     ema = state.ema
     if options.ema_decay is not None:
         new = {"params": params, "batch_stats": batch_stats}
@@ -120,12 +121,13 @@ def averaging_rate(
 def _gradient(
     state: TrainState, batch: Batch, network: Network, options: StepOptions
 ) -> tuple[Arrays, Arrays, Metrics]:
-    """Gradient of the mean loss, new running statistics and metrics."""
+    """Gradient of the mean loss by what trains, new running statistics and metrics."""
 
-    weights = options.gather(state.params)
+    weights, frozen = network.separate(options.gather(state.params))
 
     def of_part(batch_stats: Arrays, part: Batch) -> tuple[Arrays, Arrays, Metrics]:
-        def loss(params: Arrays):
+        def loss(trained: Arrays):
+            params = joined(trained, frozen)
             logits, new_stats = network.train(params, batch_stats, part["image"], part["key"])
             losses = options.loss(logits, part)
             return losses.mean(), (new_stats, _metrics(logits, losses, part))
@@ -144,7 +146,7 @@ def _gradient(
     count = options.accumulate_steps
     # Parts are taken with a stride, so that each device keeps its own examples.
     parts = jax.tree.map(lambda a: a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1), batch)
-    start = (state.batch_stats, jax.tree.map(jnp.zeros_like, state.params))
+    start = (state.batch_stats, jax.tree.map(jnp.zeros_like, network.separate(state.params)[0]))
     (batch_stats, total), metrics = lax.scan(accumulate, start, parts)
     gradient = jax.tree.map(lambda g: g / count, total)
     return gradient, batch_stats, jax.tree.map(lambda m: m.sum(0), metrics)

@@ -297,7 +297,9 @@ def test_compiled_initialisation_is_the_eager_one():
 def test_linear_decay_expects_three_quarters_of_the_blocks():
     """Huang 2016, §3: E = (3L − 1) / 4 blocks for p_L = 0.5."""
     model = nnx.eval_shape(
-        lambda: models.create("resnet110", survival_probability=0.5, rngs=nnx.Rngs(0))
+        lambda: models.create(
+            "resnet110", survival_probability=0.5, scan_blocks=False, rngs=nnx.Rngs(0)
+        )
     )
     stages = (model.stage1, model.stage2, model.stage3)
     survival = [b.drop_path.survival_probability for stage in stages for b in stage.blocks]
@@ -377,7 +379,7 @@ def test_skipinit_starts_at_one_over_the_root_of_the_depth():
 def test_fixup_scales_by_depth():
     """Zhang 2019, §3, rule 2: L^(-1/(2m-2)), so L^(-1/2) for two layers and L^(-1/4) for three."""
     for block_name, depth, power in (("basic", 56, 1 / 2), ("bottleneck", 83, 1 / 4)):
-        options = {"block": block_name, "depth": depth, "norm": "none"}
+        options = {"block": block_name, "depth": depth, "norm": "none", "scan_blocks": False}
         fixup = models.create("resnet56", branch_init="fixup", **options, rngs=nnx.Rngs(0))
         he = models.create("resnet56", **options, rngs=nnx.Rngs(0))
         ratio = (
