@@ -9,7 +9,7 @@ from flax import nnx
 
 from resnet_jax.models.activation import choosing_relu
 from resnet_jax.models.choices import member
-from resnet_jax.models.stochastic import StochasticDepth, drawn_key, example_keys, fold
+from resnet_jax.models.stochastic import StochasticDepth, example_keys, fold
 
 POSITIONS = ("pre", "post", "none")
 _DROP_PATH, _SHORTCUT, _BRANCH = 0, 1, 2
@@ -109,9 +109,9 @@ class Residual(nnx.Module):
             *args, **kwargs: go to the branch.
             key: of stochastic depth and dropout, scalar or [batch]; needed in train mode where there
                 is any.
-            rngs: instead of `key`: what `stochastic.drawn_key` takes one from.
+            rngs: instead of `key`: see `stochastic.example_keys`.
         """
-        keys = example_keys(drawn_key(key, rngs), x.shape[0])
+        keys = example_keys(key, x.shape[0], rngs)
         return self.join(*self.split(x, *args, key=keys, **kwargs), key=keys)
 
     def split(

@@ -21,7 +21,7 @@ from resnet_jax.models.normalization import ScalarBias, norm_factory
 from resnet_jax.models.spec import NetworkSpec
 from resnet_jax.models.stage import SCAN_FROM, Stage
 from resnet_jax.models.stem import STEMS
-from resnet_jax.models.stochastic import draws, drawn_key, example_keys, fold, linear_decay
+from resnet_jax.models.stochastic import draws, example_keys, fold, linear_decay
 
 
 class ResNet(nnx.Module):
@@ -32,8 +32,8 @@ class ResNet(nnx.Module):
         **fields: of `spec.NetworkSpec`, which says what they mean and has their defaults.
 
     Attributes:
-        stem, stage1, stage2, …, norm, head: the parts, by name. `norm` is that behind the last stage
-            and None unless the order needs it; `head` is None without classes.
+        stem, stage1, stage2, …, norm, head: the parts, by name. `norm` follows the last stage and is
+            None unless the order needs it; `head` is None without classes.
         feature_channels, feature_strides: channels of each output of `features`, and its stride in
             pixels of the image, by name.
 
@@ -79,10 +79,6 @@ class ResNet(nnx.Module):
 
     def stages(self) -> list[Stage]:
         """The stages, in order."""
-        return self._stages()
-
-    # `nnx.tabulate` compiles every public method that a call goes through: those return arrays.
-    def _stages(self) -> list[Stage]:
         return [getattr(self, f"stage{n}") for n in range(1, self.num_stages + 1)]
 
     def set_survival(self, last: float | jax.Array) -> None:
@@ -92,7 +88,7 @@ class ResNet(nnx.Module):
             last: p_L, of the last block. It may be traced: put into a network that was merged within a
                 compiled function, networks of several share the program.
         """
-        stages = self._stages()
+        stages = self.stages()
         if stages[0].blocks[0].drop_path is None:
             raise ValueError(
                 "the network was built without stochastic depth, so it draws no survivors"
@@ -111,11 +107,7 @@ class ResNet(nnx.Module):
         return strides
 
     def features(
-        self,
-        x: jax.Array,
-        key: jax.Array | None = None,
-        *,
-        rngs: Any = None,
+        self, x: jax.Array, key: jax.Array | None = None, *, rngs: Any = None
     ) -> dict[str, jax.Array]:
         """The output of the stem and of every stage, for use as a backbone.
 
@@ -135,19 +127,17 @@ class ResNet(nnx.Module):
         self._check_images(x)
         if rngs is not None and not draws(self):
             rngs = None
-        keys = example_keys(drawn_key(key, rngs), x.shape[0])
+        keys = example_keys(key, x.shape[0], rngs)
         outputs = {"stem": self.stem(x)}
         x = outputs["stem"]
-        for number, stage in enumerate(self._stages(), 1):
+        for number in range(1, self.num_stages + 1):
+            # Not by `stages()`: `nnx.tabulate` compiles what a public method returns.
+            stage = getattr(self, f"stage{number}")
             x = outputs[f"stage{number}"] = stage(x, fold(keys, number))
         return outputs
 
     def dense_logits(
-        self,
-        x: jax.Array,
-        key: jax.Array | None = None,
-        *,
-        rngs: Any = None,
+        self, x: jax.Array, key: jax.Array | None = None, *, rngs: Any = None
     ) -> jax.Array:
         """Classify every position of the last stage: the fully convolutional form (He 2015, §3.4).
 
@@ -160,11 +150,7 @@ class ResNet(nnx.Module):
         return self._classify(self._end(self._last(x, key, rngs)))
 
     def __call__(
-        self,
-        x: jax.Array,
-        key: jax.Array | None = None,
-        *,
-        rngs: Any = None,
+        self, x: jax.Array, key: jax.Array | None = None, *, rngs: Any = None
     ) -> jax.Array:
         """Classify images.
 
@@ -181,7 +167,7 @@ class ResNet(nnx.Module):
         return self.classify(self._last(x, key, rngs))
 
     def classify(self, last: jax.Array) -> jax.Array:
-        """Logits of the output of the last stage: what comes behind the blocks.
+        """Logits of the output of the last stage.
 
         Args:
             last: float[batch, h, w, channels].
@@ -259,7 +245,7 @@ def _make_block(
     survival: float,
     **options: Any,
 ) -> nnx.Module:
-    """A block of a network, of whose blocks this one survives with a probability of its own."""
+    """A block of a network; `survival` is its own probability, and not p_L."""
     own, num_blocks = replace(spec, survival_probability=survival), sum(spec.stage_sizes)
     make = BLOCKS[spec.block]
     return make(in_channels, filters, own, num_blocks=num_blocks, **layers, **options)

@@ -5,7 +5,7 @@ The first block may change channels and resolution; the others are alike. Unroll
 (`lax.scan`), whatever the depth. `stack_blocks` and `unstack_blocks` turn one layout into the other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -57,7 +57,7 @@ class Stage(nnx.Module):
         rngs: KeyStream,
     ) -> None:
         self.remat = member("remat", remat, REMAT)
-        self.survival = survival
+        self.survival: Any = survival
         keys = rngs.several(len(survival))
 
         def other(key: jax.Array, probability: float = survival[-1]) -> nnx.Module:
@@ -69,7 +69,7 @@ class Stage(nnx.Module):
         self.out_channels = block.out_channels
         unrolled = [] if scan else list(map(other, keys[1:], survival[1:]))
         self.blocks = nnx.List([block, *unrolled])
-        self.scanned = nnx.data(_stacked(other, keys[1:]) if scan and len(keys) > 1 else None)
+        self.scanned: Any = nnx.data(_stacked(other, keys[1:]) if scan and len(keys) > 1 else None)
 
     def windows(self) -> list[tuple[int, int]]:
         """(size, stride) of every sliding window on the path through all branches, in order."""
@@ -78,12 +78,12 @@ class Stage(nnx.Module):
             blocks += [self.scanned] * (len(self.survival) - 1)
         return [window for block in blocks for window in block.branch.windows()]
 
-    def set_survival(self, survival: Sequence[float] | Sequence[jax.Array]) -> None:
+    def set_survival(self, survival: tuple[Any, ...]) -> None:
         """Replace the survival probability of every block, in order."""
         for block, probability in zip(self.blocks, survival, strict=False):
             block.drop_path.set_survival(probability)
         traced = isinstance(survival[0], jax.Array)
-        self.survival = nnx.data(jnp.stack(survival)) if traced else nnx.static(tuple(survival))
+        self.survival = nnx.data(jnp.stack(survival)) if traced else nnx.static(survival)
 
     def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Run all blocks.
@@ -112,7 +112,7 @@ class Stage(nnx.Module):
         stochastic = self.scanned.drop_path is not None
         probabilities = jnp.asarray(self.survival[1:], jnp.float32) if stochastic else None
 
-        def body(x: jax.Array, block_arguments: tuple[Any, ...]):
+        def body(x: jax.Array, block_arguments: tuple[Any, ...]) -> tuple[jax.Array, Arrays]:
             arrays, number, probability = block_arguments
             block: Any = nnx.merge(graphdef, arrays)
             if probability is not None:
@@ -168,7 +168,7 @@ def _rematerialised(
 
     # Inside a loop XLA cannot merge the two computations, so nothing need keep them apart.
     @partial(jax.checkpoint, prevent_cse=not in_loop)
-    def run(arrays: Arrays, *arguments: Any):
+    def run(arrays: Arrays, *arguments: Any) -> tuple[jax.Array, Arrays]:
         merged = nnx.merge(graphdef, arrays)
         return call(merged, *arguments), _new_statistics(merged, arrays)
 

@@ -15,40 +15,29 @@ from resnet_jax.models.choices import IllegalChoiceError, member, pick
 from resnet_jax.models.spec import BlockSpec
 
 
-def drawn_key(
-    key: jax.Array | None, rngs: nnx.Rngs | nnx.RngStream | jax.Array | None
-) -> jax.Array | None:
-    """`key`, or the next key of `rngs`, as `nnx.Dropout` takes it.
-
-    Args:
-        key: typed key (`jax.random.key`), scalar or [batch].
-        rngs: an `nnx.Rngs`, whose stream `dropout` is used; one of its streams; or a key.
-
-    Raises:
-        ValueError: both are given.
-    """
-    if rngs is None:
-        return key
-    if key is not None:
-        raise ValueError("key and rngs: give one of them, not both")
-    if isinstance(rngs, nnx.Rngs):
-        return rngs.dropout()
-    return rngs() if isinstance(rngs, nnx.RngStream) else rngs
-
-
 def draws(module: nnx.Module) -> bool:
     """Whether a module has dropout or stochastic depth in train mode."""
     modules = (part for _, part in nnx.iter_modules(module))
     return any(isinstance(part, _Stochastic) and not part.deterministic for part in modules)
 
 
-def example_keys(key: jax.Array | None, batch_size: int) -> jax.Array | None:
-    """One key an example: `key[batch]` as it is, or a scalar key folded with the example's place.
+def example_keys(key: jax.Array | None, batch_size: int, rngs: Any = None) -> jax.Array | None:
+    """One key an example: `key[batch]` itself, or a scalar key folded with the example's place.
 
     Args:
-        key: typed key (`jax.random.key`), scalar or [batch]; None stays None.
+        key: typed key (`jax.random.key`), scalar or [batch]; None without `rngs` stays None.
         batch_size: number of examples.
+        rngs: instead of `key`, as `nnx.Dropout` takes it: an `nnx.Rngs`, whose stream `dropout` gives
+            the next key; an `nnx.RngStream`; or a key.
+
+    Raises:
+        ValueError: both `key` and `rngs` are given.
     """
+    if rngs is not None:
+        if key is not None:
+            raise ValueError("key and rngs: give one of them, not both")
+        stream = rngs.dropout if isinstance(rngs, nnx.Rngs) else rngs
+        key = stream() if isinstance(stream, nnx.RngStream) else stream
     if key is None or key.ndim:
         return key
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch_size))
@@ -73,7 +62,7 @@ class _Stochastic(nnx.Module):
         return others
 
     def _needed(self, key: jax.Array | None, rngs: Any, batch_size: int) -> jax.Array:
-        keys = example_keys(drawn_key(key, rngs), batch_size)
+        keys = example_keys(key, batch_size, rngs)
         if keys is None:
             raise ValueError(
                 f"{type(self).__name__} needs a key in train mode: call model(x, key=jax.random.key(0)) "
@@ -101,7 +90,7 @@ class Dropout(_Stochastic):
     def __call__(
         self, x: jax.Array, key: jax.Array | None = None, *, rngs: Any = None
     ) -> jax.Array:
-        """x: float[batch, ...]; key (scalar or [batch]) or rngs (`drawn_key`): needed in train mode."""
+        """x: float[batch, ...]; key (scalar or [batch]) or rngs (`example_keys`): needed in train mode."""
         if self.deterministic or self.rate == 0:
             return x
         keys = self._needed(key, rngs, x.shape[0])
@@ -141,7 +130,7 @@ class StochasticDepth(_Stochastic):
         if not 0 < survival_probability <= 1:
             allowed = "greater than 0, at most 1"
             raise IllegalChoiceError("survival_probability", survival_probability, allowed)
-        self.survival_probability = survival_probability
+        self.survival_probability: float | jax.Array = survival_probability
         self.scales_in_training = pick("stochastic_depth_scaling", scaling, SCALINGS)
         self.deterministic = False
 
@@ -161,8 +150,7 @@ class StochasticDepth(_Stochastic):
 
         Args:
             branch: float[batch, ...].
-            key, rngs: a key, scalar or [batch], or what `drawn_key` takes one from; one of them is
-                needed in train mode.
+            key, rngs: as of `example_keys`; one of them is needed in train mode.
         """
         p = jnp.asarray(self.survival_probability, jnp.float32)
         if self.deterministic:

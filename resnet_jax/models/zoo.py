@@ -34,6 +34,11 @@ class Family:
     layers_per_stage_block: dict[str, int] = field(default_factory=dict)
     stage_sizes: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
+    def defaults(self) -> dict[str, Any]:
+        """Fields that are the family's unless others are given."""
+        names = ("stem", "shortcut", "num_classes", "widths", "activation_order")
+        return {name: getattr(self, name) for name in names}
+
     def stages(self, depth: int, block: str | None = None) -> tuple[str, tuple[int, ...]]:
         """The block and the blocks per stage of a network with `depth` weighted layers.
 
@@ -103,44 +108,24 @@ FAMILIES = {
 }
 
 
-def resnet(
-    family: str,
-    depth: int,
-    *,
-    block: str | None = None,
-    stem: str | None = None,
-    shortcut: str | None = None,
-    activation_order: str | None = None,
-    num_classes: int | None = None,
-    rngs: nnx.Rngs,
-    **options: Any,
-) -> ResNet:
+def resnet(family: str, depth: int, *, rngs: nnx.Rngs, **fields: Any) -> ResNet:
     """A network by family and depth.
 
     Args:
         family: `cifar` (three stages of 16, 32 and 64 filters), `wide` (the same, pre-activated, for a
             `width_factor`) or `imagenet` (four, 64 to 512).
         depth: weighted layers on the main path; see `Family.stages`.
-        block, stem, shortcut, activation_order, num_classes: `None` takes the family's.
         rngs: the stream `params` initialises the weights.
-        **options: other fields of `spec.NetworkSpec`.
+        **fields: of `spec.NetworkSpec`. Without a value, or with None, `block`, `stem`, `shortcut`,
+            `activation_order` and `num_classes` are the family's.
 
     Raises:
         IllegalChoiceError: an argument has no such value, or contradicts another.
     """
     members = pick("family", family, FAMILIES)
-    block, stage_sizes = members.stages(depth, block)
-    return ResNet(
-        num_classes=members.num_classes if num_classes is None else num_classes,
-        stage_sizes=stage_sizes,
-        widths=members.widths,
-        block=block,
-        stem=stem or members.stem,
-        shortcut=shortcut or members.shortcut,
-        activation_order=activation_order or members.activation_order,
-        rngs=rngs,
-        **options,
-    )
+    given = {name: value for name, value in fields.items() if value is not None}
+    block, stage_sizes = members.stages(depth, given.pop("block", None))
+    return ResNet(**members.defaults() | given, block=block, stage_sizes=stage_sizes, rngs=rngs)
 
 
 @dataclass(frozen=True)

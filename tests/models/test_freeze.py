@@ -9,7 +9,9 @@ from flax import nnx
 
 from resnet_jax import models
 
-LAYOUTS = pytest.mark.parametrize("options", [{}, {"scan_blocks": True}], ids=["unrolled", "scanned"])
+LAYOUTS = pytest.mark.parametrize(
+    "options", [{}, {"scan_blocks": True}], ids=["unrolled", "scanned"]
+)
 
 
 def shapes(model, kind):
@@ -23,7 +25,9 @@ def test_a_frozen_network_has_the_tree_of_a_free_one(options):
     models.freeze(frozen, ["stem", "stage1"])
     for kind in (nnx.Param, nnx.BatchStat):
         assert shapes(frozen, kind) == shapes(free, kind)
-    left = {n: s for n, s in shapes(free, nnx.Param).items() if not n.startswith(("stem", "stage1"))}
+    left = {
+        n: s for n, s in shapes(free, nnx.Param).items() if not n.startswith(("stem", "stage1"))
+    }
     assert shapes(frozen, models.trainable) == left
     assert models.count_parameters(frozen) == sum(map(np.prod, left.values()))
     graph = nnx.graphdef(nnx.eval_shape(lambda: frozen))

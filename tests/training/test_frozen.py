@@ -59,7 +59,9 @@ def test_frozen_parts_stay_and_the_others_take_the_step_of_their_gradient(small_
     after, _ = jax.jit(lambda s, b: train_step(s, b, network, DECAYED, options))(state, batch)
     for name in ("stem", "stage2"):
         for tree in ("params", "batch_stats"):
-            kept = jax.tree.map(np.array_equal, getattr(after, tree)[name], getattr(state, tree)[name])
+            kept = jax.tree.map(
+                np.array_equal, getattr(after, tree)[name], getattr(state, tree)[name]
+            )
             assert all(jax.tree.leaves(kept)), (tree, name)
             averaged = jax.tree.map(np.array_equal, after.ema[tree][name], state.ema[tree][name])
             assert all(jax.tree.leaves(averaged)), (tree, name)
@@ -72,7 +74,9 @@ def test_frozen_parts_stay_and_the_others_take_the_step_of_their_gradient(small_
         for name, tree in trained.items():
             expected = jax.tree.map(lambda w, g: w - 0.1 * (g + 0.1 * w), tree, gradient[name])
             jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), after.params[name], expected
+                lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+                after.params[name],
+                expected,
             )
 
 
