@@ -65,7 +65,7 @@ def measure(
     implementation = models.automatic_implementation(jax.default_backend())
     build = partial(
         models.create,
-        f"resnet{depth}",
+        f"cifar_resnet{depth}",
         scan_blocks=LAYOUTS[layout],
         remat=remat,
         convolution=implementation,

@@ -109,7 +109,7 @@ def make_step(
     if arguments.mode == "eval":
         return lambda state, batch: (
             state,
-            eval_step(state.evaluated(), batch, numbers, network, options),
+            eval_step(state.evaluated(), batch, network, options),
         )
     static = numbers, network, lambda numbers: optimizer, options
     return lambda state, batch: train_step(state, batch, *static)

@@ -68,7 +68,7 @@ def make_batch(rng, batch_size):
 
 def build(rngs):
     """The model, with a ResNet-8 without a classifier."""
-    backbone = models.create("resnet8", num_classes=0, rngs=rngs)
+    backbone = models.create("cifar_resnet8", num_classes=0, rngs=rngs)
     return FeaturePyramid(backbone, ("stage1", "stage2", "stage3"), 32, len(CLASSES), rngs=rngs)
 
 

@@ -79,15 +79,15 @@ def write_checkpoint(path, images, labels, steps):
 
 def fine_tune(model, images, labels, steps):
     """Train what is not frozen, and the model's arrays with it; returns the losses."""
-    graphdef, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    params, stats = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    graphdef, params, stats, frozen = nnx.split(model, models.trainable, nnx.BatchStat, ...)
+    params, stats, frozen = map(nnx.to_pure_dict, (params, stats, frozen))
     optimizer = optax.adam(2e-3)
     opt_state = optimizer.init(params)
 
     @jax.jit
     def train_step(params, stats, opt_state, images, labels):
         def loss_and_stats(params):
-            model = nnx.merge(graphdef, params, stats)
+            model = nnx.merge(graphdef, params, stats, frozen)
             losses = optax.softmax_cross_entropy_with_integer_labels(model(images), labels)
             return losses.mean(), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
@@ -123,7 +123,7 @@ def main(steps=40, torch_steps=60):
     train, test = slice(500), slice(500, None)
 
     model = models.initialise(
-        lambda rngs: models.create("resnet8", num_classes=4, in_channels=1, rngs=rngs)
+        lambda rngs: models.create("cifar_resnet8", num_classes=4, in_channels=1, rngs=rngs)
     )
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "digits.pt"

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from resnet_jax.models import ResNet
+from resnet_jax.models import ResNet, trainable
 from resnet_jax.models.shortcuts import NoShortcut
 
 Weights = dict[str, Any]
@@ -125,7 +125,7 @@ def _run_group(
         arrays, extra, survival = own
         block: Any = nnx.merge(group.graph, arrays)
         if block.drop_path is not None:
-            object.__setattr__(block.drop_path, "survival_probability", survival)
+            block.drop_path.set_survival(survival)
         return step(block, x, extra)
 
     own = arrays, extras, jnp.asarray(group.survival, jnp.float32)
@@ -198,7 +198,7 @@ def _graph(block: Any) -> Any:
     """The graph of a block; its survival probability is in `Group.survival`, so that it is one for all."""
     copy = nnx.merge(*nnx.split(block))
     if copy.drop_path is not None:
-        copy.drop_path.survival_probability = 1.0
+        copy.drop_path.set_survival(1.0)
     return nnx.graphdef(copy)
 
 
@@ -207,8 +207,8 @@ def _arrays(module: nnx.Module) -> Any:
 
 
 def _trained(module: nnx.Module) -> list[Any]:
-    """Names of the parameters. In a frozen part there are none, and its norms take other statistics."""
-    return [path for path, _ in nnx.to_flat_state(nnx.state(module, nnx.Param))]
+    """Names of the parameters that train. A frozen part has none, and its norms take other statistics."""
+    return [path for path, _ in nnx.to_flat_state(nnx.state(module, trainable))]
 
 
 def _changes_shape(block: Any) -> bool:

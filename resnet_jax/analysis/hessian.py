@@ -34,7 +34,7 @@ def loss_of_vector(model: models.ResNet) -> tuple[Loss, jax.Array, Any]:
         A function (vector, rest, (images, labels)) → summed cross-entropy, where examples of a negative
         label count nothing; the parameters, float[parameters]; and the other arrays.
     """
-    split: Any = nnx.split(model, nnx.Param, ...)
+    split: Any = nnx.split(model, models.trainable, ...)
     graph, params, rest = split
     vector, unravel = ravel_pytree(nnx.to_pure_dict(params))
 

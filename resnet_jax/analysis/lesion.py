@@ -197,8 +197,10 @@ def lesion_logits(
     """
 
     def step(block: Any, x: jax.Array, own: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        untouched, output, *lesion = own
-        run = partial(_block_after, chain.plain, block, x, *lesion)
+        untouched, output, keep, survival = own
+        if block.drop_path is not None:
+            block.drop_path.set_survival(survival)
+        run = partial(_block_after, chain.plain, block, x, keep)
         return lax.cond(untouched, lambda: output, run), None
 
     survival = jnp.concatenate([jnp.array(group.survival) for group in chain.groups])[order]
@@ -211,11 +213,9 @@ def lesion_logits(
     return chain.head(weights, x)
 
 
-def _block_after(
-    plain: bool, block: Any, x: jax.Array, keep: jax.Array, survival: jax.Array
-) -> jax.Array:
-    """A block, without its branch where `keep` is False; `survival` of its stochastic depth."""
-    skip, branch = block.split(x, survival_probability=survival)
+def _block_after(plain: bool, block: Any, x: jax.Array, keep: jax.Array) -> jax.Array:
+    """A block, without its branch where `keep` is False."""
+    skip, branch = block.split(x)
     if plain and x.shape == branch.shape:
         return jnp.where(keep, block.join(skip, branch), x)
     return block.join(skip, jnp.where(keep, branch, 0))

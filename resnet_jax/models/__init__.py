@@ -14,13 +14,14 @@ from resnet_jax.models.convolution import (
     automatic_implementation,
 )
 from resnet_jax.models.cost import count_macs, count_parameters
-from resnet_jax.models.freeze import freeze
+from resnet_jax.models.freeze import freeze, trainable
 from resnet_jax.models.initialise import initialise
 from resnet_jax.models.modes import evaluation_view, training_view
 from resnet_jax.models.normalization import NORMS, BatchNorm, DegenerateStatisticsError
 from resnet_jax.models.residual import BranchScale, Residual
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.shortcuts import SHORTCUTS
+from resnet_jax.models.spec import BlockSpec, NetworkSpec
 from resnet_jax.models.stage import stack_blocks, unstack_blocks
 from resnet_jax.models.stem import STEMS
 from resnet_jax.models.stochastic import Dropout, StochasticDepth
@@ -50,12 +51,14 @@ __all__ = [
     "ZOO",
     "BasicBlock",
     "BatchNorm",
+    "BlockSpec",
     "BottleneckBlock",
     "BranchInit",
     "BranchScale",
     "DegenerateStatisticsError",
     "Dropout",
     "IllegalChoiceError",
+    "NetworkSpec",
     "Part",
     "ResNet",
     "Residual",
@@ -80,6 +83,7 @@ __all__ = [
     "summarize",
     "ten_crop_logits",
     "ten_crops",
+    "trainable",
     "training_view",
     "unstack_blocks",
 ]

@@ -19,6 +19,8 @@ def choosing_relu(x: jax.Array) -> jax.Array:
 
 
 @choosing_relu.defjvp
-def _derivative(primals, tangents):
+def _derivative(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     (x,), (tangent,) = primals, tangents
     return choosing_relu(x), jnp.where(x > 0, tangent, jnp.zeros((), tangent.dtype))

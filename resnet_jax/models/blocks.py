@@ -1,6 +1,7 @@
 """Residual blocks: a branch of convolutions, put into a `Residual` in one of five orders."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from resnet_jax.models.branch import ORDERS, Branch, BranchInit, ConvSpec
@@ -8,30 +9,28 @@ from resnet_jax.models.choices import IllegalChoiceError, pick
 from resnet_jax.models.convolution import convolution
 from resnet_jax.models.normalization import BatchNorm, NoNorm
 from resnet_jax.models.residual import Residual
-from resnet_jax.models.shortcuts import ProjectionShortcut
+from resnet_jax.models.shortcuts import OPTIONS, ProjectionShortcut
 from resnet_jax.models.shortcuts import shortcut as make_shortcut
-from resnet_jax.models.stochastic import SCALINGS, StochasticDepth
+from resnet_jax.models.spec import BlockSpec
+from resnet_jax.models.stochastic import stochastic_depth
 
 Make = Callable[..., Any]
 
 
-def _basic_layers(channels, stride, groups, bottleneck_width, stride_in_1x1) -> list[ConvSpec]:
-    for field, value, only in (
-        ("groups", groups, 1),
-        ("bottleneck_width", bottleneck_width, 1),
-        ("stride_in_1x1", stride_in_1x1, False),
-    ):
+def _basic_layers(channels: int, stride: int, spec: BlockSpec) -> list[ConvSpec]:
+    for field in ("groups", "bottleneck_width", "stride_in_1x1"):
+        value, only = getattr(spec, field), getattr(BlockSpec, field)
         if value != only:
             raise IllegalChoiceError(field, value, f"{only}, for block 'basic'")
     return [ConvSpec(3, channels, stride), ConvSpec(3, channels)]
 
 
-def _bottleneck_layers(channels, stride, groups, bottleneck_width, stride_in_1x1) -> list[ConvSpec]:
-    width = channels * bottleneck_width
-    first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+def _bottleneck_layers(channels: int, stride: int, spec: BlockSpec) -> list[ConvSpec]:
+    width = channels * spec.bottleneck_width
+    first, second = (stride, 1) if spec.stride_in_1x1 else (1, stride)
     return [
         ConvSpec(1, width, first),
-        ConvSpec(3, width, second, groups),
+        ConvSpec(3, width, second, spec.groups),
         ConvSpec(1, 4 * channels),
     ]
 
@@ -40,24 +39,17 @@ class ResidualBlock(Residual):
     """A `Residual` around a branch of convolutions.
 
     Args:
-        layers: the convolutions of the branch as a function of (channels, stride, groups,
-            bottleneck_width, stride_in_1x1).
+        layers: the convolutions of the branch as a function of (channels, stride, spec).
         in_channels: channels of the input.
         channels: filters of the block.
+        spec: its fields.
         stride: of the block.
-        activation_order: a key of `ORDERS`.
-        shortcut: kind of skip path, a key of `shortcuts.SHORTCUTS`.
-        shortcut_options: `gate_bias`, `shortcut_scale`, `branch_scale` or `shortcut_dropout`.
         first: it is the first block of a network: where the order activates before the branch, the
             skip path of this one is activated too (He 2016, appendix, "Implementation details").
-        init: how the branch starts.
-        survival_probability, stochastic_depth_scaling: of `StochasticDepth`; 1: none.
-        groups: of the 3×3 convolution of a bottleneck (ResNeXt).
-        bottleneck_width: filters of a bottleneck's 3×3 convolution, as a multiple of `channels`.
-        stride_in_1x1: a bottleneck's stride is in the first 1×1 convolution, as in He 2015.
-        squeeze_reduction, dropout, antialias: see `Branch`.
+        num_blocks: of the whole network, by which some branches are scaled at the start.
         conv, norm: how convolutions and norms are made.
         rngs: the stream `params` initialises the weights.
+        **fields: of `BlockSpec`, in place of those of `spec`.
 
     Attributes:
         out_channels: channels of the output.
@@ -68,46 +60,27 @@ class ResidualBlock(Residual):
 
     def __init__(
         self,
-        layers: Callable[..., list[ConvSpec]],
+        layers: Callable[[int, int, BlockSpec], list[ConvSpec]],
         in_channels: int,
         channels: int,
+        spec: BlockSpec | None = None,
         *,
         stride: int = 1,
-        activation_order: str = "original",
-        shortcut: str = "B",
-        shortcut_options: dict[str, float | None] | None = None,
         first: bool = False,
-        init: BranchInit | None = None,
-        survival_probability: float = 1.0,
-        stochastic_depth_scaling: str = "test",
-        groups: int = 1,
-        bottleneck_width: int = 1,
-        stride_in_1x1: bool = False,
-        squeeze_reduction: int | None = None,
-        dropout: float = 0.0,
-        antialias: bool = False,
+        num_blocks: int = 1,
         conv: Make = convolution,
         norm: Make = BatchNorm,
         rngs: Any,
+        **fields: Any,
     ) -> None:
-        order = pick("activation_order", activation_order, ORDERS)
-        init = init or BranchInit()
-        convolutions = layers(channels, stride, groups, bottleneck_width, stride_in_1x1)
+        spec = replace(spec or BlockSpec(), **fields)
+        order = pick("activation_order", spec.activation_order, ORDERS)
+        init = BranchInit(spec.branch_init, num_blocks, spec.initial_scale)
+        convolutions = layers(channels, stride, spec)
         self.out_channels = convolutions[-1].channels
-        branch = Branch(
-            in_channels,
-            convolutions,
-            order,
-            init=init,
-            squeeze_reduction=squeeze_reduction,
-            dropout=dropout,
-            antialias=antialias,
-            conv=conv,
-            norm=norm,
-            rngs=rngs,
-        )
+        branch = Branch(in_channels, convolutions, spec, init, conv=conv, norm=norm, rngs=rngs)
         skip = make_shortcut(
-            shortcut,
+            spec.shortcut,
             in_channels,
             self.out_channels,
             stride,
@@ -115,12 +88,10 @@ class ResidualBlock(Residual):
             # A projection of what is activated already is not normalised again.
             norm=NoNorm if order.norm == "pre" else norm,
             rngs=rngs,
-            blur=antialias,
-            **(shortcut_options or {}),
+            blur=spec.antialias,
+            **{name: getattr(spec, name) for name in OPTIONS},
         )
         before = order.activation == "pre"
-        pick("stochastic_depth_scaling", stochastic_depth_scaling, SCALINGS)
-        stochastic = survival_probability != 1
         super().__init__(
             branch,
             in_channels if order.norm == "pre" else self.out_channels,
@@ -131,11 +102,7 @@ class ResidualBlock(Residual):
             shortcut=skip,
             activate_shortcut=before and (first or isinstance(skip, ProjectionShortcut)),
             scale=init.scale(self.out_channels),
-            drop_path=(
-                StochasticDepth(survival_probability, stochastic_depth_scaling)
-                if stochastic
-                else 0.0
-            ),
+            drop_path=stochastic_depth(spec) or 0.0,
             rngs=rngs,
         )
 
@@ -143,20 +110,23 @@ class ResidualBlock(Residual):
 class BasicBlock(ResidualBlock):
     """Two 3×3 convolutions (He 2015, Fig. 5 left); arguments of `ResidualBlock` but `layers`."""
 
-    expansion = 1
-
-    def __init__(self, in_channels: int, channels: int, **options: Any) -> None:
-        super().__init__(_basic_layers, in_channels, channels, **options)
+    def __init__(
+        self, in_channels: int, channels: int, spec: BlockSpec | None = None, **options: Any
+    ) -> None:
+        super().__init__(_basic_layers, in_channels, channels, spec, **options)
 
 
 class BottleneckBlock(ResidualBlock):
     """1×1, 3×3 and 1×1 convolutions (He 2015, Fig. 5 right), the last with four times the filters;
     arguments of `ResidualBlock` but `layers`."""
 
-    expansion = 4
+    def __init__(
+        self, in_channels: int, channels: int, spec: BlockSpec | None = None, **options: Any
+    ) -> None:
+        super().__init__(_bottleneck_layers, in_channels, channels, spec, **options)
 
-    def __init__(self, in_channels: int, channels: int, **options: Any) -> None:
-        super().__init__(_bottleneck_layers, in_channels, channels, **options)
 
-
-BLOCKS = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
+BLOCKS: dict[str, Callable[..., ResidualBlock]] = {
+    "basic": BasicBlock,
+    "bottleneck": BottleneckBlock,
+}

@@ -12,6 +12,7 @@ from resnet_jax.models.choices import IllegalChoiceError, member
 from resnet_jax.models.normalization import ScalarAffine, ScalarBias
 from resnet_jax.models.pooling import blur_pool
 from resnet_jax.models.residual import BranchScale
+from resnet_jax.models.spec import BlockSpec, NetworkSpec
 from resnet_jax.models.stochastic import Dropout
 
 Make = Callable[..., Any]
@@ -84,22 +85,22 @@ class BranchInit:
         start = starts[self.kind] if self.initial_scale is None else self.initial_scale
         return BranchScale(start, features if self.kind == "layerscale" else None)
 
-    def check(
-        self, order: str, shortcut: str, norm: str, weight_standardization: bool = False
-    ) -> None:
+    def check(self, spec: NetworkSpec) -> None:
         """Refuse what contradicts the rest of the network.
 
         Raises:
             IllegalChoiceError: names the field and what it allows.
         """
         member("branch_init", self.kind, BRANCH_INITS)
-        if self.kind != "he" and shortcut == "none":
+        if self.kind != "he" and spec.shortcut == "none":
             allowed = (
                 "he, for shortcut 'none': a plain net passes nothing on where its branch is small"
             )
             raise IllegalChoiceError("branch_init", self.kind, allowed)
-        normalises = norm not in ("none", "frozen_batch")
-        if self.kind == "zero_gamma" and not (ORDERS[order].branch_norm and normalises):
+        normalises = spec.norm not in ("none", "frozen_batch")
+        if self.kind == "zero_gamma" and not (
+            ORDERS[spec.activation_order].branch_norm and normalises
+        ):
             with_norm = ", ".join(name for name, o in ORDERS.items() if o.branch_norm)
             allowed = (
                 f"zero_gamma needs a norm at the end of the branch: activation_order {with_norm}"
@@ -107,10 +108,11 @@ class BranchInit:
             raise IllegalChoiceError(
                 "branch_init", self.kind, f"{allowed}, and norm not 'none' or 'frozen_batch'"
             )
-        if self.kind == "fixup" and (norm != "none" or order != "original"):
+        needed = ("none", "original")
+        if self.kind == "fixup" and (spec.norm, spec.activation_order) != needed:
             allowed = "fixup needs norm 'none' and activation_order 'original'"
             raise IllegalChoiceError("branch_init", self.kind, allowed)
-        if self.kind == "fixup" and weight_standardization:
+        if self.kind == "fixup" and spec.weight_standardization:
             allowed = "False, for branch_init 'fixup': it would undo the scale of the weights"
             raise IllegalChoiceError("weight_standardization", True, allowed)
         if self.initial_scale is not None and self.kind not in ("skipinit", "layerscale"):
@@ -156,12 +158,9 @@ class Branch(nnx.Module):
     Args:
         in_channels: channels of the input.
         layers: its convolutions.
-        order: of the block.
+        spec: of the block. With `antialias` a strided convolution becomes a dense one, ReLU and a
+            low-pass filter with the stride.
         init: how the weights start.
-        squeeze_reduction: r of a squeeze-and-excitation at the end; None: there is none.
-        dropout: rate before the last convolution (Zagoruyko & Komodakis 2016, §2.4).
-        antialias: a strided convolution becomes a dense one, ReLU and a low-pass filter with the
-            stride (Zhang 2019, §3).
         conv, norm: how layers are made.
         rngs: the stream `params`.
 
@@ -173,23 +172,21 @@ class Branch(nnx.Module):
         self,
         in_channels: int,
         layers: Sequence[ConvSpec],
-        order: Order,
-        *,
+        spec: BlockSpec,
         init: BranchInit,
-        squeeze_reduction: int | None,
-        dropout: float,
-        antialias: bool,
+        *,
         conv: Make,
         norm: Make,
         rngs: Any,
     ) -> None:
+        order = ORDERS[spec.activation_order]
         self.num_layers = len(layers)
         self.activates_end = order.branch_activation
-        self.blur_strides = tuple(layer.stride if antialias else 1 for layer in layers)
+        self.blur_strides = tuple(layer.stride if spec.antialias else 1 for layer in layers)
         self.fixup = init.kind == "fixup"
         for number, layer in enumerate(layers, 1):
             last = number == self.num_layers
-            stride = 1 if antialias else layer.stride
+            stride = 1 if spec.antialias else layer.stride
             gain = init.gain(number - 1, self.num_layers)
             if self.fixup:
                 setattr(self, f"bias{number}", ScalarBias())
@@ -207,10 +204,10 @@ class Branch(nnx.Module):
                 ScalarAffine() if self.fixup else norm(in_channels, initial_scale=gamma, rngs=rngs)
             )
             setattr(self, f"norm{self.num_layers}", end)
-        self.dropout = Dropout(dropout) if dropout else None
+        self.dropout = Dropout(spec.dropout) if spec.dropout else None
         self.squeeze_excite = nnx.data(
-            SqueezeExcite(in_channels, squeeze_reduction, conv=conv, rngs=rngs)
-            if squeeze_reduction
+            SqueezeExcite(in_channels, spec.squeeze_reduction, conv=conv, rngs=rngs)
+            if spec.squeeze_reduction
             else None
         )
 

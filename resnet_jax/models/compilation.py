@@ -113,5 +113,7 @@ def kept_apart(x: jax.Array) -> jax.Array:
 
 
 @kept_apart.defjvp
-def _derivative(primals, tangents):
+def _derivative(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     return kept_apart(*primals), *tangents

@@ -10,12 +10,13 @@ from flax import nnx
 from jax.extend import core
 
 from resnet_jax.models import onednn
+from resnet_jax.models.freeze import trainable
 from resnet_jax.models.modes import evaluation_view
 
 
 def count_parameters(model: nnx.Module) -> int:
-    """Number of trainable parameters (`nnx.Param`); batch statistics do not count."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    """Number of `trainable` parameters; frozen ones and batch statistics do not count."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, trainable)))
 
 
 def count_macs(model: nnx.Module, image_shape: tuple[int, int, int]) -> int:

@@ -1,18 +1,26 @@
 """Keep parts of a network as they are while the rest is trained."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from flax import nnx
 
 from resnet_jax.models.choices import IllegalChoiceError
-from resnet_jax.models.normalization import BatchNorm
+from resnet_jax.models.normalization import FROZEN, BatchNorm
+
+
+def trainable(path: Any, value: Any) -> bool:
+    """A filter of NNX (`nnx.split`, `nnx.state`): every `nnx.Param` that is not frozen."""
+    del path
+    return isinstance(value, nnx.Param) and not value.get_metadata("frozen", False)
 
 
 def freeze(model: nnx.Module, parts: Sequence[str]) -> None:
     """Freeze parts of a model in place: their parameters and their batch statistics.
 
-    Their `nnx.Param`s become `nnx.BatchStat`s, which no gradient is taken of and no optimiser sees,
-    and their batch norms use the running statistics in train mode too.
+    Their `nnx.Param`s are marked, so that `trainable` leaves them out, and their batch norms use the
+    running statistics in train mode too. What trains must be selected by `trainable`:
+    `nnx.split(model, trainable, ...)`, `nnx.Optimizer(model, tx, wrt=trainable)`.
 
     Args:
         model: any module.
@@ -29,8 +37,8 @@ def freeze(model: nnx.Module, parts: Sequence[str]) -> None:
             allowed = f"{', '.join(top)}, or a dotted name below them"
             raise IllegalChoiceError("freeze", part, allowed, top)
         for _, module in nnx.iter_modules(modules[part]):
-            for name, value in list(vars(module).items()):
+            for value in vars(module).values():
                 if isinstance(value, nnx.Param):
-                    setattr(module, name, nnx.BatchStat(value.get_value()))
+                    value.set_metadata(**FROZEN)
             if isinstance(module, BatchNorm):
                 module.frozen = True

@@ -19,10 +19,13 @@ def initialise(build: Callable[[nnx.Rngs], M], key: jax.Array | int = 0) -> M:
         key: seed or key of the `nnx.Rngs`.
 
     Example:
-        >>> model = initialise(lambda rngs: create("resnet50", rngs=rngs))
+        >>> model = initialise(lambda rngs: resnet("wide", 16, width_factor=4, rngs=rngs))
     """
+    key = jax.random.key(key) if isinstance(key, int) else key
+    if isinstance(key, jax.core.Tracer):
+        return build(nnx.Rngs(key))  # Within a transformation, as `nnx.eval_shape`, nothing runs.
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
     arrays = compile_for_initialisation(
         lambda key: nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key))))
     )
-    return nnx.merge(graphdef, arrays(jax.random.key(key) if isinstance(key, int) else key))
+    return nnx.merge(graphdef, arrays(key))

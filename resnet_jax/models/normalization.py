@@ -17,6 +17,10 @@ class DegenerateStatisticsError(ValueError):
     """A norm was given one value for each of its statistics: its output would be its bias."""
 
 
+# Marks parameters that do not train (`freeze.trainable`).
+FROZEN = {"frozen": True}
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, algorithms 1 and 2).
 
@@ -32,9 +36,9 @@ class BatchNorm(nnx.Module):
         initial_scale: γ at the start; 0 for the zero-γ initialisation (Goyal 2017, §5.1).
         axis_name: mapped axis (`pmap`, `shard_map`, `vmap`) over which batch statistics are
             averaged; `None` keeps them per device under those. Under `jit` they are always global.
-        dtype: type of the output; `None` keeps that of the input.
-        use_running_average: normalise by the running statistics and leave them as they are.
-        frozen: do so in train mode too, and keep γ and β as statistics, which no optimiser moves.
+        dtype: type of the output; `None` keeps the input's.
+        use_running_average: normalise by the running statistics and do not update them.
+        frozen: do so in train mode too, and mark γ and β as frozen (`freeze.trainable`).
         rngs: accepted as by every layer; nothing is drawn.
     """
 
@@ -52,9 +56,9 @@ class BatchNorm(nnx.Module):
         rngs: Any = None,
     ) -> None:
         del rngs
-        kind = nnx.BatchStat if frozen else nnx.Param
-        self.scale = kind(jnp.full(num_features, initial_scale, jnp.float32))
-        self.bias = kind(jnp.zeros(num_features, jnp.float32))
+        marks = FROZEN if frozen else {}
+        self.scale = nnx.Param(jnp.full(num_features, initial_scale, jnp.float32), **marks)
+        self.bias = nnx.Param(jnp.zeros(num_features, jnp.float32), **marks)
         self.mean = nnx.BatchStat(jnp.zeros(num_features, jnp.float32))
         self.var = nnx.BatchStat(jnp.ones(num_features, jnp.float32))
         self.momentum = momentum
@@ -64,7 +68,7 @@ class BatchNorm(nnx.Module):
         self.use_running_average = use_running_average
         self.frozen = frozen
 
-    def set_view(self, use_running_average: bool | None = None, **others: Any) -> dict:
+    def set_view(self, use_running_average: bool | None = None, **others: Any) -> dict[str, Any]:
         """Set the mode through `nnx.view`.
 
         Args:
@@ -114,7 +118,7 @@ class BatchNorm(nnx.Module):
     def _over_devices(self, means: Any) -> Any:
         return means if self.axis_name is None else lax.pmean(means, self.axis_name)
 
-    def _track(self, running: nnx.Variable, batch: jax.Array) -> None:
+    def _track(self, running: nnx.Variable[Any], batch: jax.Array) -> None:
         old = running.get_value()
         new = self.momentum * old + (1.0 - self.momentum) * lax.stop_gradient(batch)
         # `set_value` and not `[...] =`, which probes the tracer: quadratic in the depth of the net.
@@ -219,24 +223,29 @@ def _group_norm(
     )
 
 
-def _batch(momentum, epsilon, axis_name, num_groups, dtype, frozen=False):
-    options = {"momentum": momentum, "epsilon": epsilon, "axis_name": axis_name}
-    return partial(BatchNorm, frozen=frozen, dtype=dtype, **options)
+Make = Callable[..., nnx.Module]
 
 
-def _group(momentum, epsilon, axis_name, num_groups, dtype):
+def _batch(*, num_groups: None, frozen: bool = False, **fields: Any) -> Make:
+    del num_groups
+    return partial(BatchNorm, frozen=frozen, **fields)
+
+
+def _group(*, num_groups: int | None, epsilon: float, dtype: Any, **fields: Any) -> Make:
+    del fields
     return partial(_group_norm, num_groups=num_groups, epsilon=epsilon, dtype=dtype)
 
 
-def _layer(momentum, epsilon, axis_name, num_groups, dtype):
-    return partial(_group_norm, num_groups=1, epsilon=epsilon, dtype=dtype)
+def _layer(**fields: Any) -> Make:
+    return _group(**fields | {"num_groups": 1})
 
 
-def _none(momentum, epsilon, axis_name, num_groups, dtype):
+def _none(**fields: Any) -> Make:
+    del fields
     return NoNorm
 
 
-NORMS: dict[str, Callable[..., Callable[..., nnx.Module]]] = {
+NORMS: dict[str, Callable[..., Make]] = {
     "batch": _batch,
     "frozen_batch": partial(_batch, frozen=True),
     "group": _group,
@@ -253,7 +262,7 @@ def norm_factory(
     axis_name: str | None = None,
     num_groups: int | None = None,
     dtype: Any = None,
-) -> Callable[..., nnx.Module]:
+) -> Make:
     """How the norms of a network are made: a function of (num_features, initial_scale, rngs).
 
     Args:
@@ -270,4 +279,5 @@ def norm_factory(
     make = pick("norm", kind, NORMS)
     if num_groups is not None and kind != "group":
         raise IllegalChoiceError("norm_groups", num_groups, f"None, for norm {kind!r}")
-    return make(momentum, epsilon, axis_name, num_groups, dtype)
+    options = {"momentum": momentum, "epsilon": epsilon, "axis_name": axis_name, "dtype": dtype}
+    return make(num_groups=num_groups, **options)

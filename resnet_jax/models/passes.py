@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 
 Pairs = tuple[tuple[int, int], tuple[int, int]]
+Size = tuple[int, int]
+Two = tuple[jax.Array, jax.Array]
 
 
 class Window(NamedTuple):
@@ -30,6 +32,10 @@ class Window(NamedTuple):
     groups: int
 
 
+Forward = Callable[[jax.Array, jax.Array, Window], jax.Array]
+Gradient = Callable[[jax.Array, jax.Array, Size, Window], jax.Array]
+
+
 class Passes(NamedTuple):
     """What computes the passes of images[batch, height, width, groups * c] and kernel[m, n, c, groups * d].
 
@@ -39,28 +45,32 @@ class Passes(NamedTuple):
         kernel_gradient: (images, gradient, (m, n), window).
     """
 
-    forward: Callable[[jax.Array, jax.Array, Window], jax.Array]
-    image_gradient: Callable[[jax.Array, jax.Array, tuple[int, int], Window], jax.Array]
-    kernel_gradient: Callable[[jax.Array, jax.Array, tuple[int, int], Window], jax.Array]
+    forward: Forward
+    image_gradient: Gradient
+    kernel_gradient: Gradient
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolve(images, kernel, window: Window, passes: Passes):
+def convolve(images: jax.Array, kernel: jax.Array, window: Window, passes: Passes) -> jax.Array:
     """The convolution, by `passes.forward`."""
     return passes.forward(images, kernel, window)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _image_gradient(gradient, kernel, image_size, window: Window, passes: Passes):
+def _image_gradient(
+    gradient: jax.Array, kernel: jax.Array, image_size: Size, window: Window, passes: Passes
+) -> jax.Array:
     return passes.image_gradient(gradient, kernel, image_size, window)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _kernel_gradient(images, gradient, kernel_size, window: Window, passes: Passes):
+def _kernel_gradient(
+    images: jax.Array, gradient: jax.Array, kernel_size: Size, window: Window, passes: Passes
+) -> jax.Array:
     return passes.kernel_gradient(images, gradient, kernel_size, window)
 
 
-def _convolve_backward(window, passes, arguments, gradient):
+def _convolve_backward(window: Window, passes: Passes, arguments: Two, gradient: jax.Array) -> Two:
     images, kernel = arguments
     return (
         _image_gradient(gradient, kernel, images.shape[1:3], window, passes),
@@ -68,7 +78,9 @@ def _convolve_backward(window, passes, arguments, gradient):
     )
 
 
-def _image_gradient_backward(image_size, window, passes, arguments, images):
+def _image_gradient_backward(
+    image_size: Size, window: Window, passes: Passes, arguments: Two, images: jax.Array
+) -> Two:
     del image_size
     gradient, kernel = arguments
     return (
@@ -77,7 +89,9 @@ def _image_gradient_backward(image_size, window, passes, arguments, images):
     )
 
 
-def _kernel_gradient_backward(kernel_size, window, passes, arguments, kernel):
+def _kernel_gradient_backward(
+    kernel_size: Size, window: Window, passes: Passes, arguments: Two, kernel: jax.Array
+) -> Two:
     del kernel_size
     images, gradient = arguments
     return (
@@ -95,14 +109,14 @@ _image_gradient.defvjp(_keeping_arguments(_image_gradient), _image_gradient_back
 _kernel_gradient.defvjp(_keeping_arguments(_kernel_gradient), _kernel_gradient_backward)
 
 
-def image_gradient_by(
-    forward: Callable[[jax.Array, jax.Array, Window], jax.Array],
-) -> Callable[[jax.Array, jax.Array, tuple[int, int], Window], jax.Array]:
+def image_gradient_by(forward: Forward) -> Gradient:
     """`Passes.image_gradient`, stated as a dense `forward` convolution."""
     return partial(_sub_pixel_convolution, forward)
 
 
-def _sub_pixel_convolution(forward, gradient, kernel, image_size, window: Window):
+def _sub_pixel_convolution(
+    forward: Forward, gradient: jax.Array, kernel: jax.Array, image_size: Size, window: Window
+) -> jax.Array:
     # Pixels whose places differ by a multiple of the stride, a phase, meet the same entries of the
     # kernel, `stride` apart. So each phase is a dense convolution of the gradient with a part of the
     # kernel; one convolution computes all of them as channels, which are then put in their places

@@ -30,12 +30,14 @@ def _native_max_pool(x: jax.Array, stride: int, padding: int) -> jax.Array:
 # For the derivative XLA's CPU backend finds each maximum again by a reduction that carries indices,
 # and scatters; to compare slices takes a third of the time.
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _max_pool(x, stride, padding):
+def _max_pool(x: jax.Array, stride: int, padding: int) -> jax.Array:
     return _native_max_pool(x, stride, padding)
 
 
 @_max_pool.defjvp
-def _max_pool_derivative(stride, padding, primals, tangents):
+def _max_pool_derivative(
+    stride: int, padding: int, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     (x,), (tangent,) = primals, tangents
     maxima = _max_pool(x, stride, padding)
     sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))

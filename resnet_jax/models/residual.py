@@ -99,7 +99,7 @@ class Residual(nnx.Module):
         x: jax.Array,
         *args: Any,
         key: jax.Array | None = None,
-        survival_probability: jax.Array | None = None,
+        rngs: Any = None,
         **kwargs: Any,
     ) -> jax.Array:
         """Apply the branch and join it with the input.
@@ -109,26 +109,20 @@ class Residual(nnx.Module):
             *args, **kwargs: go to the branch.
             key: of stochastic depth and dropout, scalar or [batch]; needed in train mode where there
                 is any.
-            survival_probability: instead of that of `drop_path`.
+            rngs: instead of `key`: see `stochastic.example_keys`.
         """
-        keys = example_keys(key, x.shape[0])
-        parts = self.split(x, *args, key=keys, survival_probability=survival_probability, **kwargs)
-        return self.join(*parts, key=keys)
+        keys = example_keys(key, x.shape[0], rngs)
+        return self.join(*self.split(x, *args, key=keys, **kwargs), key=keys)
 
     def split(
-        self,
-        x: jax.Array,
-        *args: Any,
-        key: jax.Array | None = None,
-        survival_probability: jax.Array | None = None,
-        **kwargs: Any,
+        self, x: jax.Array, *args: Any, key: jax.Array | None = None, **kwargs: Any
     ) -> tuple[jax.Array, jax.Array]:
         """What is joined: the input of the shortcut, and the branch, scaled and perhaps dropped.
 
         `join(*split(x))` is the block; to change the branch in between is to study it.
 
         Args:
-            x, *args, key, survival_probability, **kwargs: as of a call.
+            x, *args, key, **kwargs: as of a call.
         """
         keys = example_keys(key, x.shape[0])
         before = self._at("pre", x)
@@ -138,7 +132,7 @@ class Residual(nnx.Module):
         if self.scale is not None:
             branch = self.scale(branch)
         if self.drop_path is not None:
-            branch = self.drop_path(branch, fold(keys, _DROP_PATH), survival_probability)
+            branch = self.drop_path(branch, fold(keys, _DROP_PATH))
         return (before if self.activate_shortcut else x), branch
 
     def join(self, skip: jax.Array, branch: jax.Array, key: jax.Array | None = None) -> jax.Array:

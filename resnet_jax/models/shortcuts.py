@@ -241,7 +241,8 @@ SHORTCUTS: dict[str, Make] = {
     "highway": Highway,
 }
 _GATED = ("exclusive_gating", "shortcut_only_gating", "highway")
-_OPTIONS = {
+# Field of a block → the shortcuts that have it.
+OPTIONS: dict[str, tuple[str, ...]] = {
     "gate_bias": _GATED,
     "shortcut_scale": ("constant_scaling",),
     "branch_scale": ("constant_scaling",),
@@ -267,7 +268,7 @@ def shortcut(
             has not.
     """
     make = pick("shortcut", kind, SHORTCUTS)
-    for name, kinds in _OPTIONS.items():
+    for name, kinds in OPTIONS.items():
         if options.get(name) is None:
             options.pop(name, None)
         elif kind not in kinds:

@@ -5,7 +5,7 @@ The first block may change channels and resolution; the others are alike. Unroll
 (`lax.scan`), whatever the depth. `stack_blocks` and `unstack_blocks` turn one layout into the other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,6 @@ from resnet_jax.models.key_stream import KeyStream
 from resnet_jax.models.stochastic import fold
 
 Arrays = dict[Any, Any]
-Survival = Sequence[float] | Sequence[jax.Array]
 # From here on a scanned net is initialised, traced and compiled faster (docs/performance.md).
 SCAN_FROM = 9
 REMAT = ("none", "block", "stage")
@@ -29,7 +28,7 @@ class Stage(nnx.Module):
     """Blocks of one width.
 
     Args:
-        make_block: called as `make_block(in_channels, stride=, first=, survival_probability=, rngs=)`.
+        make_block: called as `make_block(in_channels, survival, stride=, first=, rngs=)`.
         in_channels: channels of the input.
         stride: of the first block.
         first: it is the first stage of a network.
@@ -58,25 +57,19 @@ class Stage(nnx.Module):
         rngs: KeyStream,
     ) -> None:
         self.remat = member("remat", remat, REMAT)
-        self.survival = survival
+        self.survival: Any = survival
         keys = rngs.several(len(survival))
 
         def other(key: jax.Array, probability: float = survival[-1]) -> nnx.Module:
-            return make_block(
-                self.out_channels, survival_probability=probability, rngs=KeyStream(key)
-            )
+            return make_block(self.out_channels, probability, rngs=KeyStream(key))
 
         block = make_block(
-            in_channels,
-            stride=stride,
-            first=first,
-            survival_probability=survival[0],
-            rngs=KeyStream(keys[0]),
+            in_channels, survival[0], stride=stride, first=first, rngs=KeyStream(keys[0])
         )
         self.out_channels = block.out_channels
         unrolled = [] if scan else list(map(other, keys[1:], survival[1:]))
         self.blocks = nnx.List([block, *unrolled])
-        self.scanned = nnx.data(_stacked(other, keys[1:]) if scan and len(keys) > 1 else None)
+        self.scanned: Any = nnx.data(_stacked(other, keys[1:]) if scan and len(keys) > 1 else None)
 
     def windows(self) -> list[tuple[int, int]]:
         """(size, stride) of every sliding window on the path through all branches, in order."""
@@ -85,44 +78,46 @@ class Stage(nnx.Module):
             blocks += [self.scanned] * (len(self.survival) - 1)
         return [window for block in blocks for window in block.branch.windows()]
 
-    def __call__(
-        self, x: jax.Array, keys: jax.Array | None = None, survival: Survival | None = None
-    ) -> jax.Array:
+    def set_survival(self, survival: tuple[Any, ...]) -> None:
+        """Replace the survival probability of every block, in order."""
+        for block, probability in zip(self.blocks, survival, strict=False):
+            block.drop_path.set_survival(probability)
+        traced = isinstance(survival[0], jax.Array)
+        self.survival = nnx.data(jnp.stack(survival)) if traced else nnx.static(survival)
+
+    def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Run all blocks.
 
         Args:
             x: float[batch, height, width, in_channels].
             keys: [batch], of dropout and stochastic depth; None in evaluation.
-            survival: survival probability of every block instead of its own.
         """
         if self.remat == "stage":
-            return _rematerialised(self, Stage._run, x, keys, survival)
-        return self._run(x, keys, survival)
+            return _rematerialised(self, Stage._run, x, keys)
+        return self._run(x, keys)
 
-    def _run(self, x: jax.Array, keys: jax.Array | None, survival: Survival | None) -> jax.Array:
+    def _run(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
         for number, block in enumerate(self.blocks):
-            probability = None if survival is None else survival[number]
-            x = self._run_block(block, x, fold(keys, number), probability)
-        return x if self.scanned is None else self._scan(x, keys, survival)
+            x = self._run_block(block, x, fold(keys, number))
+        return x if self.scanned is None else self._scan(x, keys)
 
-    def _run_block(
-        self, block: Any, x: jax.Array, keys: Any, probability: Any = None, in_loop: bool = False
-    ) -> jax.Array:
+    def _run_block(self, block: Any, x: jax.Array, keys: Any, in_loop: bool = False) -> jax.Array:
         if self.remat == "block":
-            return _rematerialised(block, _call, x, keys, probability, in_loop=in_loop)
-        return _call(block, x, keys, probability)
+            return _rematerialised(block, _call, x, keys, in_loop=in_loop)
+        return _call(block, x, keys)
 
-    def _scan(self, x: jax.Array, keys: jax.Array | None, survival: Survival | None) -> jax.Array:
+    def _scan(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
         graphdef, arrays = nnx.split(self.scanned)
         numbers = jnp.arange(1, len(self.survival))
-        stochastic = survival is not None or min(self.survival) < 1
-        others = (survival or self.survival)[1:]
-        probabilities = jnp.asarray(others, jnp.float32) if stochastic else None
+        stochastic = self.scanned.drop_path is not None
+        probabilities = jnp.asarray(self.survival[1:], jnp.float32) if stochastic else None
 
-        def body(x: jax.Array, block_arguments: tuple[Any, ...]):
+        def body(x: jax.Array, block_arguments: tuple[Any, ...]) -> tuple[jax.Array, Arrays]:
             arrays, number, probability = block_arguments
             block: Any = nnx.merge(graphdef, arrays)
-            y = self._run_block(block, x, fold(keys, number), probability, in_loop=True)
+            if probability is not None:
+                block.drop_path.set_survival(probability)
+            y = self._run_block(block, x, fold(keys, number), in_loop=True)
             return y, _new_statistics(block, arrays)
 
         xs = (nnx.to_pure_dict(arrays), numbers, probabilities)
@@ -131,8 +126,8 @@ class Stage(nnx.Module):
         return x
 
 
-def _call(block: Any, x: jax.Array, keys: Any, probability: Any) -> jax.Array:
-    return block(x, key=keys, survival_probability=probability)
+def _call(block: Any, x: jax.Array, keys: Any) -> jax.Array:
+    return block(x, key=keys)
 
 
 def _new_statistics(module: nnx.Module, before: Arrays) -> Arrays:
@@ -173,7 +168,7 @@ def _rematerialised(
 
     # Inside a loop XLA cannot merge the two computations, so nothing need keep them apart.
     @partial(jax.checkpoint, prevent_cse=not in_loop)
-    def run(arrays: Arrays, *arguments: Any):
+    def run(arrays: Arrays, *arguments: Any) -> tuple[jax.Array, Arrays]:
         merged = nnx.merge(graphdef, arrays)
         return call(merged, *arguments), _new_statistics(merged, arrays)
 

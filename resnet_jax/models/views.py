@@ -1,7 +1,6 @@
 """Several views of one image, crops or sizes, over which logits are averaged."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -70,10 +69,7 @@ def mean_over_views(function: Callable[[jax.Array], Any], views: Sequence[jax.Ar
 
 
 def ten_crop_logits(
-    model: Callable[..., jax.Array],
-    images: jax.Array,
-    size: int,
-    survival_probability: jax.Array | None = None,
+    model: Callable[[jax.Array], jax.Array], images: jax.Array, size: int
 ) -> jax.Array:
     """`mean_over_views` of `ten_crops`; the paper averages probabilities.
 
@@ -81,18 +77,15 @@ def ten_crop_logits(
         model: in eval mode.
         images: float[batch, height, width, channels], normalised.
         size: of a crop, pixels.
-        survival_probability: as of `ResNet.features`.
     """
-    answer = partial(model, survival_probability=survival_probability)
-    return mean_over_views(answer, ten_crops(images, size))
+    return mean_over_views(model, ten_crops(images, size))
 
 
 def multi_scale_logits(
-    model: Callable[..., jax.Array],
+    model: Callable[[jax.Array], jax.Array],
     images: jax.Array,
     sizes: Sequence[int],
     method: str = "bilinear",
-    survival_probability: jax.Array | None = None,
 ) -> jax.Array:
     """`mean_over_views` of `rescaled`: averaged over the positions and over several sizes.
 
@@ -100,7 +93,5 @@ def multi_scale_logits(
         model: in eval mode.
         images: float[batch, height, width, channels], normalised.
         sizes, method: as of `rescaled`.
-        survival_probability: as of `ResNet.features`.
     """
-    answer = partial(model, survival_probability=survival_probability)
-    return mean_over_views(answer, rescaled(images, sizes, method))
+    return mean_over_views(model, rescaled(images, sizes, method))

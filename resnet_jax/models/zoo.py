@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from flax import nnx
 
 from resnet_jax.models.choices import IllegalChoiceError, member, pick
+from resnet_jax.models.initialise import initialise
 from resnet_jax.models.resnet import ResNet
 
 
@@ -31,6 +33,11 @@ class Family:
     outer_layers: int = 2
     layers_per_stage_block: dict[str, int] = field(default_factory=dict)
     stage_sizes: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+
+    def defaults(self) -> dict[str, Any]:
+        """Fields that are the family's unless others are given."""
+        names = ("stem", "shortcut", "num_classes", "widths", "activation_order")
+        return {name: getattr(self, name) for name in names}
 
     def stages(self, depth: int, block: str | None = None) -> tuple[str, tuple[int, ...]]:
         """The block and the blocks per stage of a network with `depth` weighted layers.
@@ -101,44 +108,24 @@ FAMILIES = {
 }
 
 
-def resnet(
-    family: str,
-    depth: int,
-    *,
-    block: str | None = None,
-    stem: str | None = None,
-    shortcut: str | None = None,
-    activation_order: str | None = None,
-    num_classes: int | None = None,
-    rngs: nnx.Rngs,
-    **options: Any,
-) -> ResNet:
+def resnet(family: str, depth: int, *, rngs: nnx.Rngs, **fields: Any) -> ResNet:
     """A network by family and depth.
 
     Args:
         family: `cifar` (three stages of 16, 32 and 64 filters), `wide` (the same, pre-activated, for a
             `width_factor`) or `imagenet` (four, 64 to 512).
         depth: weighted layers on the main path; see `Family.stages`.
-        block, stem, shortcut, activation_order, num_classes: `None` takes the family's.
         rngs: the stream `params` initialises the weights.
-        **options: other arguments of `ResNet`.
+        **fields: of `spec.NetworkSpec`. Without a value, or with None, `block`, `stem`, `shortcut`,
+            `activation_order` and `num_classes` are the family's.
 
     Raises:
         IllegalChoiceError: an argument has no such value, or contradicts another.
     """
     members = pick("family", family, FAMILIES)
-    block, stage_sizes = members.stages(depth, block)
-    return ResNet(
-        num_classes=members.num_classes if num_classes is None else num_classes,
-        stage_sizes=stage_sizes,
-        widths=members.widths,
-        block=block,
-        stem=stem or members.stem,
-        shortcut=shortcut or members.shortcut,
-        activation_order=activation_order or members.activation_order,
-        rngs=rngs,
-        **options,
-    )
+    given = {name: value for name, value in fields.items() if value is not None}
+    block, stage_sizes = members.stages(depth, given.pop("block", None))
+    return ResNet(**members.defaults() | given, block=block, stage_sizes=stage_sizes, rngs=rngs)
 
 
 @dataclass(frozen=True)
@@ -263,38 +250,49 @@ ZOO = {
 
 
 def create(
-    name: str, *, num_classes: int | None = None, rngs: nnx.Rngs, **overrides: Any
+    name: str,
+    *,
+    num_classes: int | None = None,
+    seed: int | None = None,
+    rngs: nnx.Rngs | None = None,
+    **overrides: Any,
 ) -> ResNet:
-    """A network by name.
+    """A network by name, with fresh weights.
 
     Args:
-        name: a key of `ZOO`, or `resnetN` or `plainN` with any depth N = 6n+2, which is a CIFAR net.
+        name: a key of `ZOO`, or `cifar_resnetN` or `cifar_plainN` with any depth N = 6n+2.
         num_classes: size of the logits; `None` takes that of the name.
-        rngs: the stream `params` initialises the weights.
-        **overrides: arguments of `resnet` and `ResNet` that replace those of the name.
+        seed: of the weights, which one compiled call makes (`initialise`); `None` is 0.
+        rngs: instead of `seed`: the stream `params` initialises the weights, layer by layer.
+        **overrides: arguments of `resnet` that replace those of the name.
 
     Returns:
         The network in train mode; `model.eval()` normalises by the running statistics.
 
     Raises:
-        IllegalChoiceError: unknown name, or an argument that has no such value.
+        IllegalChoiceError: unknown name, an argument that has no such value, or both `seed` and `rngs`.
 
     Example:
-        >>> model = create("resnet50", num_classes=1000, rngs=nnx.Rngs(0), branch_init="zero_gamma")
+        >>> model = create("resnet50", num_classes=1000, seed=0, branch_init="zero_gamma")
     """
+    if seed is not None and rngs is not None:
+        raise IllegalChoiceError("seed", seed, "None, where rngs are given")
     fields = {**_fields(name), **overrides}
     if num_classes is not None:
         fields["num_classes"] = num_classes
-    return resnet(**fields, rngs=rngs)
+    build = partial(resnet, **fields)
+    return build(rngs=rngs) if rngs is not None else initialise(lambda r: build(rngs=r), seed or 0)
 
 
 def _fields(name: str) -> dict[str, Any]:
     if name in ZOO:
         return ZOO[name].fields
-    match = re.fullmatch(r"(resnet|plain)(\d+)", name)
+    match = re.fullmatch(r"(cifar_)?(resnet|plain)(\d+)", name)
     if not match:
-        raise IllegalChoiceError(
-            "name", name, f"{', '.join(ZOO)}, or resnetN and plainN with N = 6n+2", ZOO
-        )
-    kind, depth = match.groups()
+        any_depth = "cifar_resnetN and cifar_plainN with N = 6n+2"
+        raise IllegalChoiceError("name", name, f"{', '.join(ZOO)}, or {any_depth}", ZOO)
+    prefix, kind, depth = match.groups()
+    if not prefix:
+        allowed = f"cifar_{name} for a CIFAR net of this depth, or {', '.join(ZOO)}"
+        raise IllegalChoiceError("name", name, allowed, [f"cifar_{name}", *ZOO])
     return {"family": "cifar", "depth": int(depth), "shortcut": "none" if kind == "plain" else "A"}

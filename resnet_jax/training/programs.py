@@ -1,7 +1,7 @@
 """The compiled functions of an experiment; runs that differ only in their hyperparameters share them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -68,7 +68,7 @@ class Programs:
         def call(state: TrainState, numbers: Hyperparameters, *arguments: Any) -> Any:
             def one_step(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
                 batch = self.inputs.train_batch(arguments, state.step, numbers.key)
-                static = self.network, self.optimizer, self._options
+                static = self._network(numbers), self.optimizer, self._options
                 return train_step(state, batch, numbers, *static)
 
             if length == 1:
@@ -82,9 +82,12 @@ class Programs:
     def _evaluation(self) -> Any:
         def one_batch(weights: Arrays, numbers: Hyperparameters, *arguments: Any) -> Metrics:
             batch = self.inputs.eval_batch(arguments)
-            return eval_step(weights, batch, numbers, self.network, self._options)
+            return eval_step(weights, batch, self._network(numbers), self._options)
 
         return self.parallel.compile(one_batch, self.inputs.placement)
+
+    def _network(self, numbers: Hyperparameters) -> Network:
+        return replace(self.network, survival=numbers.get("model.survival_probability"))
 
     def evaluate(
         self,

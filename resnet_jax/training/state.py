@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from resnet_jax import random_streams
@@ -18,6 +19,7 @@ from resnet_jax.models import (
     evaluation_view,
     mean_over_views,
     one_view,
+    trainable,
     training_view,
 )
 
@@ -31,9 +33,9 @@ class TrainState:
 
     Attributes:
         step: int32 scalar, optimiser steps done.
-        params: nested dict of float32 arrays, keyed by the module names of the network.
+        params: nested dict of float32 arrays, keyed by the module names of the network; frozen ones too.
         batch_stats: nested dict of float32 running means and variances.
-        opt_state: state of the Optax transformation.
+        opt_state: state of the Optax transformation, which sees the parameters that train.
         ema: `{"params", "batch_stats"}` averaged over steps; empty: they are not averaged.
     """
 
@@ -78,44 +80,54 @@ class Network:
         build: makes the module from its `nnx.Rngs`.
         train_graph, eval_graph: graph definitions.
         views: of the images, over which evaluation averages the logits.
+        frozen: paths of the parameters that do not train.
+        survival: p_L of stochastic depth instead of the graphs' own; may be traced.
     """
 
     build: Callable[[nnx.Rngs], Any]
     train_graph: Any
     eval_graph: Any
     views: Views = one_view
+    frozen: frozenset[tuple[Any, ...]] = frozenset()
+    survival: jax.Array | None = None
+
+    def separate(self, params: Arrays) -> tuple[Arrays, Arrays]:
+        """The parameters that train, and the frozen ones."""
+        if not self.frozen:
+            return params, {}
+        flat = flatten_dict(params)
+        frozen = {path: flat.pop(path) for path in self.frozen}
+        return unflatten_dict(flat), unflatten_dict(frozen)
 
     def initialise(self, key: jax.Array) -> Arrays:
         """Fresh `{"params", "batch_stats"}`; pure, so it can be compiled."""
         return pure_arrays(self.build(nnx.Rngs(key)))
 
     def train(
-        self,
-        params: Arrays,
-        batch_stats: Arrays,
-        images: jax.Array,
-        keys: jax.Array,
-        survival_probability: jax.Array | None = None,
+        self, params: Arrays, batch_stats: Arrays, images: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, Arrays]:
-        """Logits float32[batch, classes] by batch statistics, and the new running statistics.
-
-        `survival_probability` is p_L of stochastic depth instead of the module's own.
-        """
-        model = nnx.merge(self.train_graph, params, batch_stats)
-        logits = model(images, keys, survival_probability)
+        """Logits float32[batch, classes] by batch statistics, and the new running statistics."""
+        model = self._merge(self.train_graph, params, batch_stats)
+        logits = model(images, keys)
         return logits, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
-    def evaluate(
-        self,
-        params: Arrays,
-        batch_stats: Arrays,
-        images: jax.Array,
-        survival_probability: jax.Array | None = None,
-    ) -> jax.Array:
+    def evaluate(self, params: Arrays, batch_stats: Arrays, images: jax.Array) -> jax.Array:
         """Logits float32[batch, classes] by running statistics."""
-        model = nnx.merge(self.eval_graph, params, batch_stats)
-        answer = partial(model, survival_probability=survival_probability)
-        return mean_over_views(answer, self.views(images))
+        model = self._merge(self.eval_graph, params, batch_stats)
+        return mean_over_views(model, self.views(images))
+
+    def _merge(self, graph: Any, params: Arrays, batch_stats: Arrays) -> Any:
+        model = nnx.merge(graph, params, batch_stats)
+        if self.survival is not None:
+            model.set_survival(self.survival)
+        return model
+
+
+def joined(trained: Arrays, frozen: Arrays) -> Arrays:
+    """All parameters: the inverse of `Network.separate`."""
+    if not frozen:
+        return trained
+    return unflatten_dict(flatten_dict(trained) | flatten_dict(frozen))
 
 
 def make_network(build: Callable[[nnx.Rngs], Any], views: Views = one_view) -> Network:
@@ -123,7 +135,11 @@ def make_network(build: Callable[[nnx.Rngs], Any], views: Views = one_view) -> N
     model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     train_graph = nnx.graphdef(training_view(model))
     eval_graph = nnx.graphdef(evaluation_view(model))
-    return Network(build, train_graph, eval_graph, views)
+    every, trained = (
+        {path for path, _ in nnx.to_flat_state(nnx.state(model, kind))}
+        for kind in (nnx.Param, trainable)
+    )
+    return Network(build, train_graph, eval_graph, views, frozenset(every - trained))
 
 
 def initial_state(
@@ -161,7 +177,7 @@ def _fresh_state(
     arrays = network.initialise(random_streams.stream_key(key, random_streams.INIT, 0))
     return TrainState(
         step=jnp.int32(0),
-        opt_state=optimizer.init(arrays["params"]),
+        opt_state=optimizer.init(network.separate(arrays["params"])[0]),
         ema=jax.tree.map(jnp.copy, arrays) if with_ema else {},
         **arrays,
     )

@@ -17,7 +17,7 @@ from jax import lax
 from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.losses import Batch, Loss, cross_entropy, or_nan, softmax_loss
 from resnet_jax.training.optimizer import Optimizer
-from resnet_jax.training.state import Arrays, Network, TrainState
+from resnet_jax.training.state import Arrays, Network, TrainState, joined
 
 Metrics = dict[str, jax.Array]
 
@@ -86,8 +86,9 @@ def train_step(
         changes = lax.pmean(changes, options.axis_name)
         batch_stats = jax.tree.map(jnp.add, state.batch_stats, changes)
         metrics = lax.psum(metrics, options.axis_name)
-    updates, opt_state = optimizer(numbers).update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    trained, frozen = network.separate(state.params)
+    updates, opt_state = optimizer(numbers).update(gradient, state.opt_state, trained)
+    params = joined(optax.apply_updates(trained, updates), frozen)
     ema, decay = state.ema, numbers.get("train.ema_decay")
     if decay is not None:
         new = {"params": params, "batch_stats": batch_stats}
@@ -124,15 +125,13 @@ def _gradient(
     network: Network,
     options: StepOptions,
 ) -> tuple[Arrays, Arrays, Metrics]:
-    """Gradient of the mean loss, new running statistics and metrics."""
-    weights = options.gather(state.params)
-    survival_probability = numbers.get("model.survival_probability")
+    """Gradient of the mean loss by what trains, new running statistics and metrics."""
+    weights, frozen = network.separate(options.gather(state.params))
 
     def of_part(batch_stats: Arrays, part: Batch) -> tuple[Arrays, Arrays, Metrics]:
-        def loss(params: Arrays):
-            logits, new_stats = network.train(
-                params, batch_stats, part["image"], part["key"], survival_probability
-            )
+        def loss(trained: Arrays):
+            params = joined(trained, frozen)
+            logits, new_stats = network.train(params, batch_stats, part["image"], part["key"])
             losses = options.loss(logits, part, numbers)
             return losses.mean(), (new_stats, _metrics(logits, losses, part))
 
@@ -150,33 +149,25 @@ def _gradient(
     count = options.accumulate_steps
     # Parts are taken with a stride, so that each device keeps its own examples.
     parts = jax.tree.map(lambda a: a.reshape(-1, count, *a.shape[1:]).swapaxes(0, 1), batch)
-    start = (state.batch_stats, jax.tree.map(jnp.zeros_like, state.params))
+    start = (state.batch_stats, jax.tree.map(jnp.zeros_like, network.separate(state.params)[0]))
     (batch_stats, total), metrics = lax.scan(accumulate, start, parts)
     gradient = jax.tree.map(lambda g: g / count, total)
     return gradient, batch_stats, jax.tree.map(lambda m: m.sum(0), metrics)
 
 
 def eval_step(
-    weights: Arrays,
-    batch: Batch,
-    numbers: Hyperparameters,
-    network: Network,
-    options: StepOptions | None = None,
+    weights: Arrays, batch: Batch, network: Network, options: StepOptions | None = None
 ) -> Metrics:
     """Metrics of one batch by running statistics; examples with a False `mask` do not count.
 
     Args:
         weights: `{"params", "batch_stats"}`.
         batch: as of `train_step`, without `key`.
-        numbers: of the run.
         network: static.
         options: of the training; metrics are summed over its axis.
     """
     options = options or StepOptions()
     weights = options.gather(weights)
-    survival_probability = numbers.get("model.survival_probability")
-    logits = network.evaluate(
-        weights["params"], weights["batch_stats"], batch["image"], survival_probability
-    )
+    logits = network.evaluate(weights["params"], weights["batch_stats"], batch["image"])
     metrics = _metrics(logits, cross_entropy(logits, batch["label"]), batch)
     return metrics if options.axis_name is None else lax.psum(metrics, options.axis_name)

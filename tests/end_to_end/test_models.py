@@ -21,7 +21,7 @@ DIGITS = f"--config={ROOT}/configs/digits.py"
 def weights(tmp_path_factory):
     """A ResNet-8 for other digits: seven classes."""
     path = tmp_path_factory.mktemp("weights") / "seven.safetensors"
-    build = lambda rngs: models.create("resnet8", num_classes=7, in_channels=1, rngs=rngs)  # noqa: E731
+    build = lambda rngs: models.create("cifar_resnet8", num_classes=7, in_channels=1, rngs=rngs)  # noqa: E731
     save_weights(models.initialise(build, 5), path)
     return path
 

@@ -161,4 +161,6 @@ def test_scanned_and_frozen_networks_agree_too(scan_blocks, images):
     models.freeze(ours, ["stem", "stage1"])
     load_weights(ours, theirs.state_dict())
     assert_close(our_logits(ours, images), torch_logits(theirs, images))
-    assert isinstance(ours.stem.conv.kernel, nnx.BatchStat)
+    kernel = ours.stem.conv.kernel
+    assert isinstance(kernel, nnx.Param)
+    assert not models.trainable((), kernel)

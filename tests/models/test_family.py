@@ -91,7 +91,7 @@ def test_every_shortcut_trains_in_every_order(shortcut, order):
     ids=lambda options: "-".join(map(str, options.values())),
 )
 def test_every_variant_has_finite_gradients(options):
-    model = models.create("resnet8", **options, rngs=nnx.Rngs(0))
+    model = models.create("cifar_resnet8", **options, rngs=nnx.Rngs(0))
     (loss, _), gradients = loss_and_gradients(model)
     assert np.isfinite(loss)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
@@ -134,12 +134,12 @@ def test_every_variant_has_finite_gradients(options):
 )  # fmt: skip
 def test_illegal_combination_says_what_is_legal(options, field, words):
     with pytest.raises(models.IllegalChoiceError, match=words) as error:
-        models.create("resnet8", **options, rngs=nnx.Rngs(0))
+        models.create("cifar_resnet8", **options, rngs=nnx.Rngs(0))
     assert error.value.field == field
 
 
 def test_zero_gamma_net_is_the_net_of_its_shortcuts():
-    model = models.create("resnet14", branch_init="zero_gamma", rngs=nnx.Rngs(0))
+    model = models.create("cifar_resnet14", branch_init="zero_gamma", rngs=nnx.Rngs(0))
     stem = np.asarray(model.stem(IMAGES))
     skipped = np.pad(stem[:, ::4, ::4], [(0, 0)] * 3 + [(8 + 16, 8 + 16)])
     expected = model.head(jnp.asarray(skipped.mean((1, 2))))
@@ -150,7 +150,7 @@ OPEN, CLOSED = 40.0, -40.0
 
 
 def block(shortcut, **options):
-    made = models.BasicBlock(16, 16, shortcut=shortcut, shortcut_options=options, rngs=nnx.Rngs(0))
+    made = models.BasicBlock(16, 16, shortcut=shortcut, **options, rngs=nnx.Rngs(0))
     made.eval()
     return made
 
@@ -178,7 +178,7 @@ def test_gate_is_the_sigmoid_of_its_convolution():
 
 def test_gates_are_not_standardised():
     options = {"shortcut": "highway", "squeeze_reduction": 4, "weight_standardization": True}
-    model = nnx.eval_shape(lambda: models.create("resnet8", **options, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: models.create("cifar_resnet8", **options, rngs=nnx.Rngs(0)))
     made = model.stage1.blocks[0]
     plain = made.branch.squeeze_excite.reduce.conv_general_dilated
     assert made.shortcut.gate.conv_general_dilated is plain
@@ -279,17 +279,17 @@ def test_depth_decides_on_scanning(name, scans):
 
 
 def test_without_classes_the_network_returns_its_pooled_features():
-    model = models.create("resnet8", num_classes=0, rngs=nnx.Rngs(0))
+    model = models.create("cifar_resnet8", num_classes=0, rngs=nnx.Rngs(0))
     features = model.features(IMAGES)
     assert {name: f.shape[-1] for name, f in features.items()} == model.feature_channels
     np.testing.assert_allclose(model(IMAGES), features["stage3"].mean((1, 2)), rtol=1e-5)
     assert models.count_parameters(model) == models.count_parameters(
-        models.create("resnet8", rngs=nnx.Rngs(0))
+        models.create("cifar_resnet8", rngs=nnx.Rngs(0))
     ) - (64 * 10 + 10)
 
 
 def test_compiled_initialisation_is_the_eager_one():
-    build = lambda rngs: models.create("resnet8", rngs=rngs)  # noqa: E731
+    build = lambda rngs: models.create("cifar_resnet8", rngs=rngs)  # noqa: E731
     eager, compiled = build(nnx.Rngs(3)), models.initialise(build, 3)
     assert_close(split(compiled)[1], split(eager)[1], 1e-6)
 
@@ -297,7 +297,9 @@ def test_compiled_initialisation_is_the_eager_one():
 def test_linear_decay_expects_three_quarters_of_the_blocks():
     """Huang 2016, §3: E = (3L − 1) / 4 blocks for p_L = 0.5."""
     model = nnx.eval_shape(
-        lambda: models.create("resnet110", survival_probability=0.5, rngs=nnx.Rngs(0))
+        lambda: models.create(
+            "resnet110", survival_probability=0.5, scan_blocks=False, rngs=nnx.Rngs(0)
+        )
     )
     stages = (model.stage1, model.stage2, model.stage3)
     survival = [b.drop_path.survival_probability for stage in stages for b in stage.blocks]
@@ -356,13 +358,13 @@ def test_a_network_in_eval_mode_may_be_closed_over(layout, x64):
 
 def test_equal_networks_have_equal_graphs():
     """So that a compiled function that takes the graph is found again."""
-    build = lambda: models.create("resnet8", weight_standardization=True, rngs=nnx.Rngs(0))  # noqa: E731
+    build = lambda: models.create("cifar_resnet8", weight_standardization=True, rngs=nnx.Rngs(0))  # noqa: E731
     assert nnx.graphdef(nnx.eval_shape(build)) == nnx.graphdef(nnx.eval_shape(build))
 
 
 @pytest.mark.parametrize("branch_init", ["rezero", "fixup"])
 def test_net_starts_as_its_shortcuts_without_norms(branch_init):
-    model = models.create("resnet14", branch_init=branch_init, norm="none", rngs=nnx.Rngs(0))
+    model = models.create("cifar_resnet14", branch_init=branch_init, norm="none", rngs=nnx.Rngs(0))
     np.testing.assert_allclose(model.stage1(X), X, atol=1e-6)
     if branch_init == "fixup":
         assert not np.any(model(IMAGES))
@@ -377,7 +379,7 @@ def test_skipinit_starts_at_one_over_the_root_of_the_depth():
 def test_fixup_scales_by_depth():
     """Zhang 2019, §3, rule 2: L^(-1/(2m-2)), so L^(-1/2) for two layers and L^(-1/4) for three."""
     for block_name, depth, power in (("basic", 56, 1 / 2), ("bottleneck", 83, 1 / 4)):
-        options = {"block": block_name, "depth": depth, "norm": "none"}
+        options = {"block": block_name, "depth": depth, "norm": "none", "scan_blocks": False}
         fixup = models.create("resnet56", branch_init="fixup", **options, rngs=nnx.Rngs(0))
         he = models.create("resnet56", **options, rngs=nnx.Rngs(0))
         ratio = (
@@ -418,7 +420,7 @@ def test_fixup_110_trains_without_any_norm():
 
 
 def test_dense_logits_average_to_the_logits():
-    model = models.create("resnet8", rngs=nnx.Rngs(0))
+    model = models.create("cifar_resnet8", rngs=nnx.Rngs(0))
     model.eval()
     dense = model.dense_logits(IMAGES)
     assert dense.shape == (4, 8, 8, 10)
@@ -429,7 +431,7 @@ def test_dense_logits_average_to_the_logits():
 
 
 def test_multi_scale_logits_are_the_mean_over_resized_images():
-    model = models.create("resnet8", rngs=nnx.Rngs(0))
+    model = models.create("cifar_resnet8", rngs=nnx.Rngs(0))
     model.eval()
     images = IMAGES[:, :24]
     resized = jax.image.resize(images, (4, 36, 48, 3), "bilinear")
@@ -442,36 +444,75 @@ def test_multi_scale_logits_are_the_mean_over_resized_images():
 def test_an_example_draws_the_same_wherever_it_stands():
     """What makes dropout and stochastic depth independent of the number of devices."""
     options = {"dropout": 0.3, "survival_probability": 0.5, "norm": "layer"}
-    model = models.create("resnet8", **options, rngs=nnx.Rngs(0))
+    model = models.create("cifar_resnet8", **options, rngs=nnx.Rngs(0))
     keys = jax.random.split(jax.random.key(3), 4)
     whole = model(IMAGES, keys)
     np.testing.assert_allclose(model(IMAGES[2:], keys[2:]), whole[2:], atol=1e-5)
     assert not np.allclose(model(IMAGES, jax.random.key(4)), whole, atol=1e-2)
 
 
+@pytest.mark.parametrize("scan", [False, True])
+def test_rngs_of_a_call_are_the_key_that_they_give(scan):
+    options = {"dropout": 0.3, "survival_probability": 0.5, "norm": "layer", "scan_blocks": scan}
+    model = models.create("cifar_resnet14", **options)
+    key = nnx.Rngs(dropout=3).dropout()
+    expected = model(IMAGES, key)
+    rngs = nnx.Rngs(dropout=3)
+    np.testing.assert_array_equal(model(IMAGES, rngs=rngs), expected)
+    assert not np.allclose(model(IMAGES, rngs=rngs), expected, atol=1e-2)
+    np.testing.assert_array_equal(model(IMAGES, rngs=nnx.Rngs(dropout=3).dropout), expected)
+    np.testing.assert_array_equal(model(IMAGES, rngs=key), expected)
+    last = model.features(IMAGES, rngs=nnx.Rngs(dropout=3))["stage3"]
+    np.testing.assert_array_equal(last, model.features(IMAGES, key)["stage3"])
+    with pytest.raises(ValueError, match="not both"):
+        model(IMAGES, key, rngs=rngs)
+
+
+def test_rngs_are_left_alone_where_nothing_is_drawn():
+    model = models.create("cifar_resnet8", dropout=0.3)
+    model.eval()
+    rngs = nnx.Rngs(dropout=3)
+    model(IMAGES, rngs=rngs)
+    models.create("cifar_resnet8")(IMAGES, rngs=rngs)
+    assert rngs.dropout.count.get_value() == 0
+
+
+def test_layers_and_blocks_take_rngs_too():
+    def rngs():
+        return nnx.Rngs(dropout=1)
+
+    key = rngs().dropout()
+    block = models.BasicBlock(16, 16, survival_probability=0.5, dropout=0.5, rngs=nnx.Rngs(0))
+    for layer in (models.Dropout(0.5), models.StochasticDepth(0.5), block):
+        np.testing.assert_array_equal(layer(X, rngs=rngs()), layer(X, key=key))
+        assert not np.array_equal(layer(X, rngs=rngs()), nnx.view(layer, deterministic=True)(X))
+
+
 def test_without_a_key_dropout_says_what_to_do():
     with pytest.raises(ValueError, match=r"key=jax.random.key"):
-        models.create("resnet8", dropout=0.3, rngs=nnx.Rngs(0))(IMAGES)
+        models.create("cifar_resnet8", dropout=0.3, rngs=nnx.Rngs(0))(IMAGES)
 
 
 @pytest.mark.parametrize(
     ("scan", "remat"), [(False, "none"), (False, "stage"), (True, "none"), (True, "block")]
 )
-def test_survival_probability_of_a_call_is_that_of_a_net_built_with_it(scan, remat):
+def test_survival_probability_that_is_set_is_that_of_a_net_built_with_it(scan, remat):
     """In both modes; it may be traced, so that runs with several share a program."""
     options = {"scan_blocks": scan, "remat": remat, "in_channels": 1}
 
     def build(probability):
         return models.initialise(
             lambda rngs: models.create(
-                "resnet14", survival_probability=probability, rngs=rngs, **options
+                "cifar_resnet14", survival_probability=probability, rngs=rngs, **options
             )
         )
 
     def logits(model, probability=None):
-        trained = model(x, key, probability)
+        if probability is not None:
+            model.set_survival(probability)
+        trained = model(x, key)
         model.eval()
-        return trained, model(x, survival_probability=probability)
+        return trained, model(x)
 
     x, key = jax.random.normal(jax.random.key(0), (4, 8, 8, 1)), jax.random.key(1)
     expected, own = logits(build(0.4)), logits(build(0.9))

@@ -55,6 +55,37 @@ def test_imagenet_net_has_stride_32(name, size, channels):
         assert features[stage] == (2, height, width, channels_out * expansion)
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("resnet20", {}),
+        ("resnet110", {"scan_blocks": True}),
+        ("resnet20", {"stem": "deep", "antialias": True, "shortcut": "B"}),
+        ("resnet18", {"stem": "patchify"}),
+        ("resnet50", {"stride_in_1x1": True}),
+        ("resnet50d", {}),
+        ("bit_r50x1", {}),
+    ],
+)
+def test_feature_strides_are_image_side_over_map_side(name, overrides):
+    model = nnx.eval_shape(lambda: models.create(name, rngs=nnx.Rngs(0), **overrides))
+    _, features = output_shapes(name, (128, 128, 3), **overrides)
+    assert model.feature_strides == {part: 128 // shape[1] for part, shape in features.items()}
+
+
+@pytest.mark.parametrize("options", [{}, {"scan_blocks": True}, {"remat": "block", "dropout": 0.1}])
+def test_a_network_can_be_tabulated(options):
+    model = models.create("cifar_resnet14", **options)
+    table = nnx.tabulate(
+        model,
+        jnp.ones((1, 8, 8, 3)),
+        jax.random.key(0),
+        console_kwargs={"width": 400, "color_system": None},
+    )
+    assert "stage3" in table
+    assert f"Total Parameters: {sum(a.size for a in jax.tree.leaves(nnx.state(model))):,}" in table
+
+
 @pytest.mark.parametrize("shortcut", ["none", "A", "B", "C"])
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
 def test_every_shortcut_and_block_classifies_odd_images(shortcut, block):
@@ -67,7 +98,7 @@ def test_every_shortcut_and_block_classifies_odd_images(shortcut, block):
 
 def test_bfloat16_does_not_leak_into_parameters_statistics_or_logits():
     images = jax.random.normal(jax.random.key(0), (8, 16, 16, 3)) * 3 + 1
-    model = models.create("resnet8", dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    model = models.create("cifar_resnet8", dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     assert model(images).dtype == jnp.float32
     for leaf in jax.tree.leaves(nnx.state(model, (nnx.Param, nnx.BatchStat))):
         assert leaf.dtype == jnp.float32
@@ -75,7 +106,7 @@ def test_bfloat16_does_not_leak_into_parameters_statistics_or_logits():
     mean = np.asarray(model.stage1.blocks[0].branch.norm1.mean.get_value())
     assert np.any(mean.view(np.uint32) & 0xFFFF)
     # Running statistics agree with float32 ones to bfloat16's precision of the activations.
-    exact = models.create("resnet8", rngs=nnx.Rngs(0))
+    exact = models.create("cifar_resnet8", rngs=nnx.Rngs(0))
     exact(images)
     np.testing.assert_allclose(
         mean, exact.stage1.blocks[0].branch.norm1.mean.get_value(), atol=0.01
@@ -84,7 +115,9 @@ def test_bfloat16_does_not_leak_into_parameters_statistics_or_logits():
 
 
 def test_zero_gamma_blocks_start_as_the_shortcut_alone():
-    model = models.create("resnet14", shortcut="A", branch_init="zero_gamma", rngs=nnx.Rngs(0))
+    model = models.create(
+        "cifar_resnet14", shortcut="A", branch_init="zero_gamma", rngs=nnx.Rngs(0)
+    )
     x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 16))
     np.testing.assert_array_equal(model.stage1(x), x)
     down = model.stage2(x)
@@ -94,7 +127,7 @@ def test_zero_gamma_blocks_start_as_the_shortcut_alone():
 
 
 def test_eval_mode_keeps_the_running_statistics():
-    model = models.create("resnet8", rngs=nnx.Rngs(0))
+    model = models.create("cifar_resnet8", rngs=nnx.Rngs(0))
     model.eval()
     before = jax.tree.map(np.asarray, nnx.state(model, nnx.BatchStat))
     model(jnp.ones((2, 8, 8, 3)))

@@ -35,7 +35,9 @@ def test_receptive_field_grows_by_twice_the_stride_at_every_3x3_convolution(name
 )
 def test_receptive_field_is_what_the_gradient_of_one_output_reaches(options):
     """With all weights 1, no norm and no max pool, every pixel of the field has a gradient."""
-    model = models.create("resnet8", norm="none", scan_blocks=False, **options, rngs=nnx.Rngs(0))
+    model = models.create(
+        "cifar_resnet8", norm="none", scan_blocks=False, **options, rngs=nnx.Rngs(0)
+    )
     model.eval()
     graph, state = nnx.split(model)
     ones = jax.tree.map(jnp.ones_like, nnx.to_pure_dict(state))

@@ -27,7 +27,7 @@ def test_logits_are_the_mean_over_the_crops():
     """The model gives the pixels of a corner, so each crop has logits of its own."""
     images = jnp.arange(2 * 5 * 5 * 1, dtype=jnp.float32).reshape(2, 5, 5, 1)
 
-    def model(crop, survival_probability=None):
+    def model(crop):
         return crop[:, 0, :2, 0] ** 2
 
     logits = ten_crop_logits(model, images, 3)

@@ -1,5 +1,7 @@
 """Parameter counts and multiply-adds against the published ones."""
 
+import jax
+import numpy as np
 import pytest
 from flax import nnx
 
@@ -59,8 +61,37 @@ def test_multiply_adds_of_resnet50d_are_the_published_ones():
 
 
 def test_any_legal_depth_has_a_name():
-    assert len(abstract("resnet26").stage1.blocks) == 4
-    assert len(abstract("plain14").stage3.blocks) == 2
+    assert len(abstract("cifar_resnet26").stage1.blocks) == 4
+    assert len(abstract("cifar_plain14").stage3.blocks) == 2
+    assert len(abstract("cifar_resnet50").stage1.blocks) == 8
+
+
+@pytest.mark.parametrize("name", ["resnet26", "plain14", "resnet51"])
+def test_a_bare_name_is_a_row_of_the_zoo_or_refused_with_the_new_spelling(name):
+    with pytest.raises(models.IllegalChoiceError, match=f"cifar_{name}") as error:
+        models.create(name)
+    assert error.value.known[0] == f"cifar_{name}"
+
+
+def test_create_takes_a_seed_or_rngs():
+    made = {seed: models.create("cifar_resnet8", seed=seed) for seed in (0, 7)}
+    for seed, model in made.items():
+        eager = models.create("cifar_resnet8", rngs=nnx.Rngs(seed))
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+            nnx.to_pure_dict(nnx.state(model)),
+            nnx.to_pure_dict(nnx.state(eager)),
+        )
+    default = models.create("cifar_resnet8").head.kernel.get_value()
+    np.testing.assert_array_equal(default, made[0].head.kernel.get_value())
+    assert not np.array_equal(default, made[7].head.kernel.get_value())
+    with pytest.raises(models.IllegalChoiceError, match="rngs are given") as error:
+        models.create("resnet20", seed=0, rngs=nnx.Rngs(0))
+    assert error.value.field == "seed"
+
+
+def test_a_seeded_network_can_be_abstract():
+    assert models.count_parameters(nnx.eval_shape(lambda: models.create("resnet20"))) == 269_722
 
 
 def test_imagenet_names_win_over_cifar_depths():

@@ -94,10 +94,10 @@ def test_an_evaluation_is_finite_only_where_all_logits_are(logits, finite):
         "label": jnp.zeros(2, int),
         "mask": jnp.array([True, True]),
     }
-    assert math.isfinite(eval_step(weights, batch, Hyperparameters(), network)["loss"]) == finite
+    assert math.isfinite(eval_step(weights, batch, network)["loss"]) == finite
     # What only fills a batch does not count.
     filled = batch | {"mask": jnp.array([False, True])}
-    assert math.isfinite(eval_step(weights, filled, Hyperparameters(), network)["loss"])
+    assert math.isfinite(eval_step(weights, filled, network)["loss"])
 
 
 @pytest.mark.parametrize("part", ["params", "batch_stats", "opt_state", "ema"])

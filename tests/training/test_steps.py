@@ -16,7 +16,7 @@ NUMBERS = Hyperparameters()
 
 @pytest.fixture(scope="module")
 def network():
-    return make_network(lambda rngs: models.create("resnet8", in_channels=1, rngs=rngs))
+    return make_network(lambda rngs: models.create("cifar_resnet8", in_channels=1, rngs=rngs))
 
 
 def batch_of(size, seed=0):
@@ -86,7 +86,7 @@ def test_ema_is_the_weighted_mean_of_the_steps(network):
 def test_evaluation_counts_only_what_the_mask_shows(network):
     state = initial_state(network, optax.sgd(0.1), 0, False)
     batch = batch_of(8)
-    step = jax.jit(lambda w, b: eval_step(w, b, NUMBERS, network))
+    step = jax.jit(lambda w, b: eval_step(w, b, network))
     shown = step(state.evaluated(), {**batch, "mask": jnp.arange(8) < 5})
     first = jax.tree.map(lambda a: a[:5], batch)
     alone = step(state.evaluated(), first)
