@@ -43,6 +43,8 @@ class UserError(Exception):
         fix: what to do about it; empty where `problem` says it already.
     """
 
+    exit_code = 2
+
     def __init__(self, field: str, value: Any, problem: str, fix: str = "") -> None:
         self.field, self.value, self.problem, self.fix = field, value, problem, fix
         problem, fix = (" ".join(text.split()) for text in (problem, fix))
@@ -57,6 +59,8 @@ class UserError(Exception):
 
 class NotFiniteError(ArithmeticError):
     """A network whose outputs are not finite; the command line prints it and exits with code 3."""
+
+    exit_code = 3
 
 
 @functools.cache
