@@ -19,12 +19,12 @@ from ml_collections import ConfigDict
 from resnet_jax import __version__
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.subject import Examples, Subject
+from resnet_jax.conditions import conditions_of
 from resnet_jax.config import flatten
 from resnet_jax.errors import NotFiniteError, UserError
 from resnet_jax.files import replaced, write_file
-from resnet_jax.report.conditions import conditions_of
-from resnet_jax.report.labels import enumerate_words, field_label
-from resnet_jax.report.style import RC, Figure
+from resnet_jax.plotting.labels import enumerate_words, field_label
+from resnet_jax.plotting.style import RC, Figure
 from resnet_jax.strict_json import to_json
 from resnet_jax.training.preparation import EvaluatedImage
 from resnet_jax.training.state import weights_of

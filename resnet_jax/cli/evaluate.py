@@ -34,9 +34,7 @@ def run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         return _evaluate(together, arguments, overrides)
 
 
-def _evaluate(
-    together: Together, arguments: argparse.Namespace, overrides: dict[str, str]
-) -> int:
+def _evaluate(together: Together, arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from resnet_jax.training.run_directory import RunDirectory
 
     with together() as first:

@@ -19,9 +19,7 @@ def add_processes(option: Add) -> None:
 
 
 @contextlib.contextmanager
-def processes(
-    arguments: argparse.Namespace, stop: StopRequest | None = None
-) -> Iterator[Together]:
+def processes(arguments: argparse.Namespace, stop: StopRequest | None = None) -> Iterator[Together]:
     """Find the other processes of this command; an error in the context ends all of them.
 
     Yields a context manager that yields whether this process is the first one. An error in it, in

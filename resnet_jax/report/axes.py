@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.config import FIELDS
+from resnet_jax.plotting.labels import VALUE_LABELS, field_label, value_label
 from resnet_jax.report.conditions import DATA
-from resnet_jax.report.labels import VALUE_LABELS, field_label, value_label
 from resnet_jax.report.run import Run
 from resnet_jax.report.study import Study
 

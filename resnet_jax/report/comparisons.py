@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from resnet_jax.conditions import conditions_of
 from resnet_jax.report.axes import DEPTH, Axes, Axis
-from resnet_jax.report.conditions import NOT_COMPARED, conditions_of
+from resnet_jax.report.conditions import NOT_COMPARED
 from resnet_jax.report.run import Run
 from resnet_jax.report.settings import ERRORS, UNFINISHED, Setting, count_states, describe
 from resnet_jax.report.statistics import CONFIDENCE, Paired, holm, paired

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from resnet_jax.config import FIELDS, canonical, to_steps
+from resnet_jax.conditions import conditions_of
+from resnet_jax.config import to_steps
 from resnet_jax.errors import UserError
 from resnet_jax.report.data_versions import data_versions
 from resnet_jax.report.run import Run
@@ -18,37 +19,12 @@ Conditions = Mapping[str, Any]
 # (name, value of the first, value of the second)
 Difference = tuple[str, Any, Any]
 
-REPLICATE = "seed"
 DATA = "data.name"
 STEPS = "steps trained"
 # Data sets are not compared, and a run that was trained for other steps than it should is no result of a
 # study.
 NOT_COMPARED = (DATA, STEPS)
 _STEPS_FROM = (DATA, "data.train_split", "data.repeats", "train.duration", "train.batch_size")
-
-
-def counts(name: str) -> bool:
-    """Whether a config field can change the numbers of a run."""
-    return name != REPLICATE and not (name in FIELDS and FIELDS[name].place)
-
-
-def conditions_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted field → value, each value spelled in one way.
-
-    Fields that an earlier version did not have get their defaults, as when such a run is resumed.
-    """
-    complete = {name: field.default for name, field in FIELDS.items()} | dict(config)
-    return {name: _spelled(name, value) for name, value in complete.items() if counts(name)}
-
-
-def _spelled(name: str, value: Any) -> Any:
-    """The one spelling of a value; an illegal one, and one of an unknown field, stays as it is."""
-    if name not in FIELDS:
-        return value
-    try:
-        return canonical(name, value)
-    except UserError:
-        return value
 
 
 def differences(first: Conditions, second: Conditions) -> list[Difference]:

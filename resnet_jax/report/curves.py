@@ -8,21 +8,21 @@ import numpy as np
 from matplotlib.axes import Axes as Panel
 from matplotlib.lines import Line2D
 
-from resnet_jax.report.axes import DATA, DEPTH, Axes, Axis
-from resnet_jax.report.labels import count
-from resnet_jax.report.run import Run
-from resnet_jax.report.settings import Setting, describe
-from resnet_jax.report.split import outer_groups, panel_grid, seeds_text
-from resnet_jax.report.study import Study
-from resnet_jax.report.style import (
+from resnet_jax.plotting.labels import count
+from resnet_jax.plotting.style import (
     Figure,
     Look,
     canvas_of,
     label_outer,
-    looks,
     looks_of,
     shared_legend,
 )
+from resnet_jax.report.axes import DATA, DEPTH, Axes, Axis
+from resnet_jax.report.marks import looks
+from resnet_jax.report.run import Run
+from resnet_jax.report.settings import Setting, describe
+from resnet_jax.report.split import outer_groups, panel_grid, seeds_text
+from resnet_jax.report.study import Study
 
 MOST_LINES = 8
 MOST_PANELS = 16

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from resnet_jax.report.labels import value_label
+from resnet_jax.plotting.labels import value_label
 from resnet_jax.report.run import Run
 
 Conditions = Mapping[str, Any]

@@ -4,11 +4,11 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
+from resnet_jax.plotting.labels import count, enumerate_words, field_label, value_label
 from resnet_jax.report.axes import Axes
 from resnet_jax.report.comparisons import Comparison, software_versions
 from resnet_jax.report.conditions import DATA
 from resnet_jax.report.confounded import Confounded
-from resnet_jax.report.labels import count, enumerate_words, field_label, value_label
 from resnet_jax.report.run import Run
 from resnet_jax.report.settings import ERRORS, FAILED, Setting, count_states
 from resnet_jax.report.statistics import CONFIDENCE, RESAMPLES

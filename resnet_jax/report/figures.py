@@ -5,19 +5,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from resnet_jax.plotting.labels import value_label
+from resnet_jax.plotting.style import Figure
 from resnet_jax.report.against import against
 from resnet_jax.report.axes import DEPTH, LEARNING_RATE, Axes, Axis
 from resnet_jax.report.categories import categories
 from resnet_jax.report.conditions import DATA, measured_on
 from resnet_jax.report.curves import curve_figures
 from resnet_jax.report.heat_map import heat_map
-from resnet_jax.report.labels import value_label
 from resnet_jax.report.run import Run
 from resnet_jax.report.search import search_figures
 from resnet_jax.report.settings import Setting
 from resnet_jax.report.split import outer_groups
 from resnet_jax.report.study import Study
-from resnet_jax.report.style import Figure
 
 MOST_LINES = 8
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from resnet_jax.plotting.style import Figure
 from resnet_jax.report.formats import link, markdown_table, markdown_text
-from resnet_jax.report.style import Figure
 from resnet_jax.report.tables import Table
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnet_jax.files import replaced
+from resnet_jax.plotting.style import Figure
 from resnet_jax.report.formats import linked_file
-from resnet_jax.report.style import Figure
 
 DOTS_PER_INCH = 300
 # How the names of figures begin.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.config import FIELDS, SCHEMA, canonical
-from resnet_jax.report.labels import field_label, value_label
+from resnet_jax.plotting.labels import field_label, value_label
 
 Values = Mapping[str, Any]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.config_file import differences
+from resnet_jax.plotting.labels import duration, short_number
 from resnet_jax.report.axes import Axes, Value
 from resnet_jax.report.comparisons import Comparison, signed
 from resnet_jax.report.conditions import measured_on
 from resnet_jax.report.confounded import Confounded
-from resnet_jax.report.labels import duration, short_number
 from resnet_jax.report.reference import Reference, recipe_differences
 from resnet_jax.report.settings import ERRORS, Setting
 from resnet_jax.report.statistics import Interval, Summary

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from resnet_jax.report.style import COLOURS, Figure, canvas_of, looks_of, shared_legend
+from resnet_jax.plotting.style import COLOURS, Figure, canvas_of, looks_of, shared_legend
 
 Arrays = Mapping[str, Any]
 # Of more rows the numbers would not fit in.

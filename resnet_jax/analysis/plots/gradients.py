@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.report.scales import count_axis, size_axis
-from resnet_jax.report.style import Figure, canvas_of, looks_of, shared_legend
+from resnet_jax.plotting.scales import count_axis, size_axis
+from resnet_jax.plotting.style import Figure, canvas_of, looks_of, shared_legend
 
 
 def depth_figure(arrays: Mapping[str, Any], names: Sequence[str]) -> Figure:

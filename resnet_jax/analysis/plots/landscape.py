@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator, NullLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
-from resnet_jax.report.style import (
+from resnet_jax.plotting.style import (
     Figure,
     canvas_of,
     in_lines,

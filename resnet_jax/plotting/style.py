@@ -15,8 +15,6 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
-from resnet_jax.report.axes import Axis
-
 # Config strings are text, not formulas; labels become outlines, so that a page needs no font.
 RC: Any = {
     "font.size": 10,
@@ -77,11 +75,6 @@ class Look:
     colour: Any
     marker: str
     dash: Any
-
-
-def looks(axis: Axis | None) -> list[Look]:
-    """One look per value of an axis; one for no axis."""
-    return looks_of(len(axis.values), axis.is_numeric) if axis else looks_of(1, ordered=False)
 
 
 def looks_of(count: int, ordered: bool) -> list[Look]:
