@@ -8,8 +8,9 @@ from resnet_jax.conditions import conditions_of
 from resnet_jax.report.axes import DEPTH, Axes, Axis
 from resnet_jax.report.conditions import NOT_COMPARED
 from resnet_jax.report.run import Run
-from resnet_jax.report.settings import ERRORS, UNFINISHED, Setting, count_states, describe
+from resnet_jax.report.settings import ERRORS, Setting, count_states, describe
 from resnet_jax.report.statistics import CONFIDENCE, Paired, holm, paired
+from resnet_jax.run_states import UNFINISHED
 
 DISTINGUISHABLE = "distinguishable"
 

@@ -10,9 +10,10 @@ from resnet_jax.report.comparisons import Comparison, software_versions
 from resnet_jax.report.conditions import DATA
 from resnet_jax.report.confounded import Confounded
 from resnet_jax.report.run import Run
-from resnet_jax.report.settings import ERRORS, FAILED, Setting, count_states
+from resnet_jax.report.settings import ERRORS, Setting, count_states
 from resnet_jax.report.statistics import CONFIDENCE, RESAMPLES
 from resnet_jax.report.study import Study
+from resnet_jax.run_states import FAILED
 
 FEW_SEEDS = 5
 # So many pairs without a verdict are sentences; the table has all.

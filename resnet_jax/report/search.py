@@ -13,8 +13,8 @@ from resnet_jax.report.axes import Axes, Axis
 from resnet_jax.report.curves import time_unit
 from resnet_jax.report.marks import sign
 from resnet_jax.report.run import Run
-from resnet_jax.report.settings import FAILED
 from resnet_jax.report.split import MOST_COLUMNS
+from resnet_jax.run_states import FAILED
 
 # So many trials have a colour.
 MOST_COLOURED = 3

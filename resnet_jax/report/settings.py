@@ -9,12 +9,11 @@ from resnet_jax.report.reference import Reference, find_references
 from resnet_jax.report.run import Run
 from resnet_jax.report.statistics import Interval, Summary, summarize
 from resnet_jax.report.study import Study
+from resnet_jax.run_states import FAILED, UNFINISHED
 
 # Split → what the error on it is called.
 ERRORS = {"test": "test error", "train": "training error"}
 # States of runs that ended without a result, and of those that may still get one.
-FAILED = ("diverged", "failed", "unreadable")
-UNFINISHED = ("running", "interrupted", "preempted", "pending")
 
 
 @dataclass(frozen=True)
