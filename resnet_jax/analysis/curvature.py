@@ -12,6 +12,30 @@ from resnet_jax.analysis.request import Answer, Named, Request, drawn
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.errors import UserError, told_of
 
+DESCRIPTION = (
+    "Top eigenvalues and trace of the Hessian, and the gradient noise scale, in evaluation mode."
+)
+EXAMPLES = 500
+OPTIONS = {
+    "--eigenvalues": {"type": int, "default": 5, "metavar": "N", "help": "largest ones; default 5"},
+    "--lanczos_steps": {
+        "type": int,
+        "default": 30,
+        "metavar": "N",
+        "help": "products with the Hessian for the eigenvalues; default 30",
+    },
+    "--probes": {
+        "type": int,
+        "default": 20,
+        "metavar": "N",
+        "help": "products with the Hessian for the trace; default 20",
+    },
+    "--noise_examples": {
+        "type": int,
+        "metavar": "N",
+        "help": "for the noise scale, which needs more; 0: all; default: those of --examples",
+    },
+}
 # The jackknife leaves one out, and a variance needs two.
 LEAST_EXAMPLES = 3
 
@@ -24,9 +48,9 @@ def analyze(request: Request) -> Answer:
     """
     request.one_data_set()
     options = request.options
-    for name, least in (("eigenvalues", 1), ("lanczos_steps", options.eigenvalues), ("probes", 2)):
-        if getattr(options, name) < least:
-            raise UserError(f"--{name}", getattr(options, name), f"allowed: {least} or more")
+    request.at_least(1, "eigenvalues")
+    request.at_least(options.eigenvalues, "lanczos_steps")
+    request.at_least(2, "probes")
     examples = request.examples(request.subjects[0])
     noise_examples = _noise_examples(request, examples)
     arrays: dict[str, Named] = {}

@@ -24,6 +24,23 @@ from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.analysis.taps import moments, norm, tap, tapped_block
 from resnet_jax.errors import UserError
 
+DESCRIPTION = """\
+Norms and deviations of activations and of gradients in one pass, by batches of the size of
+training; and how alike the gradients at neighbouring inputs are (Balduzzi et al. 2017)."""
+EXAMPLES = 256
+OPTIONS = {
+    "--running_statistics": {
+        "action": "store_true",
+        "help": "batch norms as in evaluation; default: by the statistics of the batch, as in training",
+    },
+    "--lines": {
+        "type": int,
+        "default": 16,
+        "metavar": "N",
+        "help": "between two examples, for the correlation of gradients; 0: without it; default 16",
+    },
+}
+
 
 def against_depth(
     model: models.ResNet,
@@ -162,8 +179,7 @@ def analyze(request: Request) -> Answer:
     """
     request.one_data_set()
     options = request.options
-    if options.lines < 0:
-        raise UserError("--lines", options.lines, "allowed: 0 or more")
+    request.at_least(0, "lines")
     batch_size = request.subjects[0].config.train.batch_size
     examples = request.examples(request.subjects[0])
     if options.lines and len(examples.labels) < 2:

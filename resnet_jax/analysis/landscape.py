@@ -34,6 +34,48 @@ from resnet_jax.errors import UserError, told_of
 from resnet_jax.models import ResNet, Views, mean_over_views, one_view
 from resnet_jax.training.state import pure_arrays
 
+DESCRIPTION = """\
+Loss surfaces in filter-normalised directions (Li et al. 2018), between checkpoints, and along the
+course of training."""
+EXAMPLES = 1000
+OPTIONS = {
+    "--view": {
+        "choices": ("random", "trajectory", "interpolation"),
+        "default": "random",
+        "help": "along random directions (default); in the plane of the course of training; from the first\n"
+        "of several runs to each other one, or within each run from --from_step to --step",
+    },
+    "--dimensions": {
+        "type": int,
+        "choices": (1, 2),
+        "default": 2,
+        "help": "of `random`; default 2",
+    },
+    "--size": {
+        "type": int,
+        "default": 25,
+        "metavar": "N",
+        "help": "points a side, odd; default 25",
+    },
+    "--extent": {
+        "type": float,
+        "default": 1.0,
+        "metavar": "A",
+        "help": "`random` goes from -A to A times the norm of each filter; default 1",
+    },
+    "--from_step": {"metavar": "STEP", "help": "where `interpolation` within a run begins"},
+    "--statistics": {
+        "choices": ("running", "batch"),
+        "default": "running",
+        "help": "of batch norms: those of the network (default), or of each batch where the weights are",
+    },
+    "--batch_size": {
+        "type": int,
+        "default": 100,
+        "metavar": "N",
+        "help": "examples at once; default 100",
+    },
+}
 # Room around the course of training, as a share of its extent.
 MARGIN = 0.2
 
@@ -131,6 +173,7 @@ def analyze(request: Request) -> Answer:
     request.one_data_set()
     first = request.subjects[0]
     examples = request.examples(first, first.evaluated_image)
+    request.at_least(1, "batch_size")
     _check(request.options, examples)
     views = {"random": _random, "trajectory": _trajectory, "interpolation": _interpolation}
     return views[request.options.view](request, examples)
@@ -143,8 +186,6 @@ def _check(options: Any, examples: Examples) -> None:
         raise UserError("--size", size, f"allowed: {allowed}")
     if not 0 < options.extent < np.inf:
         raise UserError("--extent", options.extent, "allowed: greater than 0, and finite")
-    if options.batch_size < 1:
-        raise UserError("--batch_size", options.batch_size, "allowed: 1 or more")
     if options.statistics == "batch" and count % options.batch_size:
         problem = f"does not divide the {count} examples, and batches must be equal"
         raise UserError("--batch_size", options.batch_size, problem, "change it or --examples")

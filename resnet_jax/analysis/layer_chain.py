@@ -23,6 +23,29 @@ from resnet_jax.errors import UserError
 ACTIVATIONS = {"linear": lambda x: x, "relu": jax.nn.relu, "tanh": jnp.tanh}
 CONNECTIONS = ("plain", "residual", "scaled_residual")
 
+DESCRIPTION = """\
+Norms of activations and gradients along chains of fully connected layers, with and without
+identity shortcuts, at several scales of the weights. It needs no network."""
+EXAMPLES: int | None = None
+OPTIONS = {
+    "--weight_scales": {
+        "type": float,
+        "nargs": "+",
+        "default": [0.8, 0.9, 1.0, 1.1, 1.25],
+        "metavar": "SCALE",
+        "help": "sqrt(width) times the deviation of the weights; default 0.8 0.9 1 1.1 1.25",
+    },
+    "--activation": {"choices": tuple(ACTIVATIONS), "default": "linear"},
+    "--depth": {"type": int, "default": 50, "metavar": "N", "help": "layers; default 50"},
+    "--width": {
+        "type": int,
+        "default": 128,
+        "metavar": "N",
+        "help": "units of a layer; default 128",
+    },
+    "--draws": {"type": int, "default": 20, "metavar": "N", "help": "of the weights; default 20"},
+}
+
 
 def norms_along_chain(
     weight_scales: Sequence[float],
@@ -156,9 +179,7 @@ def analyze(request: Request) -> Answer:
     for scale in scales:
         if not 0 < scale < np.inf:
             raise UserError("--weight_scales", scale, "allowed: positive and finite")
-    for name in ("depth", "width", "draws"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name}", getattr(options, name), "allowed: 1 or more")
+    request.at_least(1, "depth", "width", "draws")
     shape = {name: getattr(options, name) for name in ("activation", "depth", "width", "draws")}
     found = norms_along_chain(scales, **shape, seed=options.seed)
     axes = ("connection", "weight scale", "layer")

@@ -23,9 +23,30 @@ from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots import lesion as plots
 from resnet_jax.analysis.request import Answer, Named, Request, drawn
 from resnet_jax.analysis.subject import Subject
-from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet, Views, mean_over_views, one_view
 
+DESCRIPTION = "Delete each block, delete several, shuffle them (Veit et al. 2016, §4)."
+EXAMPLES = 1000
+OPTIONS = {
+    "--max_deleted": {
+        "type": int,
+        "default": 20,
+        "metavar": "K",
+        "help": "delete 1 to K random blocks; default 20, or all that there are",
+    },
+    "--num_draws": {
+        "type": int,
+        "default": 5,
+        "metavar": "N",
+        "help": "random choices of each number of blocks; default 5",
+    },
+    "--num_shuffles": {
+        "type": int,
+        "default": 40,
+        "metavar": "N",
+        "help": "random orders, from nearly sorted to shuffled; default 40",
+    },
+}
 ERROR = "share of examples"
 SEVERAL = 5
 
@@ -241,10 +262,7 @@ def analyze(request: Request) -> Answer:
     Raises:
         UserError: an option below 1, or networks of different data.
     """
-    options = request.options
-    for name in ("max_deleted", "num_draws", "num_shuffles"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name}", getattr(options, name), "must be 1 or more")
+    request.at_least(1, "max_deleted", "num_draws", "num_shuffles")
     request.one_data_set()
     first = request.subjects[0]
     examples = request.examples(first, first.evaluated_image)

@@ -25,6 +25,16 @@ from resnet_jax.analysis.taps import norm
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 
+DESCRIPTION = "Path lengths, and the gradient through paths of each length (Veit et al. 2016, §5)."
+EXAMPLES = 32
+OPTIONS = {
+    "--num_paths": {
+        "type": int,
+        "default": 100,
+        "metavar": "N",
+        "help": "random paths of each length; default 100",
+    },
+}
 # The forward pass of these paths is one.
 TOGETHER = 8
 BATCH_SIZE = 64
@@ -185,8 +195,7 @@ def analyze(request: Request) -> Answer:
             option below 1.
     """
     options = request.options
-    if options.num_paths < 1:
-        raise UserError("--num_paths", options.num_paths, "must be 1 or more")
+    request.at_least(1, "num_paths")
     for subject in request.subjects:
         if split_chain(subject.model)[0].plain:
             problem = "has one path only: it is a plain net (model.shortcut = 'none')"

@@ -31,7 +31,7 @@ from resnet_jax.training.state import weights_of
 
 DOTS_PER_INCH = 200
 # Options that change no number of a result.
-PLACES = ("command", "workdir", "out", "json", "slurm")
+PLACES = ("command", "workdir", "out", "json")
 
 
 class Named(NamedTuple):
@@ -92,6 +92,17 @@ class Request:
         if o.examples is None and o.usual_examples:
             return subject.examples(o.split, o.usual_examples, o.seed, True, image)
         return subject.examples(o.split, o.examples or None, o.seed, image=image)
+
+    def at_least(self, least: int, *names: str) -> None:
+        """Refuse options whose number is smaller.
+
+        Raises:
+            UserError: names the first.
+        """
+        for name in names:
+            if getattr(self.options, name) < least:
+                value = getattr(self.options, name)
+                raise UserError(f"--{name}", value, f"allowed: {least} or more")
 
     def one_data_set(self) -> None:
         """Refuse networks of different data, or that are asked about different examples.

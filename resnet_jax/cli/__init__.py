@@ -74,7 +74,7 @@ def _make_parser() -> CommandParser:
     return parser
 
 
-def _add_options(command: str, parser: argparse.ArgumentParser) -> None:
+def _add_options(command: str, parser: CommandParser) -> None:
     parser.description = _module(command).DESCRIPTION
     _module(command).add_options(parser)
 

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from resnet_jax.cli.options import JSON, STEP, add_workdir
+from resnet_jax.cli.parser import CommandParser
 from resnet_jax.cli.processes import Together, add_processes, processes
 from resnet_jax.errors import NotFiniteError
 from resnet_jax.strict_json import to_json
@@ -14,7 +15,7 @@ Evaluate a checkpoint of a run: every example of a split, once. --config.FIELD=V
 change where and how (data.data_dir, parallel.num_devices, evaluate.scales, …)."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: CommandParser) -> None:
     """Add the options of `evaluate`."""
     option = parser.add_argument
     add_workdir(option)

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from resnet_jax.cli.options import STEP, add_workdir
+from resnet_jax.cli.parser import CommandParser
 from resnet_jax.errors import printable
 from resnet_jax.paths import local_path
 from resnet_jax.training.compilation_cache import keep_compiled_programs
@@ -17,7 +18,7 @@ The first two take normalised float32 images [batch, height, width, channels], o
 --raw, uint8 ones, and put out logits."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: CommandParser) -> None:
     """Add the options of `export`."""
     option = parser.add_argument
     add_workdir(option)

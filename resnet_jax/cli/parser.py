@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-AddOptions = Callable[[argparse.ArgumentParser], None]
+AddOptions = Callable[["CommandParser"], None]
 # `ArgumentParser.add_argument`.
 Add = Callable[..., argparse.Action]
 
@@ -38,7 +38,7 @@ class CommandParser(argparse.ArgumentParser):
         dest: str,
         metavar: str,
         help_lines: Mapping[str, str],
-        add_options: Callable[[str, argparse.ArgumentParser], None],
+        add_options: Callable[[str, "CommandParser"], None],
     ) -> None:
         """Add a sub-command for each name.
 

@@ -3,6 +3,7 @@
 import argparse
 
 from resnet_jax.cli.options import refuse_overrides
+from resnet_jax.cli.parser import CommandParser
 from resnet_jax.errors import printable
 from resnet_jax.paths import local_path
 
@@ -11,7 +12,7 @@ Download and prepare a TFDS data set as ArrayRecord files, by TFDS itself.
 fashion_mnist needs no TensorFlow here: give its four .gz files by --manual_dir."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: CommandParser) -> None:
     """Add the options of `prepare`."""
     option = parser.add_argument
     option("name", help="TFDS name, e.g. cifar10 or imagenette/320px-v2")

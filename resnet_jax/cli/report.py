@@ -3,6 +3,7 @@
 import argparse
 
 from resnet_jax.cli.options import refuse_overrides
+from resnet_jax.cli.parser import CommandParser
 from resnet_jax.errors import printable
 from resnet_jax.paths import local_path
 
@@ -12,7 +13,7 @@ needs no network; beside it Markdown, PNG figures and CSV files. No JAX is neede
 works while runs go on: the same command again renews the page."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: CommandParser) -> None:
     """Add the options of `report`."""
     option = parser.add_argument
     runs = "a run, a sweep, or a folder of them"

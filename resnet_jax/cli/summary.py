@@ -3,6 +3,7 @@
 import argparse
 
 from resnet_jax.cli.options import CONFIG, JSON
+from resnet_jax.cli.parser import CommandParser
 from resnet_jax.config_file import load_config, override
 from resnet_jax.strict_json import to_json
 
@@ -12,7 +13,7 @@ The data set need not be there if --config.model.num_classes and --config.data.i
 are given."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: CommandParser) -> None:
     """Add the options of `summary`."""
     option = parser.add_argument
     option("--config", metavar="FILE", required=True, help=CONFIG)

@@ -3,6 +3,7 @@
 import argparse
 
 from resnet_jax.cli.options import add_workdir
+from resnet_jax.cli.parser import CommandParser
 from resnet_jax.console import print_progress
 from resnet_jax.errors import UserError
 
@@ -21,7 +22,7 @@ EARLY_STOP = (
 )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: CommandParser) -> None:
     """Add the options of `sweep`."""
     parser.epilog = SLURM_OPTIONS
     option = parser.add_argument

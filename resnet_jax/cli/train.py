@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from resnet_jax.cli.options import CONFIG, add_workdir
+from resnet_jax.cli.parser import CommandParser
 from resnet_jax.cli.processes import Together, add_processes, processes
 from resnet_jax.config import describe_fields
 from resnet_jax.config_file import load_config, override
@@ -20,7 +21,7 @@ FIELDS_TITLE = (
 )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: CommandParser) -> None:
     """Add the options of `train`."""
     parser.epilog = f"{FIELDS_TITLE}\n{describe_fields()}"
     option = parser.add_argument
