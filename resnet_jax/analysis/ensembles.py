@@ -12,7 +12,6 @@ import numpy as np
 from scipy.special import softmax
 
 from resnet_jax.analysis.calibration import Reliability, reliability, scores
-from resnet_jax.analysis.items import Bar
 from resnet_jax.analysis.plots.ensembles import (
     disagreement_figure,
     growth_figure,
@@ -20,6 +19,7 @@ from resnet_jax.analysis.plots.ensembles import (
 )
 from resnet_jax.analysis.request import Answer, Named, Request, drawn, finite_logits
 from resnet_jax.analysis.subject import Subject
+from resnet_jax.console import Bar
 from resnet_jax.errors import UserError
 from resnet_jax.training.experiment import Experiment, make_experiment
 from resnet_jax.training.parallel import make_parallel
