@@ -21,7 +21,7 @@ def _counts(name: str) -> bool:
 
 
 def _spelled(name: str, value: Any) -> Any:
-    """The one spelling of a value; an illegal one, and one of an unknown field, stays as it is."""
+    """The one spelling of a value; illegal values and values of unknown fields are returned unchanged."""
     if name not in FIELDS:
         return value
     try:

@@ -1,4 +1,4 @@
-"""What is printed: any text, as it is, on streams of any encoding, and on streams that fail."""
+"""Standard output and error: they take any text in any encoding, and may fail. Progress."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STDOUT, STDERR = 1, 2
 # Progress waits so long for a reader that has stopped reading, as a pager does.
 PATIENCE_SECONDS = 10.0
-# Between two lines of progress, where there is no terminal.
+# Between two lines of progress outside of a terminal.
 LINE_SECONDS = 30.0
 # What a shell reports of a program that SIGPIPE ended; Python ignores that signal.
 BROKEN_PIPE = 141
@@ -33,8 +33,8 @@ class Output(io.FileIO):
 
     Attributes:
         error: the first one, after which nothing is written. None: there was none.
-        progress: what is written may be lost. Then an error of stdout is only a warning, and a reader
-            who reads nothing for `PATIENCE_SECONDS` misses what is written until he reads again.
+        progress: text may be lost. Then an error of stdout is only a warning, and text is dropped
+            while the reader has read nothing for `PATIENCE_SECONDS`.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -120,7 +120,7 @@ def _output(stream: Any) -> Output | None:
 
 
 def print_progress() -> None:
-    """What is printed from here on may be lost, as files have the results."""
+    """From here on, text that is printed may be lost: files contain the results."""
     for output in map(_output, (sys.stdout, sys.stderr)):
         if output is not None:
             output.progress = True
@@ -155,7 +155,7 @@ def escape_unencodable() -> None:
 
 
 def make_console(**options: Any) -> "Console":
-    """A console of Rich that prints text as it is: no markup, no emoji codes.
+    """A console of Rich that prints text unchanged: no markup, no emoji codes.
 
     Args:
         **options: of `rich.console.Console`. By default, lines of a pipe are not wrapped.

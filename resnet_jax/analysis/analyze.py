@@ -17,7 +17,7 @@ from resnet_jax.models import DegenerateStatisticsError
 from resnet_jax.strict_json import is_finite
 from resnet_jax.strict_json import to_json as strict_json
 
-# Results of the network as it is: nothing else means anything where they are not finite.
+# Results of the unchanged network. Where they are not finite, no other result means anything.
 OUTPUTS = ("loss", "error", "accuracy")
 
 

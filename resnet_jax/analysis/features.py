@@ -51,8 +51,8 @@ def feature_maps(model: ResNet, images: np.ndarray) -> dict[str, tuple[np.ndarra
         images: float32[images, height, width, channels].
 
     Returns:
-        `stage1`, `stage2`, … → (skip, branch), float32[images, h, w, channels] each; their sum is what
-        the norm or ReLU behind it is given.
+        `stage1`, `stage2`, … → (skip, branch), float32[images, h, w, channels] each; their sum is the input
+        of the norm or ReLU that follows.
     """
     chain, weights = split_chain(model)
 

@@ -50,9 +50,9 @@ def against_depth(
 ) -> dict[str, np.ndarray]:
     """Sizes of activations and gradients; one forward and one backward pass a batch.
 
-    The loss of an example is its cross-entropy. A gradient with respect to an activation is that of the
-    summed loss, so that it does not shrink with the batch; one with respect to a weight is that of the
-    mean loss, as training takes it.
+    The loss of an example is its cross-entropy. Gradients with respect to activations are of the summed
+    loss, so that they do not shrink with the batch; gradients with respect to weights are of the mean
+    loss, as in training.
 
     Args:
         model: in eval mode, or a `batch_statistics_view`.

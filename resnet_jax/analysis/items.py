@@ -43,8 +43,8 @@ def over_items(
         per_call: how many each device computes between two moves of the progress bar; at least
             `together`.
         label: of the progress bar; empty: there is none.
-        kept: a file that keeps what is done, from which the same call goes on; its name must stand for
-            everything that the result depends on. It is left there.
+        kept: a file of the finished items, from which the same call resumes; its name must identify
+            everything that the result depends on. It is not removed.
 
     Returns:
         What the function returns, as NumPy arrays with a leading axis over the items.

@@ -102,7 +102,7 @@ def losses_at(
         places: float[places, directions].
         images: float32[examples, height, width, channels], normalised.
         labels: int32[examples].
-        statistics: of batch norms: `running`, those of the network, moved as the directions say, as in
+        statistics: of batch norms: `running`, the network's, moved along the directions too, as in
             the code of Li et al.; `batch`, of each batch of examples at the place itself.
         batch_size: examples at once; for `batch`, it must divide their number.
         run: computes the items.
@@ -286,7 +286,7 @@ def _trajectory(request: Request, examples: Examples) -> Answer:
 
 
 def _course(subject: Subject) -> tuple[list[int], list[Weights]]:
-    """The steps from the start to that of the subject, and the weights at each."""
+    """The checkpoints' steps up to the subject's, and the weights at each."""
     if subject.run is None:
         problem = "a config has no checkpoints"
         raise UserError("--view", "trajectory", problem, "give --workdir")

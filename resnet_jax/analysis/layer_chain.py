@@ -1,9 +1,9 @@
 """Why signals vanish or explode: products of many numbers below or above one.
 
 A chain of fully connected layers h_l = s h_{l−1} + b W_l φ(h_{l−1}): plain (s = 0, b = 1), with identity
-shortcuts (s = 1, b = 1), and with small branches besides (s = 1, b = 1/√depth, the start of SkipInit, De &
-Smith 2020, §3). Weights are drawn from N(0, scale² / width): a scale of 1 is that of Glorot & Bengio 2010
-(eq. 12, for square matrices), √2 that of He et al. 2015, "Delving Deep into Rectifiers" (eq. 10).
+shortcuts (s = 1, b = 1), and with shortcuts and small branches (s = 1, b = 1/√depth, the start of SkipInit,
+De & Smith 2020, §3). Weights are drawn from N(0, scale² / width): scale 1 is the initialisation of Glorot &
+Bengio 2010 (eq. 12, for square matrices), √2 the one of He et al. 2015, "Delving Deep into Rectifiers" (eq. 10).
 """
 
 from collections.abc import Sequence

@@ -172,7 +172,7 @@ def error_after(
     """
     chain, weights = split_chain(model)
     shared = weights, lesions.keep, lesions.order, lesions.first_change
-    # Devices have batches of their own.
+    # Each device takes different batches.
     size = min(BATCH_SIZE, -(-len(labels) // jax.device_count()))
     images, labels = in_batches(images, labels, size)
     batches = {"images": images, "labels": labels}

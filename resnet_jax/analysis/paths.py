@@ -78,8 +78,8 @@ def gradient_norms(
 ) -> np.ndarray:
     """Norm of the gradient that comes back through single paths (Veit 2016, §5, Fig. 6b).
 
-    The forward pass is that of the whole network; backward, a block passes the gradient through its
-    branch or by its skip alone. The gradient is that of an example's cross-entropy by its image, its
+    The forward pass runs the whole network; backward, a block passes the gradient through its branch
+    or by its skip alone. The gradient is of an example's cross-entropy with respect to its image, its
     norm Euclidean. The network is in eval mode, so that no example's path leads through another.
 
     Args:
@@ -119,7 +119,7 @@ def path_gradient(
     Args:
         chain, weights: of `split_chain`.
         images: float[batch, height, width, channels].
-        labels: int32[batch], negative where there is no example.
+        labels: int32[batch], negative for padding.
         path: float[blocks], 1 through the branch, 0 by the skip.
 
     Returns:

@@ -53,7 +53,7 @@ class Answer:
     """The result of an instrument.
 
     Attributes:
-        arrays: name → array; those of one network are named `NETWORK/NAME`.
+        arrays: name → array; `NETWORK/NAME` where it is of one network.
         results: network → name → number or text: the few that one looks at first.
         figures: drawn from the arrays, under `style.RC` (`drawn`).
         examples: facts of the examples (`Examples.facts`).
@@ -125,7 +125,7 @@ class Request:
     def over_items(
         self, subject: Subject, label: str, function: Callable, shared: Any, items: Any, **how: int
     ) -> dict[str, np.ndarray]:
-        """`items.over_items`, with a bar, from which the same command goes on where it was stopped.
+        """`items.over_items` with a bar; the same command resumes where it was stopped.
 
         Args:
             subject: the network.
@@ -148,9 +148,9 @@ class Request:
         return self.out / f".{self.name}.partial"
 
     def _fingerprint(self, subject: Subject, label: str, arrays: Any) -> str:
-        """Of all that the items depend on: another number of devices may split the examples otherwise."""
-        told = [__version__, label, subject.config.to_dict(), self._options]
-        found = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+        """Hash of everything that the items depend on. Another number of devices may split them otherwise."""
+        facts = [__version__, label, subject.config.to_dict(), self._options]
+        found = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         for leaf in jax.tree.leaves(arrays):
             array = np.ascontiguousarray(leaf)
             found.update(f"{array.shape} {array.dtype}".encode())

@@ -38,7 +38,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether the two can be told apart, in a few words."""
+        """Whether the two are distinguishable, in a few words."""
         if self.paired is None:
             return "no pair of seeds is done in both"
         if self.paired.p_value is None or self.adjusted is None:

@@ -21,8 +21,7 @@ Difference = tuple[str, Any, Any]
 
 DATA = "data.name"
 STEPS = "steps trained"
-# Data sets are not compared, and a run that was trained for other steps than it should is no result of a
-# study.
+# Data sets are not compared, nor is a run that was trained for other steps than its config says.
 NOT_COMPARED = (DATA, STEPS)
 _STEPS_FROM = (DATA, "data.train_split", "data.repeats", "train.duration", "train.batch_size")
 
@@ -40,11 +39,11 @@ def measured_on(conditions: Conditions) -> tuple[Any, ...]:
 
 
 def with_conditions(runs: Sequence[Run]) -> list[Run]:
-    """The runs with their conditions: those of the config, and what data and steps really were.
+    """The runs with their conditions: the config's, and which data and how many steps it really was.
 
-    A data set that was not the same in all runs, by data.json, becomes several. A run that was trained
-    for other steps than those of its config has them as a condition; where data.json is missing and the
-    duration is in epochs, these are the steps of most runs of the same duration, batch size and data.
+    A data set that was not the same in all runs, by data.json, becomes several. A run that was not
+    trained for the steps of its config has its steps as a condition. Where data.json is missing and the
+    duration is in epochs, most runs of the same duration, batch size and data decide what is usual.
     """
     conditions = [conditions_of(run.config) if run.config else {} for run in runs]
     for own, name in zip(conditions, data_versions(runs, conditions), strict=True):
@@ -57,7 +56,7 @@ def with_conditions(runs: Sequence[Run]) -> list[Run]:
 
 
 def _unusual_steps(runs: Sequence[Run], conditions: Sequence[Conditions]) -> list[int | None]:
-    """Steps of each run that was not trained for those of its config, else None."""
+    """Steps of each run that was not trained for its config's steps, else None."""
     keys = [tuple(own.get(name) for name in _STEPS_FROM) for own in conditions]
     steps = [run.status.get("step" if run.state == "done" else "total_steps") for run in runs]
     found: dict[Any, Counter[int]] = {}

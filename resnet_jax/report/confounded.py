@@ -82,7 +82,7 @@ def find_confounded(
 
     Args:
         settings, axes, base: as of `compare`.
-        comparisons: those of settings that differ in one field.
+        comparisons: of settings that differ in one field.
     """
     base = conditions_of(base)
     pairs: list[Confounded] = []

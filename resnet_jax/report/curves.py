@@ -107,7 +107,7 @@ def _line_axis(axes: Axes, others: Sequence[Axis]) -> Axis | None:
     if not others:
         return None
     axis = axes.with_field(DEPTH) or next((a for a in reversed(others) if a.is_numeric), others[-1])
-    # Many lines without an order are told apart by panels instead.
+    # Many lines without an order get a panel each.
     many = not axis.is_numeric and len(axis.values) > CATEGORIES_IN_A_PANEL
     return None if many and len(others) == 1 else axis
 

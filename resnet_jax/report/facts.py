@@ -165,7 +165,7 @@ def _devices(devices: Any) -> str:
 
 
 def failures(runs: Sequence[Run]) -> list[tuple[str, str, list[str]]]:
-    """(state, reason, runs) of all that failed, diverged or cannot be read."""
+    """(state, reason, runs) of the runs that failed, diverged or cannot be read."""
     found: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         if run.state in FAILED:

@@ -23,7 +23,7 @@ MOST_LINES = 8
 
 
 def figures_of(study: Study, settings: Sequence[Setting], axes: Axes) -> list[Figure]:
-    """Curves and final errors: those of a search, or those that fit the axes."""
+    """Curves and final errors; of a search, its own figures."""
     if study.search:
         return _named_apart(list(_figures_of_searches(study.runs, axes)))
     return [*curve_figures(study, settings, axes), *_result_figures(settings, axes)]

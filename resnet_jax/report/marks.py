@@ -44,7 +44,7 @@ def error_bars(panel: Panel, x: Any, y: Any, look: Look, label: str, **bars: Any
 
 
 def bars(summaries: Sequence[Summary]) -> np.ndarray:
-    """Lengths of error bars: float64[2, points]; 0 where there is no interval."""
+    """Lengths of error bars: float64[2, points]; 0 without an interval."""
     pairs = [
         (s.mean - s.interval.low, s.interval.high - s.mean) if s.interval else (0.0, 0.0)
         for s in summaries
@@ -58,7 +58,7 @@ def sign(panel: Panel, x: Any, y: Any, label: str, look: Look, **options: Any) -
 
 
 def literature(setting: Setting) -> float | None:
-    """The published test error in percent, where there is one that is no failure."""
+    """The published test error in percent; None: there is none, or it is a failure."""
     found = setting.references
     return found[0].error if found else None
 

@@ -189,8 +189,8 @@ def find_references(config: Values, facts: Values | None = None) -> list[Referen
 
     Args:
         config: dotted field → value.
-        facts: of data.json, as far as they are known; data of another size, number or classes than the
-            published data set have no published number, whatever their name is.
+        facts: of data.json, where known. Data of another size, number or classes than the published
+            data set have no published number, even under its name.
     """
     data = config.get("data.name")
     if any(config.get(name) not in allowed for name, allowed in _SAME_TEST.items()):
@@ -237,11 +237,11 @@ def recipe_differences(
     Args:
         config: dotted field → value.
         reference: the source.
-        in_row: fields that stand beside the number anyway, so that rows can share a note.
+        in_row: fields that the row shows anyway, so that rows can share a note.
     """
     lines = []
     for name in _RECIPE:
-        # Steps at which a rate drops are no part of another schedule; old runs lack new fields.
+        # Only one schedule has steps at which the rate drops; old runs lack new fields.
         other_schedule = config.get("schedule.name") != "step" and name in _STEP_SCHEDULE
         if name not in config or other_schedule:
             continue

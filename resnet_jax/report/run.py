@@ -40,7 +40,7 @@ class Run:
         error: why it failed; empty where it did not.
         status: status.json; empty before the start.
         data: facts of data.json, lists as tuples; empty before the start.
-        conditions: all that can change the numbers, except the seed (`conditions.with_conditions`).
+        conditions: everything that can change the numbers, except the seed (`conditions.with_conditions`).
         train: mini-batch means since the line before: augmented, in train mode.
         test: evaluations.
         examples: of the evaluation split; 0 before the first evaluation.
@@ -122,7 +122,7 @@ def _hashable(value: Any) -> Any:
 
 
 def read_run(run_id: str, directory: RunDirectory, planned: Mapping[str, Any]) -> Run:
-    """Read a run directory; one that is damaged is a run in the state `unreadable`.
+    """Read a run directory; a corrupt one gives a run in the state `unreadable`.
 
     Args:
         run_id: unique in the study.

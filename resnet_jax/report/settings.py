@@ -101,7 +101,7 @@ def all_failed(setting: Setting) -> bool:
 
 
 def count_states(runs: Sequence[Run]) -> dict[str, int]:
-    """State → number of runs, in the order in which they are told."""
+    """State → number of runs, in the order of the text."""
     order = ("done", *UNFINISHED, "stopped", *FAILED)
     states = [run.state for run in runs]
     return {

@@ -41,8 +41,8 @@ def read_study(paths: Sequence[str]) -> Study:
     """Read sweep directories, run directories, and folders of them, as one study.
 
     Raises:
-        UserError: there is no such directory, no run in it, sweep.json is corrupt, or a run or sweep that
-            may come from somebody else has links to outside of it.
+        UserError: a directory does not exist or contains no run, sweep.json is corrupt, or a run or sweep
+            that may come from somebody else has links to outside of it.
     """
     parts = [part for path in paths for part in _parts(Path(path), len(paths) > 1)]
     runs, repeats = _without_repeats(with_conditions([run for p in parts for run in p.runs]))

@@ -114,7 +114,7 @@ def interval_cell(interval: Interval | None) -> Cell:
 
 
 def _lowest(settings: Sequence[Setting], split: str) -> list[Setting]:
-    """The settings with the lowest mean error as it is printed, one or more per data set.
+    """The settings with the lowest printed mean error, one or more per data set.
 
     An error of another evaluation, such as ten crops, is of another data set in this respect.
     """
@@ -166,7 +166,7 @@ def _cost_cells(setting: Setting) -> list[Cell]:
 
 def _without_empty(table: Table) -> Table:
     """Without intervals where no setting has any, and without literature where there is none."""
-    # Without rows, where no run can be read, there are no columns of cells either.
+    # Without a readable run, the table has neither rows nor columns of cells.
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
     kept = [
         name not in OPTIONAL or any(cell.text != NOTHING.text for cell in cells)

@@ -20,7 +20,7 @@ def depth_figure(arrays: Mapping[str, Any], names: Sequence[str]) -> Figure:
     for panel, (array, x_label, y_label) in zip(panels[0], shown, strict=True):
         for name, look in zip(names, looks_of(len(names), ordered=False), strict=True):
             y = arrays[f"{name}/{array}"].values
-            # The outputs of blocks begin with that of the stem, at 0.
+            # Outputs begin with the stem's, at 0.
             x = np.arange(len(y)) + (array == "relative_weight_gradient")
             panel.plot(x, y, color=look.colour, ls=look.dash, label=name, **_marks(look, len(x)))
         sizes = np.concatenate([arrays[f"{name}/{array}"].values for name in names])

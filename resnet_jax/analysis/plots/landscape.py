@@ -35,7 +35,7 @@ class Scale(NamedTuple):
 
 
 def _losses(arrays: Arrays, names: Sequence[str]) -> tuple[list[np.ndarray], Scale]:
-    """The surfaces as they are drawn, and the scale that they share."""
+    """The surfaces to draw, and the scale that they share."""
     losses = [np.asarray(arrays[f"{name}/loss"].values, float) for name in names]
     finite = np.concatenate([loss[np.isfinite(loss)] for loss in losses])
     low, high = finite.min(), min(finite.max(), CEILING)
