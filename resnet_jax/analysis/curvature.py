@@ -33,7 +33,7 @@ OPTIONS = {
     "--noise_examples": {
         "type": int,
         "metavar": "N",
-        "help": "for the noise scale, which needs more; 0: all; default: those of --examples",
+        "help": "for the noise scale, which needs more; 0: all; default: as --examples",
     },
 }
 # The jackknife leaves one out, and a variance needs two.

@@ -67,7 +67,7 @@ OPTIONS = {
     "--statistics": {
         "choices": ("running", "batch"),
         "default": "running",
-        "help": "of batch norms: those of the network (default), or of each batch where the weights are",
+        "help": "of batch norms: the network's (default), or of each batch where the weights are",
     },
     "--batch_size": {
         "type": int,

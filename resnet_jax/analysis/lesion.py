@@ -32,7 +32,7 @@ OPTIONS = {
         "type": int,
         "default": 20,
         "metavar": "K",
-        "help": "delete 1 to K random blocks; default 20, or all that there are",
+        "help": "delete 1 to K random blocks; default 20, or all if there are fewer",
     },
     "--num_draws": {
         "type": int,

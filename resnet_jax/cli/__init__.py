@@ -18,11 +18,11 @@ from resnet_jax.training.interruption import ended_at_once
 # Each is a module of this package with `DESCRIPTION`, `add_options(parser)` and
 # `run(arguments, overrides)`, which returns the exit code. In the order of `--help`.
 COMMANDS = {
-    "train": "train, or go on with a run that was stopped",
+    "train": "train, or resume a run that was stopped",
     "evaluate": "evaluate a checkpoint of a run on a whole split",
     "export": "write the network of a run as StableHLO, ONNX or PyTorch weights",
     "summary": "what each part of a network puts out, costs and sees",
-    "sweep": "train the runs of a study, or go on with it",
+    "sweep": "train the runs of a study, or the rest of them",
     "report": "write a page of tables, plots and comparisons from run directories",
     "analyze": "look into trained networks: why residual nets work",
     "prepare": "prepare a TFDS data set on disk",
@@ -31,7 +31,7 @@ DESCRIPTION = "Train and study residual networks in JAX."
 EXIT_CODES = """exit codes:
   0  done
   1  a bug, or the machine failed
-  2  the input is wrong; one line says what and how to mend it
+  2  the input is wrong; one line says what and how to fix it
   3  the training diverged, or the outputs of the network are not finite
   128 + N  stopped by signal N, e.g. 130 by Ctrl-C, 143 by SIGTERM; training has saved, and the
      same command resumes

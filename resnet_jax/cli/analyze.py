@@ -13,7 +13,7 @@ from resnet_jax.training.compilation_cache import keep_compiled_programs
 
 DESCRIPTION = """\
 Instruments that take a trained network apart. Each writes its arrays (NAME.npz), what they
-are (NAME.json) and its plots (NAME_*.png). The same command goes on where it was stopped.
+are (NAME.json) and its plots (NAME_*.png). The same command resumes where it was stopped.
 --config.FIELD=VALUE may change where a run is (data.data_dir, …)."""
 EXAMPLES = "examples that are looked at, drawn by --seed; 0: all of the split"
 
@@ -31,7 +31,7 @@ def _add_options(name: str, parser: CommandParser) -> None:
     option = parser.add_argument
     where = "where files go; default: analysis in the run directory"
     option("--out", metavar="DIR", type=local_path("--out"), help=where)
-    option("--seed", type=int, default=0, help="of all that is drawn at random; default 0")
+    option("--seed", type=int, default=0, help="of everything that is drawn at random; default 0")
     option("--json", action="store_true", help="print the results as one JSON object")
     if instrument.EXAMPLES is not None:
         _add_networks(option, instrument.EXAMPLES)

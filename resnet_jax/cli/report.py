@@ -9,8 +9,8 @@ from resnet_jax.paths import local_path
 
 DESCRIPTION = """\
 Read run directories, sweep directories and folders of them, and write one HTML page that
-needs no network; beside it Markdown, PNG figures and CSV files. No JAX is needed, and it
-works while runs go on: the same command again renews the page."""
+needs no network, and next to it Markdown, PNG figures and CSV files. No JAX is needed, and
+it works during training: the same command again renews the page."""
 
 
 def add_options(parser: CommandParser) -> None:

@@ -8,8 +8,8 @@ from resnet_jax.console import print_progress
 from resnet_jax.errors import UserError
 
 DESCRIPTION = """\
-Train all runs that sweep() of a config file states. The same command again goes on; runs that
-have ended are left alone. --config.FIELD=VALUE changes the base config."""
+Train all runs that sweep() of a config file states. The same command again trains the rest; runs
+that have ended are left alone. --config.FIELD=VALUE changes the base config."""
 SLURM_OPTIONS = """options of Slurm's jobs:
   --slurm.KEY=VALUE, e.g. --slurm.partition=gpu --slurm.time=8:00:00"""
 VECTORIZE = (

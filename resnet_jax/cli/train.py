@@ -14,8 +14,8 @@ from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.interruption import StopRequest
 
 DESCRIPTION = """\
-Train the experiment of a config file. The same command again goes on with a run that
-was stopped."""
+Train the experiment of a config file. The same command again resumes a run that was
+stopped."""
 FIELDS_TITLE = (
     "config fields (also --config.FIELD=VALUE; durations are '64000 steps' or '90 epochs'):"
 )
