@@ -10,7 +10,7 @@ from resnet_jax.plotting.labels import field_label, value_label
 Values = Mapping[str, Any]
 
 # What None stands for in a family, and in a field (docs/models.md).
-_FAMILIES: dict[str, Values] = {
+FAMILY_DEFAULTS: dict[str, Values] = {
     "cifar": {"shortcut": "A", "activation_order": "original", "block": "basic", "stem": "cifar"},
     "wide": {
         "shortcut": "B",
@@ -19,9 +19,14 @@ _FAMILIES: dict[str, Values] = {
         "stem": "cifar",
     },
 }
-_NONE = {"gate_bias": -6.0, "shortcut_scale": 0.5, "branch_scale": 0.5, "shortcut_dropout": 0.5}
+FIELD_DEFAULTS = {
+    "gate_bias": -6.0,
+    "shortcut_scale": 0.5,
+    "branch_scale": 0.5,
+    "shortcut_dropout": 0.5,
+}
 # Fields of the model that say how it is computed, or that the data decide.
-_HOW = ("scan_blocks", "remat", "convolution", "dtype", "num_classes", "norm_momentum")
+HOW = ("scan_blocks", "remat", "convolution", "dtype", "num_classes", "norm_momentum")
 
 # The published numbers are of whole test splits at the size that CIFAR's images have, one view of each.
 _SAME_TEST: Values = {
@@ -38,7 +43,7 @@ _CLASSES = {"cifar10": 10, "cifar100": 100}
 _SECTIONS = ("data", "train", "optimizer", "schedule")
 # Fields that change no result, that the data set or the network is chosen by, or that only optimisers and
 # schedules have which no source used.
-_ELSEWHERE = (
+ELSEWHERE = (
     *_SAME_TEST,
     *("data.name", "data.placement", "data.max_device_bytes"),
     *("optimizer.b2", "optimizer.epsilon", "optimizer.trust_coefficient"),
@@ -48,7 +53,7 @@ _RECIPE = (
     *(
         name
         for name, field in FIELDS.items()
-        if name.split(".")[0] in _SECTIONS and not field.place and name not in _ELSEWHERE
+        if name.split(".")[0] in _SECTIONS and not field.place and name not in ELSEWHERE
     ),
     *("parallel.batch_statistics", "model.dtype", "model.norm_momentum"),
 )
@@ -218,14 +223,14 @@ def _same_model(reference: Reference, config: Values) -> bool:
     return all(
         found[name] in (value if isinstance(value, tuple) and value else (value,))
         for name, value in wanted.items()
-        if name not in _HOW
+        if name not in HOW
     )
 
 
 def _resolved(model: Values) -> dict[str, Any]:
     """All fields of the model, with what their None stands for."""
     full = {name: field.default for name, field in SCHEMA["model"].items()} | dict(model)
-    defaults = {**_NONE, **_FAMILIES.get(full["family"], {})}
+    defaults = {**FIELD_DEFAULTS, **FAMILY_DEFAULTS.get(full["family"], {})}
     return {name: defaults.get(name) if v is None else v for name, v in full.items()}
 
 
