@@ -19,7 +19,7 @@ from resnet_jax.analysis.chain import Chain, batch_statistics_view, over_blocks,
 from resnet_jax.analysis.gradient_lines import gradient_correlation
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots.gradients import correlation_figure, depth_figure, response_figure
-from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.request import Answer, Named, Request, whole
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.analysis.taps import moments, norm, tap, tapped_block
 from resnet_jax.errors import UserError
@@ -33,12 +33,7 @@ OPTIONS = {
         "action": "store_true",
         "help": "batch norms as in evaluation; default: by the statistics of the batch, as in training",
     },
-    "--lines": {
-        "type": int,
-        "default": 16,
-        "metavar": "N",
-        "help": "between two examples, for the correlation of gradients; 0: without it; default 16",
-    },
+    "--lines": whole(16, "between two examples, for the correlation of gradients; 0: without it"),
 }
 
 
@@ -200,10 +195,9 @@ def analyze(request: Request) -> Answer:
         results[subject.name] = _results(found)
         arrays |= _named(subject, model, found)
     names = [subject.name for subject in request.subjects]
-    with drawn():
-        figures = [depth_figure(arrays, names), response_figure(arrays, names)]
-        if options.lines:
-            figures.append(correlation_figure(arrays, names))
+    figures = [depth_figure(arrays, names), response_figure(arrays, names)]
+    if options.lines:
+        figures.append(correlation_figure(arrays, names))
     return Answer(arrays, results, figures, facts)
 
 

@@ -23,7 +23,7 @@ from resnet_jax.analysis.plots.landscape import (
     line_figure,
     surface_figure,
 )
-from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.request import Answer, Named, Request, whole
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.errors import UserError, told_of
 from resnet_jax.training.state import pure_arrays
@@ -45,12 +45,7 @@ OPTIONS = {
         "default": 2,
         "help": "of `random`; default 2",
     },
-    "--size": {
-        "type": int,
-        "default": 25,
-        "metavar": "N",
-        "help": "points a side, odd; default 25",
-    },
+    "--size": whole(25, "points a side, odd"),
     "--extent": {
         "type": float,
         "default": 1.0,
@@ -63,12 +58,7 @@ OPTIONS = {
         "default": "running",
         "help": "of batch norms: the network's (default), or of each batch where the weights are",
     },
-    "--batch_size": {
-        "type": int,
-        "default": 100,
-        "metavar": "N",
-        "help": "examples at once; default 100",
-    },
+    "--batch_size": whole(100, "examples at once"),
 }
 # Room around the course of training, as a share of its extent.
 MARGIN = 0.2
@@ -144,10 +134,9 @@ def _random(request: Request, examples: Examples) -> Answer:
             "step": subject.step,
         }
     names = [subject.name for subject in request.subjects]
-    with drawn():
-        figures = [curve_figure(arrays, names)]
-        if o.dimensions == 2:
-            figures += [contour_figure(arrays, names), surface_figure(arrays, names)]
+    figures = [curve_figure(arrays, names)]
+    if o.dimensions == 2:
+        figures += [contour_figure(arrays, names), surface_figure(arrays, names)]
     return Answer(arrays, results, figures, examples.facts)
 
 
@@ -186,8 +175,7 @@ def _trajectory(request: Request, examples: Examples) -> Answer:
             "networks": len(steps),
             "step": subject.step,
         }
-    with drawn():
-        figures = [course_figure(arrays, [subject.name for subject in request.subjects])]
+    figures = [course_figure(arrays, [subject.name for subject in request.subjects])]
     return Answer(arrays, results, figures, examples.facts)
 
 
@@ -225,8 +213,7 @@ def _interpolation(request: Request, examples: Examples) -> Answer:
             "barrier": barrier(found["loss"]),
             "steps": f"{start.step} to {end.step}",
         }
-    with drawn():
-        figures = [line_figure(arrays, names)]
+    figures = [line_figure(arrays, names)]
     return Answer(arrays, results, figures, examples.facts)
 
 

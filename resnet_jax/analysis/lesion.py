@@ -21,31 +21,16 @@ from resnet_jax.analysis.batches import BATCH_SIZE, in_batches, summed_correct
 from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots import lesion as plots
-from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.request import Answer, Named, Request, whole
 from resnet_jax.analysis.subject import Subject
 from resnet_jax.models import ResNet, Views, mean_over_views, one_view
 
 DESCRIPTION = "Delete each block, delete several, shuffle them (Veit et al. 2016, §4)."
 EXAMPLES = 1000
 OPTIONS = {
-    "--max_deleted": {
-        "type": int,
-        "default": 20,
-        "metavar": "K",
-        "help": "delete 1 to K random blocks; default 20, or all if there are fewer",
-    },
-    "--num_draws": {
-        "type": int,
-        "default": 5,
-        "metavar": "N",
-        "help": "random choices of each number of blocks; default 5",
-    },
-    "--num_shuffles": {
-        "type": int,
-        "default": 40,
-        "metavar": "N",
-        "help": "random orders, from nearly sorted to shuffled; default 40",
-    },
+    "--max_deleted": whole(20, "delete 1 to K random blocks, or all if there are fewer", "K"),
+    "--num_draws": whole(5, "random choices of each number of blocks"),
+    "--num_shuffles": whole(40, "random orders, from nearly sorted to shuffled"),
 }
 ERROR = "share of examples"
 SEVERAL = 5
@@ -273,9 +258,8 @@ def analyze(request: Request) -> Answer:
         own = _analyze_one(request, subject, examples.images, examples.labels)
         arrays |= {f"{subject.name}/{name}": array for name, array in own.items()}
         results[subject.name] = _summary(own)
-    with drawn():
-        names = [subject.name for subject in request.subjects]
-        figures = plots.figures(arrays, names, len(examples.labels))
+    names = [subject.name for subject in request.subjects]
+    figures = plots.figures(arrays, names, len(examples.labels))
     return Answer(arrays, results, figures, examples.facts)
 
 

@@ -6,7 +6,7 @@ the sum of what comes back through each of them. A path's length is the number o
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,21 +19,17 @@ from jax import lax
 from resnet_jax.analysis.batches import in_batches
 from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
-from resnet_jax.analysis.plots import paths as plots
-from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.request import Answer, Named, Request, whole
 from resnet_jax.analysis.taps import norm
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
+from resnet_jax.plotting.scales import count_axis, size_axis
+from resnet_jax.plotting.style import Figure, canvas_of, looks_of, shared_legend
 
 DESCRIPTION = "Path lengths, and the gradient through paths of each length (Veit et al. 2016, §5)."
 EXAMPLES = 32
 OPTIONS = {
-    "--num_paths": {
-        "type": int,
-        "default": 100,
-        "metavar": "N",
-        "help": "random paths of each length; default 100",
-    },
+    "--num_paths": whole(100, "random paths of each length"),
 }
 # The forward pass of these paths is one.
 TOGETHER = 8
@@ -223,9 +219,8 @@ def analyze(request: Request) -> Answer:
         }
         arrays |= {f"{subject.name}/{name}": array for name, array in own.items()}
         results[subject.name] = _summary(own["gradient_share"].values)
-    with drawn():
-        names = [subject.name for subject in request.subjects]
-        figures = [plots.figure(arrays, names, len(examples.labels))]
+    names = [subject.name for subject in request.subjects]
+    figures = [lengths_figure(arrays, names, len(examples.labels))]
     return Answer(arrays, results, figures, examples.facts)
 
 
@@ -240,3 +235,41 @@ def _summary(share: np.ndarray) -> dict[str, float]:
         f"longest_of_middle_{MIDDLE:.0%}": high,
         "share_of_paths_of_these_lengths": float(path_share(blocks)[low : high + 1].sum()),
     }
+
+
+def lengths_figure(arrays: Mapping[str, Any], names: Sequence[str], examples: int) -> Figure:
+    """Number of paths, gradient through one, and their product, by length (Veit 2016, Fig. 6).
+
+    Args:
+        arrays: of the answer.
+        names: of the networks.
+        examples: n of every norm.
+    """
+    canvas, panels = canvas_of(1, 3)
+    number, norm, share = panels[0]
+    count, shown = 0, []
+    for name, look in zip(names, looks_of(len(names), ordered=False), strict=True):
+        norms = arrays[f"{name}/gradient_norm"].values
+        lengths, count = np.arange(len(norms)), norms.shape[1]
+        style = {"color": look.colour, "ls": look.dash, "marker": look.marker, "ms": 3.5}
+        number.plot(lengths, 100 * arrays[f"{name}/path_share"].values, label=name, **style)
+        norm.plot(lengths, norms.mean(1), **style)
+        band = {"color": look.colour, "alpha": 0.15, "lw": 0}
+        norm.fill_between(lengths, norms.min(1), norms.max(1), **band)
+        shown.append(norms.ravel())
+        share.plot(lengths, 100 * arrays[f"{name}/gradient_share"].values, **style)
+    size_axis(norm, np.concatenate(shown))
+    for panel in (number, share):
+        panel.set_ylim(bottom=0)
+    titles = ("paths in %", "gradient through one path", "gradient in %")
+    for panel, title in zip(panels[0], titles, strict=True):
+        panel.set_title(title)
+        panel.set_xlabel("length of path (blocks)")
+        count_axis(panel)
+    shared_legend(canvas, panels.ravel().tolist())
+    caption = (
+        f"Left: share of all paths by length. Middle: norm of the gradient at the image through one path, "
+        f"mean and range of {count} random paths, each the mean of {examples} examples. Right: their "
+        f"product, as a share of its sum."
+    )
+    return Figure("lengths", caption, canvas)

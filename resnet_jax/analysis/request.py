@@ -34,6 +34,12 @@ DOTS_PER_INCH = 200
 PLACES = ("command", "workdir", "out", "json")
 
 
+def whole(default: int, help_text: str, metavar: str = "N") -> dict[str, Any]:
+    """An entry of an instrument's `OPTIONS`: a whole number."""
+    text = f"{help_text}; default {default}"
+    return {"type": int, "default": default, "metavar": metavar, "help": text}
+
+
 class Named(NamedTuple):
     """An array of a result.
 
@@ -55,7 +61,7 @@ class Answer:
     Attributes:
         arrays: name → array; `NETWORK/NAME` where it is of one network.
         results: network → name → number or text: the few that one looks at first.
-        figures: drawn from the arrays, under `style.RC` (`drawn`).
+        figures: drawn from the arrays.
         examples: facts of the examples (`Examples.facts`).
         files: other files that were written.
     """
@@ -224,7 +230,7 @@ def finite_logits(name: str, logits: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def drawn() -> Iterator[None]:
-    """Figures are made under this, in the style of the reports."""
+    """In this context figures are drawn in the style of the reports; instruments run in it."""
     with matplotlib.rc_context(RC):
         yield
 
