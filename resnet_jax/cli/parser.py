@@ -19,11 +19,8 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, add_options: AddOptions | None = None, **options: Any) -> None:
-        how: dict[str, Any] = {
-            "formatter_class": argparse.RawDescriptionHelpFormatter,
-            "allow_abbrev": False,
-        }
-        super().__init__(**how | options)
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=formatter, allow_abbrev=False, **options)
         self._add_options = add_options
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

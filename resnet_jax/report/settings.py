@@ -13,7 +13,6 @@ from resnet_jax.run_states import FAILED, UNFINISHED
 
 # Split → what the error on it is called.
 ERRORS = {"test": "test error", "train": "training error"}
-# States of runs that ended without a result, and of those that may still get one.
 
 
 @dataclass(frozen=True)
