@@ -8,26 +8,12 @@ import numpy as np
 
 from resnet_jax.analysis.gradient_noise import gradient_noise
 from resnet_jax.analysis.hessian import eigenvalues, trace_samples
-from resnet_jax.analysis.request import Answer, Named, Request, whole
+from resnet_jax.analysis.request import Answer, Named, Request
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.errors import UserError, told_of
 from resnet_jax.plotting.scales import size_axis
 from resnet_jax.plotting.style import Figure, canvas_of, looks_of, shared_legend
 
-DESCRIPTION = (
-    "Top eigenvalues and trace of the Hessian, and the gradient noise scale, in evaluation mode."
-)
-EXAMPLES = 500
-OPTIONS = {
-    "--eigenvalues": whole(5, "largest ones"),
-    "--lanczos_steps": whole(30, "products with the Hessian for the eigenvalues"),
-    "--probes": whole(20, "products with the Hessian for the trace"),
-    "--noise_examples": {
-        "type": int,
-        "metavar": "N",
-        "help": "for the noise scale, which needs more; 0: all; default: as --examples",
-    },
-}
 # The jackknife leaves one out, and a variance needs two.
 LEAST_EXAMPLES = 3
 

@@ -29,18 +29,6 @@ from resnet_jax.models.shortcuts import DropoutShortcut
 from resnet_jax.training.preparation import preprocessing_of
 from resnet_jax.training.run_model import model_at_start
 
-DESCRIPTION = """\
-Put identity blocks at the end of each stage of a trained network (He et al. 2015, §3.1), check
-that it computes the same, and write what trains it on: deepened.safetensors and deepened.py."""
-EXAMPLES = 1000
-OPTIONS = {
-    "--depth": {
-        "type": int,
-        "required": True,
-        "metavar": "N",
-        "help": "layers of the deeper network; its own: nothing is added, to compare with",
-    },
-}
 CONFIG = '''"""{title}. Written by `analyze deepen`.
 
 {command}

@@ -22,9 +22,6 @@ from resnet_jax.training.experiment import Experiment, make_experiment
 from resnet_jax.training.parallel import make_parallel
 from resnet_jax.training.state import pure_arrays
 
-DESCRIPTION = "Accuracy, calibration and disagreement of networks and of their averages."
-EXAMPLES = 0
-OPTIONS: dict[str, Any] = {}
 # So many subsets of one size are averaged at most.
 MOST_SUBSETS = 200
 Arrays = Mapping[str, Any]

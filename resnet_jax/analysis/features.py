@@ -23,18 +23,6 @@ from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet, checked_jit
 
-DESCRIPTION = """\
-Feature maps with and without the skip path, class activation maps (Grad-CAM), similarity of
-layers (CKA), first-layer filters."""
-EXAMPLES = 500
-OPTIONS = {
-    "--images": {
-        "type": int,
-        "nargs": "+",
-        "metavar": "I",
-        "help": "which of the examples are shown, from 0; default: the first four",
-    },
-}
 Arrays = dict[str, Named]
 # Rows of a picture.
 MOST_IMAGES = 50

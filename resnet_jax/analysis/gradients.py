@@ -19,22 +19,10 @@ from resnet_jax.analysis.chain import Chain, batch_statistics_view, over_blocks,
 from resnet_jax.analysis.gradient_lines import gradient_correlation
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots.gradients import correlation_figure, depth_figure, response_figure
-from resnet_jax.analysis.request import Answer, Named, Request, whole
+from resnet_jax.analysis.request import Answer, Named, Request
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.analysis.taps import moments, norm, tap, tapped_block
 from resnet_jax.errors import UserError
-
-DESCRIPTION = """\
-Norms and deviations of activations and of gradients in one pass, by batches of the size of
-training; and how alike the gradients at neighbouring inputs are (Balduzzi et al. 2017)."""
-EXAMPLES = 256
-OPTIONS = {
-    "--running_statistics": {
-        "action": "store_true",
-        "help": "batch norms as in evaluation; default: by the statistics of the batch, as in training",
-    },
-    "--lines": whole(16, "between two examples, for the correlation of gradients; 0: without it"),
-}
 
 
 def against_depth(

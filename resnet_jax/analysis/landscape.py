@@ -23,43 +23,11 @@ from resnet_jax.analysis.plots.landscape import (
     line_figure,
     surface_figure,
 )
-from resnet_jax.analysis.request import Answer, Named, Request, whole
+from resnet_jax.analysis.request import Answer, Named, Request
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.errors import UserError, told_of
 from resnet_jax.training.state import pure_arrays
 
-DESCRIPTION = """\
-Loss surfaces in filter-normalised directions (Li et al. 2018), between checkpoints, and along the
-course of training."""
-EXAMPLES = 1000
-OPTIONS = {
-    "--view": {
-        "choices": ("random", "trajectory", "interpolation"),
-        "default": "random",
-        "help": "along random directions (default); in the plane of the course of training; from the first\n"
-        "of several runs to each other one, or within each run from --from_step to --step",
-    },
-    "--dimensions": {
-        "type": int,
-        "choices": (1, 2),
-        "default": 2,
-        "help": "of `random`; default 2",
-    },
-    "--size": whole(25, "points a side, odd"),
-    "--extent": {
-        "type": float,
-        "default": 1.0,
-        "metavar": "A",
-        "help": "`random` goes from -A to A times the norm of each filter; default 1",
-    },
-    "--from_step": {"metavar": "STEP", "help": "where `interpolation` within a run begins"},
-    "--statistics": {
-        "choices": ("running", "batch"),
-        "default": "running",
-        "help": "of batch norms: the network's (default), or of each batch where the weights are",
-    },
-    "--batch_size": whole(100, "examples at once"),
-}
 # Room around the course of training, as a share of its extent.
 MARGIN = 0.2
 

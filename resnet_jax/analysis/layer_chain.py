@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from resnet_jax.analysis.request import Answer, Named, Request, whole
+from resnet_jax.analysis.request import Answer, Named, Request
 from resnet_jax.analysis.taps import norm, tap
 from resnet_jax.errors import UserError
 from resnet_jax.plotting.scales import count_axis, size_axis
@@ -24,23 +24,6 @@ from resnet_jax.plotting.style import Figure, canvas_of, looks_of, shared_legend
 ACTIVATIONS = {"linear": lambda x: x, "relu": jax.nn.relu, "tanh": jnp.tanh}
 CONNECTIONS = ("plain", "residual", "scaled_residual")
 
-DESCRIPTION = """\
-Norms of activations and gradients along chains of fully connected layers, with and without
-identity shortcuts, at several scales of the weights. It needs no network."""
-EXAMPLES: int | None = None
-OPTIONS = {
-    "--weight_scales": {
-        "type": float,
-        "nargs": "+",
-        "default": [0.8, 0.9, 1.0, 1.1, 1.25],
-        "metavar": "SCALE",
-        "help": "sqrt(width) times the deviation of the weights; default 0.8 0.9 1 1.1 1.25",
-    },
-    "--activation": {"choices": tuple(ACTIVATIONS), "default": "linear"},
-    "--depth": whole(50, "layers"),
-    "--width": whole(128, "units of a layer"),
-    "--draws": whole(20, "of the weights"),
-}
 TITLES = ("plain", "with shortcuts", "branches / √depth")
 
 

@@ -21,17 +21,10 @@ from resnet_jax.analysis.batches import BATCH_SIZE, in_batches, summed_correct
 from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots import lesion as plots
-from resnet_jax.analysis.request import Answer, Named, Request, whole
+from resnet_jax.analysis.request import Answer, Named, Request
 from resnet_jax.analysis.subject import Subject
 from resnet_jax.models import ResNet, Views, mean_over_views, one_view
 
-DESCRIPTION = "Delete each block, delete several, shuffle them (Veit et al. 2016, §4)."
-EXAMPLES = 1000
-OPTIONS = {
-    "--max_deleted": whole(20, "delete 1 to K random blocks, or all if there are fewer", "K"),
-    "--num_draws": whole(5, "random choices of each number of blocks"),
-    "--num_shuffles": whole(40, "random orders, from nearly sorted to shuffled"),
-}
 ERROR = "share of examples"
 SEVERAL = 5
 

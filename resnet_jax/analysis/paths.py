@@ -19,18 +19,13 @@ from jax import lax
 from resnet_jax.analysis.batches import in_batches
 from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
-from resnet_jax.analysis.request import Answer, Named, Request, whole
+from resnet_jax.analysis.request import Answer, Named, Request
 from resnet_jax.analysis.taps import norm
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 from resnet_jax.plotting.scales import count_axis, size_axis
 from resnet_jax.plotting.style import Figure, canvas_of, looks_of, shared_legend
 
-DESCRIPTION = "Path lengths, and the gradient through paths of each length (Veit et al. 2016, §5)."
-EXAMPLES = 32
-OPTIONS = {
-    "--num_paths": whole(100, "random paths of each length"),
-}
 # The forward pass of these paths is one.
 TOGETHER = 8
 BATCH_SIZE = 64

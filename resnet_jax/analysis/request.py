@@ -34,12 +34,6 @@ DOTS_PER_INCH = 200
 PLACES = ("command", "workdir", "out", "json")
 
 
-def whole(default: int, help_text: str, metavar: str = "N") -> dict[str, Any]:
-    """An entry of an instrument's `OPTIONS`: a whole number."""
-    text = f"{help_text}; default {default}"
-    return {"type": int, "default": default, "metavar": metavar, "help": text}
-
-
 class Named(NamedTuple):
     """An array of a result.
 

@@ -1,11 +1,9 @@
 """The command `analyze`: a sub-command for each instrument."""
 
 import argparse
-import importlib
 
-from resnet_jax.analysis import INSTRUMENTS
+from resnet_jax.analysis.instruments import INSTRUMENTS
 from resnet_jax.cli.parser import Add, CommandParser
-from resnet_jax.compiler import turn_off_ynnpack
 from resnet_jax.config import default_config
 from resnet_jax.errors import printable
 from resnet_jax.paths import local_path
@@ -20,23 +18,22 @@ EXAMPLES = "examples that are looked at, drawn by --seed; 0: all of the split"
 
 def add_options(parser: CommandParser) -> None:
     """Add the instruments."""
-    parser.add_commands("analysis", "NAME", INSTRUMENTS, _add_options)
+    lines = {name: instrument.help_line for name, instrument in INSTRUMENTS.items()}
+    parser.add_commands("analysis", "NAME", lines, _add_options)
 
 
 def _add_options(name: str, parser: CommandParser) -> None:
-    # The instrument imports JAX.
-    turn_off_ynnpack()
-    instrument = importlib.import_module(f"resnet_jax.analysis.{name}")
-    parser.description = instrument.DESCRIPTION
+    instrument = INSTRUMENTS[name]
+    parser.description = instrument.description
     option = parser.add_argument
     where = "where files go; default: analysis in the run directory"
     option("--out", metavar="DIR", type=local_path("--out"), help=where)
     option("--seed", type=int, default=0, help="of everything that is drawn at random; default 0")
     option("--json", action="store_true", help="print the results as one JSON object")
-    if instrument.EXAMPLES is not None:
-        _add_networks(option, instrument.EXAMPLES)
-        parser.set_defaults(usual_examples=instrument.EXAMPLES)
-    for option_name, how in instrument.OPTIONS.items():
+    if instrument.examples is not None:
+        _add_networks(option, instrument.examples)
+        parser.set_defaults(usual_examples=instrument.examples)
+    for option_name, how in instrument.options.items():
         option(option_name, **how)
 
 
