@@ -32,7 +32,7 @@ from flax import nnx
 from resnet_jax import models
 from resnet_jax.analysis.batches import in_batches
 from resnet_jax.analysis.directions import random_directions
-from resnet_jax.analysis.landscape import grid, losses_at
+from resnet_jax.analysis.loss_surface import grid, losses_at
 from resnet_jax.training.losses import cross_entropy
 from resnet_jax.training.state import pure_arrays
 

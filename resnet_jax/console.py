@@ -1,4 +1,4 @@
-"""What is printed: any text, as it is, on streams of any encoding, and on streams that fail."""
+"""Standard output and error: they take any text in any encoding, and may fail. Progress."""
 
 import contextlib
 import errno
@@ -6,15 +6,21 @@ import io
 import os
 import select
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
+from resnet_jax.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 STDOUT, STDERR = 1, 2
 # Progress waits so long for a reader that has stopped reading, as a pager does.
 PATIENCE_SECONDS = 10.0
+# Between two lines of progress outside of a terminal.
+LINE_SECONDS = 30.0
 # What a shell reports of a program that SIGPIPE ended; Python ignores that signal.
 BROKEN_PIPE = 141
 
@@ -27,8 +33,8 @@ class Output(io.FileIO):
 
     Attributes:
         error: the first one, after which nothing is written. None: there was none.
-        progress: what is written may be lost. Then an error of stdout is only a warning, and a reader
-            who reads nothing for `PATIENCE_SECONDS` misses what is written until he reads again.
+        progress: text may be lost. Then an error of stdout is only a warning, and text is dropped
+            while the reader has read nothing for `PATIENCE_SECONDS`.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -114,7 +120,7 @@ def _output(stream: Any) -> Output | None:
 
 
 def print_progress() -> None:
-    """What is printed from here on may be lost, as files have the results."""
+    """From here on, text that is printed may be lost: files contain the results."""
     for output in map(_output, (sys.stdout, sys.stderr)):
         if output is not None:
             output.progress = True
@@ -149,7 +155,7 @@ def escape_unencodable() -> None:
 
 
 def make_console(**options: Any) -> "Console":
-    """A console of Rich that prints text as it is: no markup, no emoji codes.
+    """A console of Rich that prints text unchanged: no markup, no emoji codes.
 
     Args:
         **options: of `rich.console.Console`. By default, lines of a pipe are not wrapped.
@@ -158,3 +164,46 @@ def make_console(**options: Any) -> "Console":
 
     defaults = {"soft_wrap": not sys.stdout.isatty()}
     return Console(markup=False, emoji=False, highlight=False, **defaults | options)
+
+
+class Bar:
+    """How far a long computation is: a bar on a terminal, a line now and then elsewhere.
+
+    Args:
+        label: what is computed; empty: nothing is shown.
+        total: number of items.
+    """
+
+    def __init__(self, label: str, total: int) -> None:
+        self._label, self._total, self._printed = label, total, time.monotonic()
+        self._bar: Progress | None = None
+        console = make_console(stderr=True)
+        if label and console.is_terminal:
+            from rich import progress
+
+            columns = (
+                progress.TextColumn("{task.description}", markup=False),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeRemainingColumn(),
+            )
+            self._bar = progress.Progress(*columns, console=console, transient=True)
+            self._task = self._bar.add_task(printable(label), total=total)
+
+    def __enter__(self) -> "Bar":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def move(self, done: int) -> None:
+        """`done` items are done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done)
+        elif self._label and time.monotonic() - self._printed > LINE_SECONDS:
+            self._printed = time.monotonic()
+            text = f"{printable(self._label)}: {done} of {self._total}"
+            print(text, file=sys.stderr, flush=True)

@@ -37,11 +37,13 @@ class UserError(Exception):
     """A mistake in the input; the command line prints it as one line and exits with code 2.
 
     Args:
-        field: what is wrong: a config field (`model.depth`), an option (`--workdir`) or a file.
+        field: a config field (`model.depth`), an option (`--workdir`) or a file.
         value: the value that was given.
         problem: why it is refused, or what is allowed.
         fix: what to do about it; empty where `problem` says it already.
     """
+
+    exit_code = 2
 
     def __init__(self, field: str, value: Any, problem: str, fix: str = "") -> None:
         self.field, self.value, self.problem, self.fix = field, value, problem, fix
@@ -58,6 +60,8 @@ class UserError(Exception):
 class NotFiniteError(ArithmeticError):
     """A network whose outputs are not finite; the command line prints it and exits with code 3."""
 
+    exit_code = 3
+
 
 @functools.cache
 def warn(message: str) -> None:
@@ -67,7 +71,7 @@ def warn(message: str) -> None:
 
 @contextmanager
 def told_of(option: str, instead_of: str) -> Iterator[None]:
-    """A `UserError` of one field is told of `option`, which gave it its value."""
+    """In this context a `UserError` about one field names `option` instead, which set the field."""
     try:
         yield
     except UserError as error:
@@ -103,7 +107,7 @@ def choose(field: str, value: Any, table: Mapping[str, T]) -> T:
     """Look up a config choice in the literal table of its room.
 
     Raises:
-        UserError: `value` is no key of `table`.
+        UserError: `value` is not a key of `table`.
     """
     if value in table:
         return table[value]

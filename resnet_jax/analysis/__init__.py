@@ -1,0 +1,1 @@
+"""Instruments that take trained networks apart."""

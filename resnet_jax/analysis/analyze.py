@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from resnet_jax.analysis.request import Answer, Request, plain
+from resnet_jax.analysis.request import Answer, Request, drawn, plain
 from resnet_jax.analysis.subject import Subject, open_config, open_runs
 from resnet_jax.errors import NotFiniteError, UserError, printable, warn
 from resnet_jax.models import DegenerateStatisticsError
 from resnet_jax.strict_json import is_finite
 from resnet_jax.strict_json import to_json as strict_json
 
-# Results of the network as it is: nothing else means anything where they are not finite.
+# Results of the unchanged network. Where they are not finite, no other result means anything.
 OUTPUTS = ("loss", "error", "accuracy")
 
 
@@ -41,7 +41,8 @@ def analyze(options: argparse.Namespace, overrides: Mapping[str, Any]) -> tuple[
     request = Request(subjects, options, _out(options))
     instrument = importlib.import_module(f"resnet_jax.analysis.{options.analysis}")
     try:
-        answer = instrument.analyze(request)
+        with drawn():
+            answer = instrument.analyze(request)
     except DegenerateStatisticsError as error:
         problem = "leave a batch norm one value per channel, which has no statistics"
         count = options.examples

@@ -36,7 +36,7 @@ def summed_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
     Args:
         logits: float[batch, classes].
-        labels: int32[batch], negative where there is no example.
+        labels: int32[batch], negative for padding.
     """
     losses = or_nan(cross_entropy(logits, jnp.maximum(labels, 0)), logits)
     return jnp.where(labels >= 0, losses, 0).sum()
@@ -47,7 +47,7 @@ def summed_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
     Args:
         logits: float[batch, classes].
-        labels: int32[batch], negative where there is no example.
+        labels: int32[batch], negative for padding.
 
     Returns:
         float32 scalar.

@@ -52,11 +52,11 @@ def get_config() -> ConfigDict:
 def deepen(model: ResNet, deeper: ResNet, moments: list[Moments]) -> bool:
     """Make a fresh network compute what another does.
 
-    The stem, the head and the first blocks of each stage become those of the other; the blocks behind
-    them become identities (`identity.identity_values`).
+    The stem, the head and the first blocks of each stage get the other network's weights; the blocks
+    after them become identities (`identity.identity_values`).
 
     Args:
-        model: is left as it is.
+        model: the other network; it does not change.
         deeper: of the same kind, with as many blocks in each stage or more; its arrays are set.
         moments: of the output of each stage of `model` (`run_network`).
 
@@ -94,7 +94,7 @@ def run_network(
     """Logits of examples, and mean and variance of what each stage puts out.
 
     Args:
-        model: in the mode that is meant; batch statistics are those of batches of 100.
+        model: in the intended mode; batch statistics are computed on batches of 100.
         images: float32[examples, height, width, channels].
         label: of the progress bar.
         views: of the images, over which logits and moments are averaged.
@@ -195,7 +195,7 @@ def _write(model: ResNet, config: ConfigDict, subject: Subject, out: Path) -> li
 
 
 def config_text(config: ConfigDict, title: str, path: Path) -> str:
-    """A config file that starts from the weights beside it.
+    """A config file that starts from the weights in its directory.
 
     Args:
         config: what it has, but for `model.init_from`.

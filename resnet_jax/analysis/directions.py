@@ -18,7 +18,7 @@ def random_directions(weights: Weights, count: int, seed: int) -> list[Weights]:
     """Gaussian directions with the norms of the network's filters (Li et al. 2018, §4).
 
     A filter is what makes one output: d_ij ← d_ij / ‖d_ij‖ · ‖w_ij‖ for the j-th output channel of the
-    i-th convolution, or output unit of a dense layer. The direction is zero for all that is no kernel:
+    i-th convolution, or output unit of a dense layer. The direction is zero for everything but kernels:
     biases, norms, learned scales and running statistics.
 
     Args:

@@ -17,7 +17,7 @@ from resnet_jax.analysis.plots.features import (
     map_figure,
     similarity_figure,
 )
-from resnet_jax.analysis.request import Answer, Named, Request, drawn, finite_logits
+from resnet_jax.analysis.request import Answer, Named, Request, finite_logits
 from resnet_jax.analysis.similarity import LEAST_EXAMPLES, layer_similarity
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.errors import UserError
@@ -39,8 +39,8 @@ def feature_maps(model: ResNet, images: np.ndarray) -> dict[str, tuple[np.ndarra
         images: float32[images, height, width, channels].
 
     Returns:
-        `stage1`, `stage2`, … → (skip, branch), float32[images, h, w, channels] each; their sum is what
-        the norm or ReLU behind it is given.
+        `stage1`, `stage2`, … → (skip, branch), float32[images, h, w, channels] each; their sum is the input
+        of the norm or ReLU that follows.
     """
     chain, weights = split_chain(model)
 
@@ -82,13 +82,12 @@ def analyze(request: Request) -> Answer:
         arrays |= _of_images(subject, examples.images[rows])
     similar = layer_similarity([s.model for s in subjects], examples.images, run=_with_bar)
     arrays |= _similarities(subjects, similar)
-    with drawn():
-        figures = [
-            similarity_figure(arrays, names),
-            filter_figure(arrays, names),
-            *(map_figure(arrays, name) for name in names),
-            *(activation_figure(arrays, name, classes) for name in names),
-        ]
+    figures = [
+        similarity_figure(arrays, names),
+        filter_figure(arrays, names),
+        *(map_figure(arrays, name) for name in names),
+        *(activation_figure(arrays, name, classes) for name in names),
+    ]
     return Answer(arrays, _results(arrays, names), figures, examples.facts)
 
 

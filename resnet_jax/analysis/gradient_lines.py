@@ -15,7 +15,7 @@ from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.subject import Examples
 from resnet_jax.analysis.taps import norm, tap
 
-# Lines of one batch; together they make a batch as large as those of training.
+# Lines of one batch; together they are about as many examples as a batch of training.
 LINES = 8
 POINTS = 16
 
@@ -29,7 +29,7 @@ def gradient_correlation(
 ) -> dict[str, np.ndarray]:
     """Cosine between gradients at two points of a line, by their distance.
 
-    A line of `POINTS` inputs leads from one example to another. The gradient is that of the logit of
+    A line of `POINTS` inputs leads from one example to another. The gradient is taken of the logit of
     the first one's class.
 
     Args:
@@ -88,7 +88,7 @@ def cosine_by_distance(gradients: jax.Array) -> jax.Array:
 
     Returns:
         float32[POINTS], for points that are 0, 1, 2, … apart; without those where a gradient is 0,
-        and NaN where there are no others.
+        and NaN where none is left.
     """
     lines = gradients.reshape(-1, POINTS, gradients[0].size)
     lines = lines.astype(jnp.promote_types(jnp.float32, lines.dtype))

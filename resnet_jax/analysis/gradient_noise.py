@@ -69,8 +69,8 @@ def noise_scale(
 
     Returns:
         `noise_scale` in examples; `gradient_square`, |G|², and `gradient_covariance_trace`, tr(Σ); the
-        first two with a standard error by the jackknife over groups, `…_error`. Where the gradient is not
-        told from zero, `gradient_square` may be negative: the noise scale, or its error, is infinite.
+        first two with a standard error by the jackknife over groups, `…_error`. Where the gradient cannot be
+        distinguished from zero, `gradient_square` may be negative: the noise scale, or its error, is infinite.
     """
     squares, products = squares.astype(np.float64), products.astype(np.float64)
 

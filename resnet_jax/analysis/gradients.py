@@ -19,7 +19,7 @@ from resnet_jax.analysis.chain import Chain, batch_statistics_view, over_blocks,
 from resnet_jax.analysis.gradient_lines import gradient_correlation
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots.gradients import correlation_figure, depth_figure, response_figure
-from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.request import Answer, Named, Request
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.analysis.taps import moments, norm, tap, tapped_block
 from resnet_jax.errors import UserError
@@ -33,9 +33,9 @@ def against_depth(
 ) -> dict[str, np.ndarray]:
     """Sizes of activations and gradients; one forward and one backward pass a batch.
 
-    The loss of an example is its cross-entropy. A gradient with respect to an activation is that of the
-    summed loss, so that it does not shrink with the batch; one with respect to a weight is that of the
-    mean loss, as training takes it.
+    The loss of an example is its cross-entropy. Gradients with respect to activations are of the summed
+    loss, so that they do not shrink with the batch; gradients with respect to weights are of the mean
+    loss, as in training.
 
     Args:
         model: in eval mode, or a `batch_statistics_view`.
@@ -162,8 +162,7 @@ def analyze(request: Request) -> Answer:
     """
     request.one_data_set()
     options = request.options
-    if options.lines < 0:
-        raise UserError("--lines", options.lines, "allowed: 0 or more")
+    request.at_least(0, "lines")
     batch_size = request.subjects[0].config.train.batch_size
     examples = request.examples(request.subjects[0])
     if options.lines and len(examples.labels) < 2:
@@ -184,10 +183,9 @@ def analyze(request: Request) -> Answer:
         results[subject.name] = _results(found)
         arrays |= _named(subject, model, found)
     names = [subject.name for subject in request.subjects]
-    with drawn():
-        figures = [depth_figure(arrays, names), response_figure(arrays, names)]
-        if options.lines:
-            figures.append(correlation_figure(arrays, names))
+    figures = [depth_figure(arrays, names), response_figure(arrays, names)]
+    if options.lines:
+        figures.append(correlation_figure(arrays, names))
     return Answer(arrays, results, figures, facts)
 
 

@@ -17,7 +17,8 @@ from matfree.decomp import tridiag_sym
 
 from resnet_jax import models
 from resnet_jax.analysis.batches import in_batches, summed_loss
-from resnet_jax.analysis.items import Bar, over_items
+from resnet_jax.analysis.items import over_items
+from resnet_jax.console import Bar
 
 Loss = Callable[[jax.Array, Any, Any], jax.Array]
 # The parameters, the other arrays of the network, and the data in batches.

@@ -33,8 +33,8 @@ def identity_values(block: Residual, arrays: Arrays, moments: Moments) -> Arrays
     bias of its last norm, or else, where no norm is last, its last convolution. All other weights stay
     as they were drawn, so that equal channels do not stay equal. A plain block has identity kernels.
     What norms remain on the way are undone: their γ and β are the deviation and the mean by which they
-    normalise. That is exact by running statistics and not by those of a batch. A ReLU on the way needs
-    inputs that are not negative, which those behind a ReLU are.
+    normalise. That is exact with running statistics, but not with batch statistics. A ReLU on the way needs
+    inputs that are not negative, as the outputs of a ReLU are.
 
     Args:
         block: of the network, not its first of a stage; its arrays may be stacked.

@@ -1,6 +1,5 @@
 """One function over many items: compiled once, over all devices, resumable."""
 
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,16 +10,13 @@ import jax
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from resnet_jax.console import make_console
-from resnet_jax.errors import printable
+from resnet_jax.console import Bar
 from resnet_jax.files import open_file, replaced
 from resnet_jax.models import checked_jit
 from resnet_jax.training.interruption import deferred
 
 SAVE_SECONDS = 15.0
-LINE_SECONDS = 30.0
 Arrays = dict[str, Any]
 
 
@@ -47,8 +43,8 @@ def over_items(
         per_call: how many each device computes between two moves of the progress bar; at least
             `together`.
         label: of the progress bar; empty: there is none.
-        kept: a file that keeps what is done, from which the same call goes on; its name must stand for
-            everything that the result depends on. It is left there.
+        kept: a file of the finished items, from which the same call resumes; its name must identify
+            everything that the result depends on. It is not removed.
 
     Returns:
         What the function returns, as NumPy arrays with a leading axis over the items.
@@ -116,40 +112,3 @@ def _write(path: Path, parts: list[dict[str, np.ndarray]]) -> None:
     with replaced(path) as file:
         arrays: Any = _joined(parts)
         np.savez(file, **arrays)
-
-
-class Bar:
-    """How far a long computation is: a bar on a terminal, a line now and then elsewhere.
-
-    Args:
-        label: what is computed; empty: nothing is shown.
-        total: number of items.
-    """
-
-    def __init__(self, label: str, total: int) -> None:
-        self._label, self._total, self._told = label, total, time.monotonic()
-        self._bar: Progress | None = None
-        console = make_console(stderr=True)
-        if label and console.is_terminal:
-            label_column = TextColumn("{task.description}", markup=False)
-            columns = label_column, BarColumn(), MofNCompleteColumn()
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-            self._task = self._bar.add_task(printable(label), total=total)
-
-    def __enter__(self) -> "Bar":
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def move(self, done: int) -> None:
-        """`done` items are done."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done)
-        elif self._label and time.monotonic() - self._told > LINE_SECONDS:
-            self._told = time.monotonic()
-            text = f"{printable(self._label)}: {done} of {self._total}"
-            print(text, file=sys.stderr, flush=True)

@@ -1,12 +1,12 @@
 """Why signals vanish or explode: products of many numbers below or above one.
 
 A chain of fully connected layers h_l = s h_{l−1} + b W_l φ(h_{l−1}): plain (s = 0, b = 1), with identity
-shortcuts (s = 1, b = 1), and with small branches besides (s = 1, b = 1/√depth, the start of SkipInit, De &
-Smith 2020, §3). Weights are drawn from N(0, scale² / width): a scale of 1 is that of Glorot & Bengio 2010
-(eq. 12, for square matrices), √2 that of He et al. 2015, "Delving Deep into Rectifiers" (eq. 10).
+shortcuts (s = 1, b = 1), and with shortcuts and small branches (s = 1, b = 1/√depth, the start of SkipInit,
+De & Smith 2020, §3). Weights are drawn from N(0, scale² / width): scale 1 is the initialisation of Glorot &
+Bengio 2010 (eq. 12, for square matrices), √2 the one of He et al. 2015, "Delving Deep into Rectifiers" (eq. 10).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,13 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from resnet_jax.analysis.plots.layer_chain import chain_figure
-from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.request import Answer, Named, Request
 from resnet_jax.analysis.taps import norm, tap
 from resnet_jax.errors import UserError
+from resnet_jax.plotting.scales import count_axis, size_axis
+from resnet_jax.plotting.style import Figure, canvas_of, looks_of, shared_legend
 
 ACTIVATIONS = {"linear": lambda x: x, "relu": jax.nn.relu, "tanh": jnp.tanh}
 CONNECTIONS = ("plain", "residual", "scaled_residual")
+
+TITLES = ("plain", "with shortcuts", "branches / √depth")
 
 
 def norms_along_chain(
@@ -156,9 +159,7 @@ def analyze(request: Request) -> Answer:
     for scale in scales:
         if not 0 < scale < np.inf:
             raise UserError("--weight_scales", scale, "allowed: positive and finite")
-    for name in ("depth", "width", "draws"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name}", getattr(options, name), "allowed: 1 or more")
+    request.at_least(1, "depth", "width", "draws")
     shape = {name: getattr(options, name) for name in ("activation", "depth", "width", "draws")}
     found = norms_along_chain(scales, **shape, seed=options.seed)
     axes = ("connection", "weight scale", "layer")
@@ -172,6 +173,36 @@ def analyze(request: Request) -> Answer:
             up, down = (found[f"{name}_norm"][row, column] for name in ("activation", "gradient"))
             for name, ratio in (("activation", up[-1] / up[0]), ("gradient", down[0] / down[-1])):
                 factors[f"{connection}_{name}_factor"] = float(ratio ** (1 / options.depth))
-    with drawn():
-        figures = [chain_figure(arrays, shape)]
+    figures = [chain_figure(arrays, shape)]
     return Answer(arrays, results, figures)
+
+
+def chain_figure(arrays: Mapping[str, Any], shape: Mapping[str, Any]) -> Figure:
+    """Norms of activations and gradients along the chain, one line a weight scale."""
+    canvas, panels = canvas_of(2, len(TITLES), sharex=True, sharey=True)
+    scales = arrays["weight_scale"].values
+    for row, name in enumerate(("activation", "gradient")):
+        for column, title in enumerate(TITLES):
+            panel = panels[row, column]
+            norms = arrays[f"{name}_norm"].values[column]
+            expected = arrays[f"expected_{name}_norm"].values[column]
+            layers = np.arange(norms.shape[1])
+            for index, look in enumerate(looks_of(len(scales), ordered=True)):
+                marks = {"marker": look.marker, "ms": 3.5, "markevery": max(1, len(layers) // 10)}
+                label = f"weight scale {scales[index]:g}"
+                panel.plot(layers, norms[index], color=look.colour, ls="", label=label, **marks)
+                panel.plot(layers, expected[index], color=look.colour, lw=1)
+            if row == 0:
+                panel.set_title(title)
+            else:
+                panel.set_xlabel("layer")
+            count_axis(panel)
+        panels[row, 0].set_ylabel(f"norm of {name}")
+    size_axis(panels[0, 0], arrays["activation_norm"].values)
+    shared_legend(canvas, panels.ravel().tolist())
+    caption = (
+        f"Norms along chains of {shape['depth']} layers of {shape['width']} {shape['activation']} units, "
+        f"relative to the input (activations) and to the last layer (gradients): root mean square of "
+        f"{shape['draws']} draws; lines: expected for infinite width. Right: with shortcuts too."
+    )
+    return Figure("norms", caption, canvas)

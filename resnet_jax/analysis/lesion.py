@@ -21,9 +21,8 @@ from resnet_jax.analysis.batches import BATCH_SIZE, in_batches, summed_correct
 from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.plots import lesion as plots
-from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.request import Answer, Named, Request
 from resnet_jax.analysis.subject import Subject
-from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet, Views, mean_over_views, one_view
 
 ERROR = "share of examples"
@@ -151,7 +150,7 @@ def error_after(
     """
     chain, weights = split_chain(model)
     shared = weights, lesions.keep, lesions.order, lesions.first_change
-    # Devices have batches of their own.
+    # Each device takes different batches.
     size = min(BATCH_SIZE, -(-len(labels) // jax.device_count()))
     images, labels = in_batches(images, labels, size)
     batches = {"images": images, "labels": labels}
@@ -241,10 +240,7 @@ def analyze(request: Request) -> Answer:
     Raises:
         UserError: an option below 1, or networks of different data.
     """
-    options = request.options
-    for name in ("max_deleted", "num_draws", "num_shuffles"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name}", getattr(options, name), "must be 1 or more")
+    request.at_least(1, "max_deleted", "num_draws", "num_shuffles")
     request.one_data_set()
     first = request.subjects[0]
     examples = request.examples(first, first.evaluated_image)
@@ -255,9 +251,8 @@ def analyze(request: Request) -> Answer:
         own = _analyze_one(request, subject, examples.images, examples.labels)
         arrays |= {f"{subject.name}/{name}": array for name, array in own.items()}
         results[subject.name] = _summary(own)
-    with drawn():
-        names = [subject.name for subject in request.subjects]
-        figures = plots.figures(arrays, names, len(examples.labels))
+    names = [subject.name for subject in request.subjects]
+    figures = plots.figures(arrays, names, len(examples.labels))
     return Answer(arrays, results, figures, examples.facts)
 
 

@@ -6,7 +6,7 @@ the sum of what comes back through each of them. A path's length is the number o
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,11 +19,12 @@ from jax import lax
 from resnet_jax.analysis.batches import in_batches
 from resnet_jax.analysis.chain import Chain, Weights, split_chain
 from resnet_jax.analysis.items import over_items
-from resnet_jax.analysis.plots import paths as plots
-from resnet_jax.analysis.request import Answer, Named, Request, drawn
+from resnet_jax.analysis.request import Answer, Named, Request
 from resnet_jax.analysis.taps import norm
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
+from resnet_jax.plotting.scales import count_axis, size_axis
+from resnet_jax.plotting.style import Figure, canvas_of, looks_of, shared_legend
 
 # The forward pass of these paths is one.
 TOGETHER = 8
@@ -68,8 +69,8 @@ def gradient_norms(
 ) -> np.ndarray:
     """Norm of the gradient that comes back through single paths (Veit 2016, §5, Fig. 6b).
 
-    The forward pass is that of the whole network; backward, a block passes the gradient through its
-    branch or by its skip alone. The gradient is that of an example's cross-entropy by its image, its
+    The forward pass runs the whole network; backward, a block passes the gradient through its branch
+    or by its skip alone. The gradient is of an example's cross-entropy with respect to its image, its
     norm Euclidean. The network is in eval mode, so that no example's path leads through another.
 
     Args:
@@ -109,7 +110,7 @@ def path_gradient(
     Args:
         chain, weights: of `split_chain`.
         images: float[batch, height, width, channels].
-        labels: int32[batch], negative where there is no example.
+        labels: int32[batch], negative for padding.
         path: float[blocks], 1 through the branch, 0 by the skip.
 
     Returns:
@@ -185,8 +186,7 @@ def analyze(request: Request) -> Answer:
             option below 1.
     """
     options = request.options
-    if options.num_paths < 1:
-        raise UserError("--num_paths", options.num_paths, "must be 1 or more")
+    request.at_least(1, "num_paths")
     for subject in request.subjects:
         if split_chain(subject.model)[0].plain:
             problem = "has one path only: it is a plain net (model.shortcut = 'none')"
@@ -214,9 +214,8 @@ def analyze(request: Request) -> Answer:
         }
         arrays |= {f"{subject.name}/{name}": array for name, array in own.items()}
         results[subject.name] = _summary(own["gradient_share"].values)
-    with drawn():
-        names = [subject.name for subject in request.subjects]
-        figures = [plots.figure(arrays, names, len(examples.labels))]
+    names = [subject.name for subject in request.subjects]
+    figures = [lengths_figure(arrays, names, len(examples.labels))]
     return Answer(arrays, results, figures, examples.facts)
 
 
@@ -231,3 +230,41 @@ def _summary(share: np.ndarray) -> dict[str, float]:
         f"longest_of_middle_{MIDDLE:.0%}": high,
         "share_of_paths_of_these_lengths": float(path_share(blocks)[low : high + 1].sum()),
     }
+
+
+def lengths_figure(arrays: Mapping[str, Any], names: Sequence[str], examples: int) -> Figure:
+    """Number of paths, gradient through one, and their product, by length (Veit 2016, Fig. 6).
+
+    Args:
+        arrays: of the answer.
+        names: of the networks.
+        examples: n of every norm.
+    """
+    canvas, panels = canvas_of(1, 3)
+    number, norm, share = panels[0]
+    count, shown = 0, []
+    for name, look in zip(names, looks_of(len(names), ordered=False), strict=True):
+        norms = arrays[f"{name}/gradient_norm"].values
+        lengths, count = np.arange(len(norms)), norms.shape[1]
+        style = {"color": look.colour, "ls": look.dash, "marker": look.marker, "ms": 3.5}
+        number.plot(lengths, 100 * arrays[f"{name}/path_share"].values, label=name, **style)
+        norm.plot(lengths, norms.mean(1), **style)
+        band = {"color": look.colour, "alpha": 0.15, "lw": 0}
+        norm.fill_between(lengths, norms.min(1), norms.max(1), **band)
+        shown.append(norms.ravel())
+        share.plot(lengths, 100 * arrays[f"{name}/gradient_share"].values, **style)
+    size_axis(norm, np.concatenate(shown))
+    for panel in (number, share):
+        panel.set_ylim(bottom=0)
+    titles = ("paths in %", "gradient through one path", "gradient in %")
+    for panel, title in zip(panels[0], titles, strict=True):
+        panel.set_title(title)
+        panel.set_xlabel("length of path (blocks)")
+        count_axis(panel)
+    shared_legend(canvas, panels.ravel().tolist())
+    caption = (
+        f"Left: share of all paths by length. Middle: norm of the gradient at the image through one path, "
+        f"mean and range of {count} random paths, each the mean of {examples} examples. Right: their "
+        f"product, as a share of its sum."
+    )
+    return Figure("lengths", caption, canvas)

@@ -19,19 +19,19 @@ from ml_collections import ConfigDict
 from resnet_jax import __version__
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.subject import Examples, Subject
+from resnet_jax.conditions import conditions_of
 from resnet_jax.config import flatten
 from resnet_jax.errors import NotFiniteError, UserError
 from resnet_jax.files import replaced, write_file
-from resnet_jax.report.conditions import conditions_of
-from resnet_jax.report.labels import enumerate_words, field_label
-from resnet_jax.report.style import RC, Figure
+from resnet_jax.plotting.labels import enumerate_words, field_label
+from resnet_jax.plotting.style import RC, Figure
 from resnet_jax.strict_json import to_json
 from resnet_jax.training.preparation import EvaluatedImage
 from resnet_jax.training.state import weights_of
 
 DOTS_PER_INCH = 200
 # Options that change no number of a result.
-PLACES = ("command", "workdir", "out", "json", "slurm")
+PLACES = ("command", "workdir", "out", "json")
 
 
 class Named(NamedTuple):
@@ -53,9 +53,9 @@ class Answer:
     """The result of an instrument.
 
     Attributes:
-        arrays: name → array; those of one network are named `NETWORK/NAME`.
+        arrays: name → array; `NETWORK/NAME` where it is of one network.
         results: network → name → number or text: the few that one looks at first.
-        figures: drawn from the arrays, under `style.RC` (`drawn`).
+        figures: drawn from the arrays.
         examples: facts of the examples (`Examples.facts`).
         files: other files that were written.
     """
@@ -93,6 +93,17 @@ class Request:
             return subject.examples(o.split, o.usual_examples, o.seed, True, image)
         return subject.examples(o.split, o.examples or None, o.seed, image=image)
 
+    def at_least(self, least: int, *names: str) -> None:
+        """Refuse options whose number is smaller.
+
+        Raises:
+            UserError: names the first.
+        """
+        for name in names:
+            if getattr(self.options, name) < least:
+                value = getattr(self.options, name)
+                raise UserError(f"--{name}", value, f"allowed: {least} or more")
+
     def one_data_set(self) -> None:
         """Refuse networks of different data, or that are asked about different examples.
 
@@ -114,7 +125,7 @@ class Request:
     def over_items(
         self, subject: Subject, label: str, function: Callable, shared: Any, items: Any, **how: int
     ) -> dict[str, np.ndarray]:
-        """`items.over_items`, with a bar, from which the same command goes on where it was stopped.
+        """`items.over_items` with a bar; the same command resumes where it was stopped.
 
         Args:
             subject: the network.
@@ -137,9 +148,9 @@ class Request:
         return self.out / f".{self.name}.partial"
 
     def _fingerprint(self, subject: Subject, label: str, arrays: Any) -> str:
-        """Of all that the items depend on: another number of devices may split the examples otherwise."""
-        told = [__version__, label, subject.config.to_dict(), self._options]
-        found = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+        """Hash of everything that the items depend on. Another number of devices may split them otherwise."""
+        facts = [__version__, label, subject.config.to_dict(), self._options]
+        found = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         for leaf in jax.tree.leaves(arrays):
             array = np.ascontiguousarray(leaf)
             found.update(f"{array.shape} {array.dtype}".encode())
@@ -213,7 +224,7 @@ def finite_logits(name: str, logits: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def drawn() -> Iterator[None]:
-    """Figures are made under this, in the style of the reports."""
+    """In this context figures are drawn in the style of the reports; instruments run in it."""
     with matplotlib.rc_context(RC):
         yield
 

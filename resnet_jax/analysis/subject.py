@@ -66,7 +66,7 @@ class Subject:
         """The same run at another checkpoint: `latest`, `best`, `init` or a number.
 
         Raises:
-            UserError: there is no run or no such checkpoint.
+            UserError: no checkpoint matches, or it is a config without a run.
         """
         if self.run is None:
             raise UserError("--step", which, "a config has no checkpoints", "give --workdir")
@@ -122,12 +122,12 @@ class Subject:
         images, labels, problems = cache.read_images(
             examples, rows.tolist(), shape, image.geometry, data.num_threads
         )
-        damaged = DamagedImages(data.max_bad_examples)
+        corrupt = DamagedImages(data.max_bad_examples)
         for problem in problems:
             if problem is not None:
-                damaged.add(problem)
-        for damage in damaged.take_new():
-            warn(f"unreadable image: {damage}")
+                corrupt.add(problem)
+        for problem in corrupt.take_new():
+            warn(f"unreadable image: {problem}")
         whole = np.array([problem is None for problem in problems], bool)
         mean, std = tuple(self.data["mean"]), tuple(self.data["std"])
         preprocessing = make_preprocessing(self.config, mean, std)
@@ -152,7 +152,7 @@ def open_runs(
         which: the checkpoint: `latest`, `best`, a number, or `init`.
 
     Raises:
-        UserError: one is no run directory, or has no such checkpoint.
+        UserError: one is not a run directory, or does not have the checkpoint.
     """
     subjects = []
     for name, workdir in zip(_names(workdirs), workdirs, strict=True):
@@ -176,7 +176,7 @@ def open_config(path: str, overrides: Mapping[str, Any]) -> Subject:
 
 
 def _names(workdirs: Sequence[str]) -> list[str]:
-    """The last parts of the paths, printable, as many as tell them apart."""
+    """The last parts of the paths, printable, as many as make them differ."""
     paths = [printable(os.path.abspath(workdir)).split("/") for workdir in workdirs]
     if len(set(map(tuple, paths))) < len(paths):
         raise UserError("--workdir", ", ".join(workdirs), "names a directory twice")

@@ -64,7 +64,7 @@ class TappedLayer:
 def tapped_block(measure: Measure, block: Any, x: jax.Array, slots: Any) -> tuple[jax.Array, Any]:
     """A block whose layers and output are tapped; a step of `Chain.blocks`.
 
-    The response of a layer is that of its convolution, behind its norm where it has one, before the
+    The response of a layer is the output of its convolution and norm (if it has one), before the
     activation (He et al. 2015, Fig. 7).
 
     Args:

@@ -7,6 +7,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes as Panel
 
+from resnet_jax.plotting.scales import number_axis
+from resnet_jax.plotting.style import (
+    MARKERS,
+    Figure,
+    Look,
+    canvas_of,
+    label_outer,
+    shared_legend,
+)
 from resnet_jax.report.axes import LEARNING_RATE, Axis, Value
 from resnet_jax.report.marks import (
     FAILED_CAPTION,
@@ -15,21 +24,12 @@ from resnet_jax.report.marks import (
     end_of_scale,
     error_bars,
     literature,
+    looks,
     sign,
     slug,
 )
-from resnet_jax.report.scales import number_axis
 from resnet_jax.report.settings import ERRORS, Setting, all_failed
 from resnet_jax.report.split import panel_grid, seeds_text
-from resnet_jax.report.style import (
-    MARKERS,
-    Figure,
-    Look,
-    canvas_of,
-    label_outer,
-    looks,
-    shared_legend,
-)
 
 
 def against(

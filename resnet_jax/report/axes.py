@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.config import FIELDS
+from resnet_jax.plotting.labels import VALUE_LABELS, field_label, value_label
 from resnet_jax.report.conditions import DATA
-from resnet_jax.report.labels import VALUE_LABELS, field_label, value_label
 from resnet_jax.report.run import Run
 from resnet_jax.report.study import Study
 
@@ -21,7 +21,7 @@ class Axis:
     """One question of a study.
 
     Attributes:
-        fields: usually one; several where the study is no full grid of them.
+        fields: usually one; several where the study is not a full grid of them.
         values: a value of each field; ascending where they are numbers.
     """
 
@@ -39,7 +39,7 @@ class Axis:
 
     @property
     def speaks_for_itself(self) -> bool:
-        """Whether the values are words that need no name of the field beside them."""
+        """Whether the values are understood without the field's name."""
         if len(self.fields) > 1:
             return True
         (name,) = self.fields
@@ -57,7 +57,7 @@ class Axis:
         return Axis((name,), tuple(dict.fromkeys((value[place],) for value in self.values)))
 
     def without(self, name: str) -> "Axis":
-        """The axis of all fields but one; without fields where there is no other."""
+        """The axis of all fields but one; it may have none left."""
         kept = [place for place, field in enumerate(self.fields) if field != name]
         values = dict.fromkeys(tuple(value[place] for place in kept) for value in self.values)
         return Axis(tuple(self.fields[place] for place in kept), tuple(values))

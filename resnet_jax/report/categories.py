@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes as Panel
 
+from resnet_jax.plotting.style import Figure, Look, canvas_of, shared_legend
 from resnet_jax.report.axes import Axis
 from resnet_jax.report.marks import (
     FAILED_CAPTION,
@@ -13,12 +14,12 @@ from resnet_jax.report.marks import (
     end_of_scale,
     error_bars,
     literature,
+    looks,
     sign,
     slug,
 )
 from resnet_jax.report.settings import Setting, all_failed
 from resnet_jax.report.split import panel_grid, seeds_text
-from resnet_jax.report.style import Figure, Look, canvas_of, looks, shared_legend
 
 
 def categories(

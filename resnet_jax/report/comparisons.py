@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from resnet_jax.conditions import conditions_of
 from resnet_jax.report.axes import DEPTH, Axes, Axis
-from resnet_jax.report.conditions import NOT_COMPARED, conditions_of
+from resnet_jax.report.conditions import NOT_COMPARED
 from resnet_jax.report.run import Run
-from resnet_jax.report.settings import ERRORS, UNFINISHED, Setting, count_states, describe
+from resnet_jax.report.settings import ERRORS, Setting, count_states, describe
 from resnet_jax.report.statistics import CONFIDENCE, Paired, holm, paired
+from resnet_jax.run_states import UNFINISHED
 
 DISTINGUISHABLE = "distinguishable"
 
@@ -36,7 +38,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether the two can be told apart, in a few words."""
+        """Whether the two are distinguishable, in a few words."""
         if self.paired is None:
             return "no pair of seeds is done in both"
         if self.paired.p_value is None or self.adjusted is None:

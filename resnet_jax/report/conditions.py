@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from resnet_jax.config import FIELDS, canonical, to_steps
+from resnet_jax.conditions import conditions_of
+from resnet_jax.config import to_steps
 from resnet_jax.errors import UserError
 from resnet_jax.report.data_versions import data_versions
 from resnet_jax.report.run import Run
@@ -18,37 +19,11 @@ Conditions = Mapping[str, Any]
 # (name, value of the first, value of the second)
 Difference = tuple[str, Any, Any]
 
-REPLICATE = "seed"
 DATA = "data.name"
 STEPS = "steps trained"
-# Data sets are not compared, and a run that was trained for other steps than it should is no result of a
-# study.
+# Data sets are not compared, nor is a run that was trained for other steps than its config says.
 NOT_COMPARED = (DATA, STEPS)
 _STEPS_FROM = (DATA, "data.train_split", "data.repeats", "train.duration", "train.batch_size")
-
-
-def counts(name: str) -> bool:
-    """Whether a config field can change the numbers of a run."""
-    return name != REPLICATE and not (name in FIELDS and FIELDS[name].place)
-
-
-def conditions_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted field → value, each value spelled in one way.
-
-    Fields that an earlier version did not have get their defaults, as when such a run is resumed.
-    """
-    complete = {name: field.default for name, field in FIELDS.items()} | dict(config)
-    return {name: _spelled(name, value) for name, value in complete.items() if counts(name)}
-
-
-def _spelled(name: str, value: Any) -> Any:
-    """The one spelling of a value; an illegal one, and one of an unknown field, stays as it is."""
-    if name not in FIELDS:
-        return value
-    try:
-        return canonical(name, value)
-    except UserError:
-        return value
 
 
 def differences(first: Conditions, second: Conditions) -> list[Difference]:
@@ -64,11 +39,11 @@ def measured_on(conditions: Conditions) -> tuple[Any, ...]:
 
 
 def with_conditions(runs: Sequence[Run]) -> list[Run]:
-    """The runs with their conditions: those of the config, and what data and steps really were.
+    """The runs with their conditions: the config's, and which data and how many steps it really was.
 
-    A data set that was not the same in all runs, by data.json, becomes several. A run that was trained
-    for other steps than those of its config has them as a condition; where data.json is missing and the
-    duration is in epochs, these are the steps of most runs of the same duration, batch size and data.
+    A data set that was not the same in all runs, by data.json, becomes several. A run that was not
+    trained for the steps of its config has its steps as a condition. Where data.json is missing and the
+    duration is in epochs, most runs of the same duration, batch size and data decide what is usual.
     """
     conditions = [conditions_of(run.config) if run.config else {} for run in runs]
     for own, name in zip(conditions, data_versions(runs, conditions), strict=True):
@@ -81,7 +56,7 @@ def with_conditions(runs: Sequence[Run]) -> list[Run]:
 
 
 def _unusual_steps(runs: Sequence[Run], conditions: Sequence[Conditions]) -> list[int | None]:
-    """Steps of each run that was not trained for those of its config, else None."""
+    """Steps of each run that was not trained for its config's steps, else None."""
     keys = [tuple(own.get(name) for name in _STEPS_FROM) for own in conditions]
     steps = [run.status.get("step" if run.state == "done" else "total_steps") for run in runs]
     found: dict[Any, Counter[int]] = {}

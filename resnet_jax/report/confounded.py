@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resnet_jax.conditions import conditions_of
 from resnet_jax.config import FIELDS
+from resnet_jax.plotting.labels import enumerate_words, field_label, value_label
 from resnet_jax.report.axes import Axes, Axis, Value
 from resnet_jax.report.comparisons import Comparison, find_baseline
 from resnet_jax.report.conditions import (
@@ -12,10 +14,8 @@ from resnet_jax.report.conditions import (
     NOT_COMPARED,
     STEPS,
     Difference,
-    conditions_of,
     differences,
 )
-from resnet_jax.report.labels import enumerate_words, field_label, value_label
 from resnet_jax.report.settings import Setting, describe
 
 
@@ -82,7 +82,7 @@ def find_confounded(
 
     Args:
         settings, axes, base: as of `compare`.
-        comparisons: those of settings that differ in one field.
+        comparisons: of settings that differ in one field.
     """
     base = conditions_of(base)
     pairs: list[Confounded] = []

@@ -8,21 +8,21 @@ import numpy as np
 from matplotlib.axes import Axes as Panel
 from matplotlib.lines import Line2D
 
-from resnet_jax.report.axes import DATA, DEPTH, Axes, Axis
-from resnet_jax.report.labels import count
-from resnet_jax.report.run import Run
-from resnet_jax.report.settings import Setting, describe
-from resnet_jax.report.split import outer_groups, panel_grid, seeds_text
-from resnet_jax.report.study import Study
-from resnet_jax.report.style import (
+from resnet_jax.plotting.labels import count
+from resnet_jax.plotting.style import (
     Figure,
     Look,
     canvas_of,
     label_outer,
-    looks,
     looks_of,
     shared_legend,
 )
+from resnet_jax.report.axes import DATA, DEPTH, Axes, Axis
+from resnet_jax.report.marks import looks
+from resnet_jax.report.run import Run
+from resnet_jax.report.settings import Setting, describe
+from resnet_jax.report.split import outer_groups, panel_grid, seeds_text
+from resnet_jax.report.study import Study
 
 MOST_LINES = 8
 MOST_PANELS = 16
@@ -107,7 +107,7 @@ def _line_axis(axes: Axes, others: Sequence[Axis]) -> Axis | None:
     if not others:
         return None
     axis = axes.with_field(DEPTH) or next((a for a in reversed(others) if a.is_numeric), others[-1])
-    # Many lines without an order are told apart by panels instead.
+    # Many lines without an order get a panel each.
     many = not axis.is_numeric and len(axis.values) > CATEGORIES_IN_A_PANEL
     return None if many and len(others) == 1 else axis
 

@@ -4,14 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from resnet_jax.report.labels import value_label
+from resnet_jax.plotting.labels import value_label
 from resnet_jax.report.run import Run
 
 Conditions = Mapping[str, Any]
 Facts = Mapping[str, Any]
 
 DATA = "data.name"
-# Fact → the fields that it follows from, beside the data set; None: all fields of the data.
+# Fact → the fields that it follows from, apart from the data set; None: all fields of the data.
 _FOLLOWS_FROM: dict[str, tuple[str, ...] | None] = {
     "class_names": (),
     "image_shape": ("data.image_size",),
@@ -32,8 +32,8 @@ _MOST_NAMES = 6
 def data_versions(runs: Sequence[Run], conditions: Sequence[Conditions]) -> list[str | None]:
     """What to call the data of each run where one name stands for several data sets; else None.
 
-    Data are several where a fact differs between runs whose configs lead to the same one. A run that has
-    no data.json yet counts as having that of a run with the same fields of the data.
+    Data are several where a fact differs between runs whose configs lead to the same one. A run without a
+    data.json counts as having the same one as a run with the same fields of the data.
 
     Args:
         runs: of a study.
@@ -70,7 +70,7 @@ def data_versions(runs: Sequence[Run], conditions: Sequence[Conditions]) -> list
 
 
 def _known(runs: Sequence[Run], conditions: Sequence[Conditions]) -> list[Facts]:
-    """The data.json of each run, or of a run of the same data where it has not begun."""
+    """The data.json of each run, or, before its start, of a run of the same data."""
     of_data: dict[Any, Facts] = {}
     for run, own in zip(runs, conditions, strict=True):
         if run.data:

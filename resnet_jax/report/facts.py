@@ -4,15 +4,16 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
+from resnet_jax.plotting.labels import count, enumerate_words, field_label, value_label
 from resnet_jax.report.axes import Axes
 from resnet_jax.report.comparisons import Comparison, software_versions
 from resnet_jax.report.conditions import DATA
 from resnet_jax.report.confounded import Confounded
-from resnet_jax.report.labels import count, enumerate_words, field_label, value_label
 from resnet_jax.report.run import Run
-from resnet_jax.report.settings import ERRORS, FAILED, Setting, count_states
+from resnet_jax.report.settings import ERRORS, Setting, count_states
 from resnet_jax.report.statistics import CONFIDENCE, RESAMPLES
 from resnet_jax.report.study import Study
+from resnet_jax.run_states import FAILED
 
 FEW_SEEDS = 5
 # So many pairs without a verdict are sentences; the table has all.
@@ -164,7 +165,7 @@ def _devices(devices: Any) -> str:
 
 
 def failures(runs: Sequence[Run]) -> list[tuple[str, str, list[str]]]:
-    """(state, reason, runs) of all that failed, diverged or cannot be read."""
+    """(state, reason, runs) of the runs that failed, diverged or cannot be read."""
     found: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         if run.state in FAILED:

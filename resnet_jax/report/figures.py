@@ -5,25 +5,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from resnet_jax.plotting.labels import value_label
+from resnet_jax.plotting.style import Figure
 from resnet_jax.report.against import against
 from resnet_jax.report.axes import DEPTH, LEARNING_RATE, Axes, Axis
 from resnet_jax.report.categories import categories
 from resnet_jax.report.conditions import DATA, measured_on
 from resnet_jax.report.curves import curve_figures
 from resnet_jax.report.heat_map import heat_map
-from resnet_jax.report.labels import value_label
 from resnet_jax.report.run import Run
 from resnet_jax.report.search import search_figures
 from resnet_jax.report.settings import Setting
 from resnet_jax.report.split import outer_groups
 from resnet_jax.report.study import Study
-from resnet_jax.report.style import Figure
 
 MOST_LINES = 8
 
 
 def figures_of(study: Study, settings: Sequence[Setting], axes: Axes) -> list[Figure]:
-    """Curves and final errors: those of a search, or those that fit the axes."""
+    """Curves and final errors; of a search, its own figures."""
     if study.search:
         return _named_apart(list(_figures_of_searches(study.runs, axes)))
     return [*curve_figures(study, settings, axes), *_result_figures(settings, axes)]

@@ -39,7 +39,7 @@ FORMULAS = tuple("=+-@＝＋－＠")
 
 
 def markdown_text(text: str) -> str:
-    """Text that Markdown shows as it is, in one line: nothing in it is markup."""
+    """Text escaped for Markdown, in one line."""
     line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", line)
     # At its start, a rule, an underline, or the mark of a list.
@@ -66,13 +66,13 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Text that LaTeX prints as it is."""
+    """Text escaped for LaTeX."""
     line = printable(" ".join(text.split()))
     return "".join(_LATEX.get(character, character) for character in line)
 
 
 def link(name: str) -> str:
-    """The address of a file beside the page, for HTML and Markdown."""
+    """The address of a file in the page's directory, for HTML and Markdown."""
     return urllib.parse.quote(os.fsencode(name))
 
 

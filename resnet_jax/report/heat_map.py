@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes as Panel
 
+from resnet_jax.plotting.style import Figure, canvas_of
 from resnet_jax.report.axes import Axis
 from resnet_jax.report.marks import slug
 from resnet_jax.report.settings import Setting, all_failed
 from resnet_jax.report.split import panel_grid, seeds_text
-from resnet_jax.report.style import Figure, canvas_of
 
 
 def heat_map(

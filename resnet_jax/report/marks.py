@@ -1,4 +1,4 @@
-"""What plots of final errors are made of: points with intervals, and signs."""
+"""Parts of the plots of errors: looks of lines, points with intervals, signs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,13 +6,18 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes as Panel
 
+from resnet_jax.plotting.style import SIGNS, Look, looks_of
 from resnet_jax.report.axes import Axis
 from resnet_jax.report.settings import Setting
 from resnet_jax.report.statistics import Summary
-from resnet_jax.report.style import SIGNS, Look
 
 INTERVALS = "bars: 95% intervals of the mean"
 FAILED_CAPTION = " ×: all runs diverged or failed."
+
+
+def looks(axis: Axis | None) -> list[Look]:
+    """One look per value of an axis; one for no axis."""
+    return looks_of(len(axis.values), axis.is_numeric) if axis else looks_of(1, ordered=False)
 
 
 def error_bars(panel: Panel, x: Any, y: Any, look: Look, label: str, **bars: Any) -> None:
@@ -39,7 +44,7 @@ def error_bars(panel: Panel, x: Any, y: Any, look: Look, label: str, **bars: Any
 
 
 def bars(summaries: Sequence[Summary]) -> np.ndarray:
-    """Lengths of error bars: float64[2, points]; 0 where there is no interval."""
+    """Lengths of error bars: float64[2, points]; 0 without an interval."""
     pairs = [
         (s.mean - s.interval.low, s.interval.high - s.mean) if s.interval else (0.0, 0.0)
         for s in summaries
@@ -53,7 +58,7 @@ def sign(panel: Panel, x: Any, y: Any, label: str, look: Look, **options: Any) -
 
 
 def literature(setting: Setting) -> float | None:
-    """The published test error in percent, where there is one that is no failure."""
+    """The published test error in percent; None: there is none, or it is a failure."""
     found = setting.references
     return found[0].error if found else None
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from resnet_jax.plotting.style import Figure
 from resnet_jax.report.formats import link, markdown_table, markdown_text
-from resnet_jax.report.style import Figure
 from resnet_jax.report.tables import Table
 
 
@@ -29,7 +29,7 @@ class Content:
         failures: (state, reason, runs).
         figures: plots.
         environments: (devices, versions, number of runs).
-        files: names of the files beside the page.
+        files: names of the files in its directory.
     """
 
     title: str
@@ -79,7 +79,7 @@ def picture(figure: Figure) -> str:
 
 
 def markdown_page(content: Content, image_names: Sequence[str]) -> str:
-    """The report as Markdown, with its pictures beside it.
+    """The report as Markdown, with links to its pictures.
 
     Args:
         content: what it says.

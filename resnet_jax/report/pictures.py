@@ -1,12 +1,12 @@
-"""The figures as files beside the page, without those that an earlier report left there."""
+"""The figures as files in the page's directory; older ones are removed."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from resnet_jax.files import replaced
+from resnet_jax.plotting.style import Figure
 from resnet_jax.report.formats import linked_file
-from resnet_jax.report.style import Figure
 
 DOTS_PER_INCH = 300
 # How the names of figures begin.
@@ -14,7 +14,7 @@ KINDS = ("curves", "error_by", "heat_map", "lowest_so_far", "search")
 
 
 def save_pictures(figures: Sequence[Figure], page: Path, markdown: Path) -> list[Path]:
-    """Write `PAGE_FIGURE.png`, and remove those of the earlier report that are drawn no more.
+    """Write `PAGE_FIGURE.png`, and remove pictures that only the earlier report has.
 
     Args:
         figures: what is drawn now.

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.config import FIELDS, SCHEMA, canonical
-from resnet_jax.report.labels import field_label, value_label
+from resnet_jax.plotting.labels import field_label, value_label
 
 Values = Mapping[str, Any]
 
 # What None stands for in a family, and in a field (docs/models.md).
-_FAMILIES: dict[str, Values] = {
+FAMILY_DEFAULTS: dict[str, Values] = {
     "cifar": {"shortcut": "A", "activation_order": "original", "block": "basic", "stem": "cifar"},
     "wide": {
         "shortcut": "B",
@@ -19,9 +19,14 @@ _FAMILIES: dict[str, Values] = {
         "stem": "cifar",
     },
 }
-_NONE = {"gate_bias": -6.0, "shortcut_scale": 0.5, "branch_scale": 0.5, "shortcut_dropout": 0.5}
+FIELD_DEFAULTS = {
+    "gate_bias": -6.0,
+    "shortcut_scale": 0.5,
+    "branch_scale": 0.5,
+    "shortcut_dropout": 0.5,
+}
 # Fields of the model that say how it is computed, or that the data decide.
-_HOW = ("scan_blocks", "remat", "convolution", "dtype", "num_classes", "norm_momentum")
+HOW = ("scan_blocks", "remat", "convolution", "dtype", "num_classes", "norm_momentum")
 
 # The published numbers are of whole test splits at the size that CIFAR's images have, one view of each.
 _SAME_TEST: Values = {
@@ -38,7 +43,7 @@ _CLASSES = {"cifar10": 10, "cifar100": 100}
 _SECTIONS = ("data", "train", "optimizer", "schedule")
 # Fields that change no result, that the data set or the network is chosen by, or that only optimisers and
 # schedules have which no source used.
-_ELSEWHERE = (
+ELSEWHERE = (
     *_SAME_TEST,
     *("data.name", "data.placement", "data.max_device_bytes"),
     *("optimizer.b2", "optimizer.epsilon", "optimizer.trust_coefficient"),
@@ -48,7 +53,7 @@ _RECIPE = (
     *(
         name
         for name, field in FIELDS.items()
-        if name.split(".")[0] in _SECTIONS and not field.place and name not in _ELSEWHERE
+        if name.split(".")[0] in _SECTIONS and not field.place and name not in ELSEWHERE
     ),
     *("parallel.batch_statistics", "model.dtype", "model.norm_momentum"),
 )
@@ -189,8 +194,8 @@ def find_references(config: Values, facts: Values | None = None) -> list[Referen
 
     Args:
         config: dotted field → value.
-        facts: of data.json, as far as they are known; data of another size, number or classes than the
-            published data set have no published number, whatever their name is.
+        facts: of data.json, where known. Data of another size, number or classes than the published
+            data set have no published number, even under its name.
     """
     data = config.get("data.name")
     if any(config.get(name) not in allowed for name, allowed in _SAME_TEST.items()):
@@ -218,14 +223,14 @@ def _same_model(reference: Reference, config: Values) -> bool:
     return all(
         found[name] in (value if isinstance(value, tuple) and value else (value,))
         for name, value in wanted.items()
-        if name not in _HOW
+        if name not in HOW
     )
 
 
 def _resolved(model: Values) -> dict[str, Any]:
     """All fields of the model, with what their None stands for."""
     full = {name: field.default for name, field in SCHEMA["model"].items()} | dict(model)
-    defaults = {**_NONE, **_FAMILIES.get(full["family"], {})}
+    defaults = {**FIELD_DEFAULTS, **FAMILY_DEFAULTS.get(full["family"], {})}
     return {name: defaults.get(name) if v is None else v for name, v in full.items()}
 
 
@@ -237,11 +242,11 @@ def recipe_differences(
     Args:
         config: dotted field → value.
         reference: the source.
-        in_row: fields that stand beside the number anyway, so that rows can share a note.
+        in_row: fields that the row shows anyway, so that rows can share a note.
     """
     lines = []
     for name in _RECIPE:
-        # Steps at which a rate drops are no part of another schedule; old runs lack new fields.
+        # Only one schedule has steps at which the rate drops; old runs lack new fields.
         other_schedule = config.get("schedule.name") != "step" and name in _STEP_SCHEDULE
         if name not in config or other_schedule:
             continue

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_jax.config import flatten, to_steps
+from resnet_jax.run_states import PENDING, UNREADABLE
 from resnet_jax.training.metrics_log import missing_lines
 from resnet_jax.training.run_directory import RunDirectory
 
@@ -36,11 +37,11 @@ class Run:
     Attributes:
         id: unique in the study.
         config: dotted field → value; lists are tuples.
-        state: one of `status.STATES`, `pending` (not started) or `unreadable`.
+        state: one of `run_states`.
         error: why it failed; empty where it did not.
         status: status.json; empty before the start.
         data: facts of data.json, lists as tuples; empty before the start.
-        conditions: all that can change the numbers, except the seed (`conditions.with_conditions`).
+        conditions: everything that can change the numbers, except the seed (`conditions.with_conditions`).
         train: mini-batch means since the line before: augmented, in train mode.
         test: evaluations.
         examples: of the evaluation split; 0 before the first evaluation.
@@ -50,7 +51,7 @@ class Run:
 
     id: str
     config: Mapping[str, Any]
-    state: str = "pending"
+    state: str = PENDING
     error: str = ""
     status: Mapping[str, Any] = field(default_factory=dict)
     train: Curve = EMPTY
@@ -122,7 +123,7 @@ def _hashable(value: Any) -> Any:
 
 
 def read_run(run_id: str, directory: RunDirectory, planned: Mapping[str, Any]) -> Run:
-    """Read a run directory; one that is damaged is a run in the state `unreadable`.
+    """Read a run directory; a corrupt one gives a run in the state `unreadable`.
 
     Args:
         run_id: unique in the study.
@@ -138,7 +139,7 @@ def read_run(run_id: str, directory: RunDirectory, planned: Mapping[str, Any]) -
         status = directory.read_status() if has_status else {}
         has_data = (directory.path / "data.json").exists()
         lines = list(directory.read_metrics())
-        state, error = str(status.get("state", "pending")), str(status.get("error", ""))
+        state, error = str(status.get("state", PENDING)), str(status.get("error", ""))
         if state == "done" and not _is_finite_throughout(directory, lines):
             # Earlier versions called such a run done.
             state, error = "diverged", "metrics.jsonl has a loss or accuracy that is not finite"
@@ -159,7 +160,7 @@ def read_run(run_id: str, directory: RunDirectory, planned: Mapping[str, Any]) -
     # A file cut or edited by hand must not hide the other runs.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        return Run(run_id, planned.get("config", {}), "unreadable", reason, **_cost(planned, {}))
+        return Run(run_id, planned.get("config", {}), UNREADABLE, reason, **_cost(planned, {}))
 
 
 def _cost(planned: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:

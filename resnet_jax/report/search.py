@@ -7,14 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes as Panel
 from matplotlib.ticker import MaxNLocator
 
+from resnet_jax.plotting.scales import category_axis, log_ticks, number_axis, spans_a_decade
+from resnet_jax.plotting.style import Figure, Look, canvas_of, label_outer, looks_of, shared_legend
 from resnet_jax.report.axes import Axes, Axis
 from resnet_jax.report.curves import time_unit
 from resnet_jax.report.marks import sign
 from resnet_jax.report.run import Run
-from resnet_jax.report.scales import category_axis, log_ticks, number_axis, spans_a_decade
-from resnet_jax.report.settings import FAILED
 from resnet_jax.report.split import MOST_COLUMNS
-from resnet_jax.report.style import Figure, Look, canvas_of, label_outer, looks_of, shared_legend
+from resnet_jax.run_states import FAILED
 
 # So many trials have a colour.
 MOST_COLOURED = 3

@@ -9,12 +9,10 @@ from resnet_jax.report.reference import Reference, find_references
 from resnet_jax.report.run import Run
 from resnet_jax.report.statistics import Interval, Summary, summarize
 from resnet_jax.report.study import Study
+from resnet_jax.run_states import FAILED, UNFINISHED
 
 # Split → what the error on it is called.
 ERRORS = {"test": "test error", "train": "training error"}
-# States of runs that ended without a result, and of those that may still get one.
-FAILED = ("diverged", "failed", "unreadable")
-UNFINISHED = ("running", "interrupted", "preempted", "pending")
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def all_failed(setting: Setting) -> bool:
 
 
 def count_states(runs: Sequence[Run]) -> dict[str, int]:
-    """State → number of runs, in the order in which they are told."""
+    """State → number of runs, in the order of the text."""
     order = ("done", *UNFINISHED, "stopped", *FAILED)
     states = [run.state for run in runs]
     return {

@@ -1,7 +1,7 @@
 """Intervals of means and paired differences over seeds.
 
 Student's t, because it covers what it should at the few seeds that studies have; the bootstrap
-beside it does not (docs/report.md has the measured coverage of both).
+does not (docs/report.md has the measured coverage of both).
 """
 
 import warnings

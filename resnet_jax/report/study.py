@@ -10,6 +10,7 @@ from resnet_jax import origin
 from resnet_jax.errors import UserError, printable
 from resnet_jax.report.conditions import with_conditions
 from resnet_jax.report.run import Run, flat_config, read_run
+from resnet_jax.run_states import UNREADABLE
 from resnet_jax.sweeps.sweep_directory import SweepDirectory, check_run
 from resnet_jax.training.run_directory import RunDirectory
 
@@ -40,8 +41,8 @@ def read_study(paths: Sequence[str]) -> Study:
     """Read sweep directories, run directories, and folders of them, as one study.
 
     Raises:
-        UserError: there is no such directory, no run in it, sweep.json is corrupt, or a run or sweep that
-            may come from somebody else has links to outside of it.
+        UserError: a directory does not exist or contains no run, sweep.json is corrupt, or a run or sweep
+            that may come from somebody else has links to outside of it.
     """
     parts = [part for path in paths for part in _parts(Path(path), len(paths) > 1)]
     runs, repeats = _without_repeats(with_conditions([run for p in parts for run in p.runs]))
@@ -112,7 +113,7 @@ def _sweep(directory: SweepDirectory, prefix: str) -> Study:
             fields |= dict.fromkeys(entry["overrides"])
         except (UserError, LookupError, TypeError, ValueError) as error:
             reason = f"sweep.json, run {number}: {type(error).__name__}: {error}"
-            runs.append(Run(f"{prefix}{number}", {}, "unreadable", reason))
+            runs.append(Run(f"{prefix}{number}", {}, UNREADABLE, reason))
     return Study(
         title or name,
         description.removeprefix(title).strip("\n"),
@@ -125,7 +126,7 @@ def _sweep(directory: SweepDirectory, prefix: str) -> Study:
 
 def _unreadable_sweep(directory: SweepDirectory, prefix: str, reason: str) -> Study:
     """The runs of a sweep whose sweep.json cannot be read, and in its place an unreadable run."""
-    runs = [Run(f"{prefix}sweep.json", {}, "unreadable", reason)]
+    runs = [Run(f"{prefix}sweep.json", {}, UNREADABLE, reason)]
     for path in sorted(directory.runs.glob("*")):
         if (path / "config.json").exists():
             name = printable(path.name)

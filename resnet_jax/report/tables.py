@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_jax.config_file import differences
+from resnet_jax.plotting.labels import duration, short_number
 from resnet_jax.report.axes import Axes, Value
 from resnet_jax.report.comparisons import Comparison, signed
 from resnet_jax.report.conditions import measured_on
 from resnet_jax.report.confounded import Confounded
-from resnet_jax.report.labels import duration, short_number
 from resnet_jax.report.reference import Reference, recipe_differences
 from resnet_jax.report.settings import ERRORS, Setting
 from resnet_jax.report.statistics import Interval, Summary
@@ -114,7 +114,7 @@ def interval_cell(interval: Interval | None) -> Cell:
 
 
 def _lowest(settings: Sequence[Setting], split: str) -> list[Setting]:
-    """The settings with the lowest mean error as it is printed, one or more per data set.
+    """The settings with the lowest printed mean error, one or more per data set.
 
     An error of another evaluation, such as ten crops, is of another data set in this respect.
     """
@@ -166,7 +166,7 @@ def _cost_cells(setting: Setting) -> list[Cell]:
 
 def _without_empty(table: Table) -> Table:
     """Without intervals where no setting has any, and without literature where there is none."""
-    # Without rows, where no run can be read, there are no columns of cells either.
+    # Without a readable run, the table has neither rows nor columns of cells.
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
     kept = [
         name not in OPTIONAL or any(cell.text != NOTHING.text for cell in cells)

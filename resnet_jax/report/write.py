@@ -8,17 +8,17 @@ import matplotlib
 from resnet_jax import origin
 from resnet_jax.errors import UserError
 from resnet_jax.files import write_file
+from resnet_jax.plotting.labels import count
+from resnet_jax.plotting.style import RC
 from resnet_jax.report import facts, formats
 from resnet_jax.report.axes import Axes, find_axes
 from resnet_jax.report.comparisons import Comparison, compare
 from resnet_jax.report.confounded import Confounded, find_confounded
 from resnet_jax.report.figures import figures_of
-from resnet_jax.report.labels import count
 from resnet_jax.report.page import Content, html_page, markdown_page
 from resnet_jax.report.pictures import save_pictures
 from resnet_jax.report.settings import Setting, make_settings
 from resnet_jax.report.study import Study, read_study
-from resnet_jax.report.style import RC
 from resnet_jax.report.tables import comparisons_table, results_table, runs_table
 
 MOST_FIGURES = 24

@@ -22,7 +22,7 @@ from resnet_jax.strict_json import is_finite
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.metrics_log import metrics_line
 from resnet_jax.training.run_directory import RunDirectory
-from resnet_jax.training.status import FINAL
+from resnet_jax.run_states import FINAL
 
 REFRESH_SECONDS = 0.5
 TAIL_BYTES = 4096

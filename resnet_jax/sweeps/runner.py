@@ -18,7 +18,7 @@ from resnet_jax.sweeps.live import LiveTable, duration
 from resnet_jax.sweeps.plan import Plan, make_jobs, make_legal_plan
 from resnet_jax.sweeps.study import Study, refuse_changed_runs
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.training.status import ENDED, FINAL
+from resnet_jax.run_states import ENDED, FINAL
 from resnet_jax.wording import first_few
 
 UNFINISHED = 1

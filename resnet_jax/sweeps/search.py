@@ -27,7 +27,7 @@ from resnet_jax.sweeps.runner import (
 )
 from resnet_jax.sweeps.study import Run, Study, make_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.training.status import FINAL
+from resnet_jax.run_states import FINAL
 
 OF_RUN = ("id", "overrides")
 

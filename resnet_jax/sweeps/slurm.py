@@ -38,7 +38,7 @@ from resnet_jax.sweeps.slurm_queue import (
 )
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS, StopRequest
-from resnet_jax.training.status import FINAL
+from resnet_jax.run_states import FINAL
 
 # Those of sbatch; `time` is what each job gets before it is saved and queued again.
 OPTIONS = (

@@ -22,7 +22,7 @@ from resnet_jax.sweeps.jobs import STRATEGIES, amend_status, state
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.interruption import SIGNALS, StopRequest
-from resnet_jax.training.status import ENDED, FINAL
+from resnet_jax.run_states import ENDED, FINAL
 
 if TYPE_CHECKING:
     import jax

@@ -6,10 +6,7 @@ import importlib.metadata
 import platform
 from typing import Any
 
-# Over, by whatever result; a run that failed has none.
-ENDED = ("done", "stopped", "diverged")
-FINAL = (*ENDED, "failed")
-STATES = ("running", "interrupted", "preempted", *FINAL)
+from resnet_jax.run_states import STATES
 
 
 def make_status(state: str, step: int, total_steps: int, **facts: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from flax import nnx
 
 from resnet_jax import models
 from resnet_jax.analysis import directions as module
-from resnet_jax.analysis.landscape import barrier, grid, losses_at, nonconvex_share
+from resnet_jax.analysis.loss_surface import barrier, grid, losses_at, nonconvex_share
 from resnet_jax.analysis.subject import open_runs
 from resnet_jax.cli import main
 from resnet_jax.training.state import pure_arrays

@@ -12,7 +12,7 @@ from resnet_jax.analysis.request import Answer, Request, drawn, plain
 from resnet_jax.config import default_config
 from resnet_jax.config_file import override
 from resnet_jax.errors import UserError
-from resnet_jax.report.style import Figure, canvas_of
+from resnet_jax.plotting.style import Figure, canvas_of
 
 
 def make_request(out):

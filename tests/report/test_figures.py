@@ -8,9 +8,9 @@ import pytest
 from fabricate import make_sweep, read
 from matplotlib.container import ErrorbarContainer
 
+from resnet_jax.plotting.style import RC, TITLE_WIDTH, canvas_of, in_lines, shared_legend
 from resnet_jax.report.curves import mean_curve
 from resnet_jax.report.figures import figures_of
-from resnet_jax.report.style import RC, TITLE_WIDTH, canvas_of, in_lines, shared_legend
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from fabricate import make_sweep, read
 
+from resnet_jax.plotting.style import RC
 from resnet_jax.report.figures import figures_of
-from resnet_jax.report.style import RC
 from resnet_jax.report.write import write_report
 
 RATES = tuple(0.0003 * 2.1**i for i in range(12))

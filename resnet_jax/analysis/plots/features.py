@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure as Canvas
 
-from resnet_jax.report.style import Figure, canvas_of, in_lines, panels_for
+from resnet_jax.plotting.style import Figure, canvas_of, in_lines, panels_for
 
 Arrays = Mapping[str, Any]
 TILE = 1.0

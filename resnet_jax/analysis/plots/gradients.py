@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.report.scales import count_axis, size_axis
-from resnet_jax.report.style import Figure, canvas_of, looks_of, shared_legend
+from resnet_jax.plotting.scales import count_axis, size_axis
+from resnet_jax.plotting.style import Figure, canvas_of, looks_of, shared_legend
 
 
 def depth_figure(arrays: Mapping[str, Any], names: Sequence[str]) -> Figure:
@@ -20,7 +20,7 @@ def depth_figure(arrays: Mapping[str, Any], names: Sequence[str]) -> Figure:
     for panel, (array, x_label, y_label) in zip(panels[0], shown, strict=True):
         for name, look in zip(names, looks_of(len(names), ordered=False), strict=True):
             y = arrays[f"{name}/{array}"].values
-            # The outputs of blocks begin with that of the stem, at 0.
+            # Outputs begin with the stem's, at 0.
             x = np.arange(len(y)) + (array == "relative_weight_gradient")
             panel.plot(x, y, color=look.colour, ls=look.dash, label=name, **_marks(look, len(x)))
         sizes = np.concatenate([arrays[f"{name}/{array}"].values for name in names])

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator, NullLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
-from resnet_jax.report.style import (
+from resnet_jax.plotting.style import (
     Figure,
     canvas_of,
     in_lines,
@@ -35,7 +35,7 @@ class Scale(NamedTuple):
 
 
 def _losses(arrays: Arrays, names: Sequence[str]) -> tuple[list[np.ndarray], Scale]:
-    """The surfaces as they are drawn, and the scale that they share."""
+    """The surfaces to draw, and the scale that they share."""
     losses = [np.asarray(arrays[f"{name}/loss"].values, float) for name in names]
     finite = np.concatenate([loss[np.isfinite(loss)] for loss in losses])
     low, high = finite.min(), min(finite.max(), CEILING)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.report.scales import count_axis
-from resnet_jax.report.style import Figure, Look, canvas_of, looks_of, shared_legend
+from resnet_jax.plotting.scales import count_axis
+from resnet_jax.plotting.style import Figure, Look, canvas_of, looks_of, shared_legend
 
 SHAPE = {"ls": "", "marker": "o", "ms": 9, "mfc": "none", "mec": "0.25", "mew": 1.0}
 CHANCE = {"color": "0.5", "lw": 1.0, "ls": (0, (3, 2)), "zorder": 1}

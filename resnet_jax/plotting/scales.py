@@ -52,8 +52,10 @@ def number_axis(panel: Panel, values: Sequence[float]) -> None:
 
 
 def size_axis(panel: Panel, sizes: np.ndarray) -> None:
-    """A vertical axis of sizes: logarithmic where they span a decade, else from 0; none is negative, or
-    it stays as it is."""
+    """A vertical axis of sizes: logarithmic where they span a decade, else from 0.
+
+    With negative numbers among them, the axis does not change.
+    """
     sizes = sizes[np.isfinite(sizes)]
     positive = sizes[sizes > 0].tolist()
     if len(positive) < len(sizes[sizes != 0]):

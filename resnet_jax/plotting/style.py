@@ -1,7 +1,6 @@
 """How plots look: readable at half width, in colour and in grey.
 
-What colour tells is told again by a marker or a dash, and colours of an ordered axis differ in
-lightness.
+Lines differ in marker and dash as well as in colour, and colours of an ordered axis differ in lightness.
 """
 
 import re
@@ -14,8 +13,6 @@ import numpy as np
 from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-
-from resnet_jax.report.axes import Axis
 
 # Config strings are text, not formulas; labels become outlines, so that a page needs no font.
 RC: Any = {
@@ -79,11 +76,6 @@ class Look:
     dash: Any
 
 
-def looks(axis: Axis | None) -> list[Look]:
-    """One look per value of an axis; one for no axis."""
-    return looks_of(len(axis.values), axis.is_numeric) if axis else looks_of(1, ordered=False)
-
-
 def looks_of(count: int, ordered: bool) -> list[Look]:
     """`count` looks; ordered ones go from light to dark."""
     if ordered and count > 2:
@@ -116,7 +108,7 @@ def panels_for(count: int, **options: Any) -> tuple[Canvas, np.ndarray, list[Pan
 
 
 def in_lines(name: str) -> str:
-    """A run's name in lines no wider than a panel, where a `,` or `/` allows; they end behind it."""
+    """A run's name in lines no wider than a panel, broken after a `,` or `/`."""
     lines = [""]
     for part in re.findall("[^,/]*[,/]?", name):
         if lines[-1] and len(lines[-1]) + len(part) > TITLE_WIDTH:
@@ -143,7 +135,7 @@ def shared_legend(canvas: Canvas, panels: Sequence[Panel], **options: Any) -> No
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    # Signs that are no line come last, and in grey: they appear in every colour.
+    # Signs come last, and in grey: they appear in every colour.
     for label, sign in SIGNS.items():
         if handles.pop(label, None) is not None:
             handles[label] = Line2D([], [], color="0.35", **sign)

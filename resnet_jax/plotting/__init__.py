@@ -1,0 +1,1 @@
+"""How reports and analyses draw: style, scales, labels. Imports no JAX."""
