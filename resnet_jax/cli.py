@@ -9,8 +9,7 @@ from typing import Any
 
 from resnet_jax.arguments import make_parser
 from resnet_jax.compiler import turn_off_ynnpack
-from resnet_jax.config import FIELDS, default_config, field_meant
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config import FIELDS, Config, field_meant, load_config, override
 from resnet_jax.console import exit_code, print_progress, standard_streams
 from resnet_jax.errors import NotFiniteError, UserError, letters_of, printable
 from resnet_jax.strict_json import to_json
@@ -274,7 +273,7 @@ def _analyze(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from resnet_jax.analysis.analyze import analyze, results_table, to_json
     from resnet_jax.training.progress import Reporter
 
-    keep_compiled_programs(default_config())
+    keep_compiled_programs(Config())
     answer, paths = analyze(arguments, overrides)
     if arguments.json:
         print(to_json(answer))

@@ -18,8 +18,7 @@ from resnet_jax.analysis.identity import Moments, identity_values
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.request import Answer, Named, Request, finite_logits
 from resnet_jax.analysis.subject import Examples, Subject
-from resnet_jax.config import default_config, flatten
-from resnet_jax.config_file import override
+from resnet_jax.config import Config, flatten, override
 from resnet_jax.errors import UserError, printable, told_of
 from resnet_jax.files import write_file
 from resnet_jax.interop import save_weights
@@ -202,11 +201,9 @@ def config_text(config: ConfigDict, title: str, path: Path) -> str:
         title: of its docstring.
         path: of the file.
     """
-    defaults = flatten(default_config().to_dict())
+    defaults = flatten(Config().to_dict())
     lines = []
     for name, value in flatten(config.to_dict()).items():
-        # A run's config was read from JSON, which has lists alone.
-        value = tuple(value) if isinstance(value, list) else value
         if value != defaults[name]:
             lines.append(f"    config.{name} = {_literal(value)}")
     command = f"python launch.py train --config={shlex.quote(str(path))} --workdir=DIR"

@@ -29,7 +29,7 @@ _STEPS_FROM = (DATA, "data.train_split", "data.repeats", "train.duration", "trai
 
 def counts(name: str) -> bool:
     """Whether a config field can change the numbers of a run."""
-    return name != REPLICATE and not (name in FIELDS and FIELDS[name].place)
+    return name != REPLICATE and not (name in FIELDS and FIELDS[name].runtime_only)
 
 
 def conditions_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import FIELDS, canonical, find_field, flatten
-from resnet_jax.config_file import ConfigFile, differences, open_config_file, override
+from resnet_jax.config import (
+    FIELDS,
+    ConfigFile,
+    canonical,
+    differences,
+    find_field,
+    flatten,
+    open_config_file,
+    override,
+)
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import Choice, Overrides, Range
 from resnet_jax.sweeps.run_ids import name_run
@@ -102,7 +110,7 @@ def read_study(argument: str, overrides: Mapping[str, Any]) -> Study:
     _refuse_duplicates(runs, stated)
     return Study(
         name=Path(file.path).stem,
-        form=file.form,
+        form=file.variant,
         title=lines[0] if lines else Path(file.path).stem,
         description="\n".join(lines),
         config_file=file.path,
@@ -166,7 +174,7 @@ def _refuse_duplicates(runs: Sequence[Run], stated: Sequence[Overrides]) -> None
     ids: dict[str, int] = {}
     for index, run in enumerate(runs):
         values = flatten(run.config.to_dict())
-        kept = {name: value for name, value in values.items() if not FIELDS[name].place}
+        kept = {name: value for name, value in values.items() if not FIELDS[name].runtime_only}
         other = first.setdefault(json.dumps(kept, sort_keys=True), index)
         other = min(other, ids.setdefault(run.id, index))
         if other == index:

@@ -54,8 +54,7 @@ def _train() -> int:
     arguments = parser.parse_args()
     directory = SweepDirectory(arguments.sweep)
     study = directory.read()
-    base = ConfigDict(study["config"], type_safe=False)
-    configs = {run["id"]: override(base, run["overrides"]) for run in study["runs"]}
+    configs = {run["id"]: override(study["config"], run["overrides"]) for run in study["runs"]}
     # A job that Slurm starts again has runs that ended before.
     over = ENDED if arguments.retry_failed else FINAL
     runs = {i: configs[i] for i in arguments.runs if state(directory.run(i)) not in over}

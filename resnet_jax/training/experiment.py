@@ -4,6 +4,7 @@ before anything is written or compiled."""
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -130,7 +131,7 @@ def make_experiment(
     """Build all parts of the run that a config describes.
 
     Args:
-        config: validated (`config_file.load_config`, `config_file.override`).
+        config: validated (`config.load_config`, `config.override`).
         eval_split: evaluate this split instead of the config's.
         starts: the run has no checkpoint, so `model.init_from` is read.
         parallel: instead of what the config's `parallel` section says.
@@ -172,8 +173,8 @@ def make_experiment(
     examples = facts["train_examples"] if facts is not None else inputs.data.num_examples
 
     def steps(field: str) -> float:
-        section, name = field.split(".")
-        return to_steps(field, config[section][name], examples, config.train.batch_size)
+        duration = attrgetter(field)(config)
+        return to_steps(field, duration, examples, config.train.batch_size)
 
     total_steps = round(steps("train.duration"))
     schedule = make_schedule(config, total_steps, examples)

@@ -16,23 +16,12 @@ import optax
 from ml_collections import ConfigDict
 
 from resnet_jax import random_streams
-from resnet_jax.config import flatten
+from resnet_jax.config import FIELDS, flatten, with_fields
 
-NEVER = object()
 # Field → the value that leaves a part out of the program; any other number is an argument of it.
-TRACED: dict[str, Any] = {
-    "model.survival_probability": 1.0,
-    "train.label_smoothing": 0.0,
-    "train.clip_gradient_norm": None,
-    "train.ema_decay": None,
-    "optimizer.momentum": 0.0,
-    "optimizer.b2": NEVER,
-    "optimizer.epsilon": NEVER,
-    "optimizer.trust_coefficient": NEVER,
-    "optimizer.weight_decay": NEVER,
-}
-# What these say is in the key of the run and in its learning rates.
-ABSORBED = ("seed", "optimizer.learning_rate", "optimizer.reference_batch_size", "schedule.")
+TRACED = {name: field.traced.off for name, field in FIELDS.items() if field.traced is not None}
+# The key of the run and its learning rates contain these.
+ABSORBED = ("seed", *(name for name, field in FIELDS.items() if field.in_rates))
 
 
 def is_absent(field: str, value: Any) -> bool:
@@ -73,18 +62,13 @@ def key_of(numbers: Mapping[str, jax.Array]) -> jax.Array:
 
 def with_numbers(config: ConfigDict, numbers: Mapping[str, jax.Array]) -> ConfigDict:
     """A copy of `config` in which traced numbers stand in their fields."""
-    changed = ConfigDict(config.to_dict(), type_safe=False)
-    for field in TRACED:
-        if field in numbers:
-            section, name = field.split(".")
-            changed[section][name] = numbers[field]
-    return changed
+    return with_fields(config, {name: numbers[name] for name in TRACED if name in numbers})
 
 
 def program_key(config: ConfigDict) -> str:
     """Equal for two configs if and only if they may share compiled programs."""
     values = flatten(config.to_dict())
-    kept = {name: value for name, value in values.items() if not name.startswith(ABSORBED)}
+    kept = {name: value for name, value in values.items() if name not in ABSORBED}
     for field in TRACED:
         if not is_absent(field, values[field]):
             kept[field] = "traced"

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from resnet_jax import models
-from resnet_jax.config import default_config
+from resnet_jax.config import Model
 from resnet_jax.console import make_console
 from resnet_jax.errors import printable
 from resnet_jax.interop.errors import describe_entry
@@ -87,9 +87,10 @@ def describe(experiment: Experiment) -> dict[str, str]:
 
 def _special_rows(experiment: Experiment) -> dict[str, str]:
     """Rows for what few runs have: further choices, weights to start from, frozen parts."""
-    model, defaults, rows = experiment.config.model, default_config().model, {}
+    model, defaults, rows = experiment.config.model, Model(), {}
     shown = ("family", "depth", "shortcut", "dtype", "init_from", "init_entry", "freeze")
-    others = {n: v for n, v in model.items() if v != defaults[n] and n not in shown}
+    fields = model.to_dict().items()
+    others = {n: v for n, v in fields if v != getattr(defaults, n) and n not in shown}
     if others:
         rows["with"] = ", ".join(f"{name} {value}" for name, value in others.items())
     if experiment.pretrained is not None:

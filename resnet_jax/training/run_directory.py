@@ -34,8 +34,15 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resnet_jax import origin
-from resnet_jax.config import FIELDS, canonical, default_config, flatten
-from resnet_jax.config_file import differences, override, respell
+from resnet_jax.config import (
+    FIELDS,
+    Config,
+    canonical,
+    differences,
+    flatten,
+    override,
+    respell,
+)
 from resnet_jax.errors import UserError
 from resnet_jax.files import PARTIAL, flush, make_directory, open_file, write_file
 from resnet_jax.strict_json import from_json, is_finite, read_json, to_json
@@ -51,11 +58,7 @@ SEEN_SECONDS = 60
 # Bytes of metrics.jsonl, some seven million lines; and of a line, of which the rest counts as another.
 LARGEST_LOG, LONGEST_LINE = 2**30, 2**16
 # What an evaluated image is; a log has one protocol, and a command that reads a run may take another.
-PROTOCOL = [
-    name
-    for name, field in FIELDS.items()
-    if name.startswith("evaluate.") and not field.place and name != "evaluate.every"
-]
+PROTOCOL = [name for name, field in FIELDS.items() if field.protocol]
 STATES = ("running", "done", "interrupted", "preempted", "stopped", "diverged", "failed")
 
 
@@ -240,9 +243,11 @@ class RunDirectory:
         Raises:
             UserError: as `read_config`; or an override that changes what was trained.
         """
-        config = override(default_config(), flatten(self.read_config()))
+        config = override(Config(), flatten(self.read_config()))
         stated = flatten(config.to_dict())
-        changeable = [name for name, field in FIELDS.items() if field.place or name in PROTOCOL]
+        changeable = [
+            name for name, field in FIELDS.items() if field.runtime_only or field.protocol
+        ]
         for name in overrides:
             if name not in FIELDS or name in changeable:
                 continue
@@ -453,7 +458,7 @@ class _Facts(dict[str, Any]):
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config with defaults for the fields that an earlier version had not."""
-    complete = default_config().to_dict()
+    complete = Config().to_dict()
     for name, section in config.items():
         if isinstance(section, Mapping) and isinstance(complete.get(name), Mapping):
             complete[name] |= section

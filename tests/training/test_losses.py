@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.config import default_config
+from resnet_jax.config import Train
 from resnet_jax.errors import UserError
 from resnet_jax.training.losses import make_loss
 
@@ -36,9 +36,7 @@ def dense(batch, smoothing):
 
 
 def loss_of(name, smoothing=0.0, threshold=None):
-    train = default_config().train
-    train.loss, train.label_smoothing, train.target_threshold = name, smoothing, threshold
-    return make_loss(train)
+    return make_loss(Train(loss=name, label_smoothing=smoothing, target_threshold=threshold))
 
 
 @pytest.mark.parametrize("mixes", [False, True])

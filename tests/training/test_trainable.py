@@ -69,8 +69,13 @@ def test_float16_can_be_evaluated_and_not_trained(small_config):
 
 
 def test_lines_say_what_was_used(small_config, tmp_path):
-    small_config.schedule.name = "cosine"
-    small_config.train.ema_decay = 0.9
+    small_config = override(
+        small_config,
+        {
+            "schedule.name": "cosine",
+            "train.ema_decay": 0.9,
+        },
+    )
     run = RunDirectory(tmp_path / "run")
     run.create(small_config.to_dict())
     reporter = Reporter(Console(file=io.StringIO()))
