@@ -79,7 +79,11 @@ def test_a_config_is_replaced_and_does_not_change():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "found"),
-    [("batch_size", ""), ("batchsize", '"Train" has no attribute "batchsize"'), ("loss", "str")],
+    [
+        ("batch_size", ""),
+        ("batchsize", '"TrainConfig" has no attribute "batchsize"'),
+        ("loss", "str"),
+    ],
 )
 def test_the_type_checker_knows_the_fields(tmp_path, field, found):
     code = "from resnet_jax.config import Config\n\ndef size(config: Config) -> int:\n    return "

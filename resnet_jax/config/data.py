@@ -16,7 +16,7 @@ from resnet_jax.config.rules import (
 
 
 @dataclass(frozen=True)
-class Data(Section):
+class DataConfig(Section):
     """The data set, how it is read, and augmentation."""
 
     name: str = setting(

@@ -7,7 +7,7 @@ from resnet_jax.config.rules import FRACTION, POSITIVE, POSITIVE_FRACTION, up_to
 
 
 @dataclass(frozen=True)
-class Model(Section):
+class ModelConfig(Section):
     """Which network, and how it is computed."""
 
     family: str = setting("cifar", "cifar, wide (3 stages, 16-64 filters) or imagenet (4, 64-512)")

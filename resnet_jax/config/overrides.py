@@ -1,7 +1,7 @@
 """Configs that users state, and the checked `Config` made of one."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
@@ -12,7 +12,7 @@ from resnet_jax.config.values import canonical
 from resnet_jax.errors import UserError
 
 # Nested values, in any of these forms.
-Stated = Config | ConfigDict | Mapping[str, Any]
+Stated: TypeAlias = Config | ConfigDict | Mapping[str, Any]
 
 
 def default_config() -> ConfigDict:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from resnet_jax.config.data import Data
+from resnet_jax.config.data import DataConfig
 from resnet_jax.config.fields import Duration, Section, Traced, declared_fields, setting
-from resnet_jax.config.model import Model
+from resnet_jax.config.model import ModelConfig
 from resnet_jax.config.rules import (
     FRACTION,
     LARGEST_SIDE,
@@ -22,7 +22,7 @@ from resnet_jax.config.rules import (
 
 
 @dataclass(frozen=True)
-class Train(Section):
+class TrainConfig(Section):
     """Length, batches and loss of training."""
 
     duration: Duration = setting("10 epochs", "length of the training", POSITIVE)
@@ -64,7 +64,7 @@ class Train(Section):
 
 
 @dataclass(frozen=True)
-class Optimizer(Section):
+class OptimizerConfig(Section):
     """How a gradient becomes an update."""
 
     name: str = setting("sgd", "sgd, adamw, lars or lamb")
@@ -93,7 +93,7 @@ class Optimizer(Section):
 
 
 @dataclass(frozen=True)
-class Schedule(Section):
+class ScheduleConfig(Section):
     """The learning rate by step."""
 
     name: str = setting("step", "step, cosine or constant", in_rates=True)
@@ -111,7 +111,7 @@ class Schedule(Section):
 
 
 @dataclass(frozen=True)
-class Evaluate(Section):
+class EvaluateConfig(Section):
     """When and how images are evaluated."""
 
     every: Duration = setting("1 epoch", "interval of evaluations; the end is always one", POSITIVE)
@@ -149,7 +149,7 @@ class Evaluate(Section):
 
 
 @dataclass(frozen=True)
-class Checkpoint(Section):
+class CheckpointConfig(Section):
     """When the state is saved, and what is kept."""
 
     every: Duration = setting("1 epoch", "interval of checkpoints; the end is always one", POSITIVE)
@@ -158,7 +158,7 @@ class Checkpoint(Section):
 
 
 @dataclass(frozen=True)
-class Log(Section):
+class LogConfig(Section):
     """What is logged, and when."""
 
     every: Duration = setting(50, "interval of train lines in metrics.jsonl", POSITIVE)
@@ -166,7 +166,7 @@ class Log(Section):
 
 
 @dataclass(frozen=True)
-class Parallel(Section):
+class ParallelConfig(Section):
     """The devices of a run."""
 
     mode: str = setting(
@@ -195,15 +195,15 @@ class Config(Section):
         "seed of initialisation, order, augmentation and dropout",
         ("from 0 to 4294967295", lambda v: 0 <= v < 2**32),
     )
-    model: Model = Model()
-    data: Data = Data()
-    train: Train = Train()
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
-    evaluate: Evaluate = Evaluate()
-    checkpoint: Checkpoint = Checkpoint()
-    log: Log = Log()
-    parallel: Parallel = Parallel()
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+    parallel: ParallelConfig = ParallelConfig()
 
 
 FIELDS = dict(declared_fields(Config))

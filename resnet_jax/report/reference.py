@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_jax.config import FIELDS, Model, canonical
+from resnet_jax.config import FIELDS, ModelConfig, canonical
 from resnet_jax.report.labels import field_label, value_label
 
 Values = Mapping[str, Any]
@@ -224,7 +224,7 @@ def _same_model(reference: Reference, config: Values) -> bool:
 
 def _resolved(model: Values) -> dict[str, Any]:
     """All fields of the model, with what their None stands for."""
-    full = Model().to_dict() | dict(model)
+    full = ModelConfig().to_dict() | dict(model)
     defaults = {**_NONE, **_FAMILIES.get(full["family"], {})}
     return {name: defaults.get(name) if v is None else v for name, v in full.items()}
 

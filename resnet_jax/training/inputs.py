@@ -84,9 +84,8 @@ def make_inputs(
             trained = _decoded(config, source, data.train_split, geometry, damaged)
         # Decoded images have their geometry already.
         preprocessing, measured = prepared(trained, Geometry(None))
-        split = _device_data(config, trained)
         common = (preprocessing, parallel, eval_batch_size)
-        return DeviceInputs(split, held_out, *common, damaged, measured)
+        return DeviceInputs(_device_data(config, trained), held_out, *common, damaged, measured)
     preprocessing, measured = prepared(train, geometry)
     stream = _stream_data(config, source, train, geometry, parallel)
     reading = {

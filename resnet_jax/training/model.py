@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 
 import jax
 import jax.numpy as jnp
@@ -99,13 +100,13 @@ def check_training(
     except models.DegenerateStatisticsError as error:
         size = f"images of {image_shape[0]}×{image_shape[1]} leave one pixel"
         problem = f"leaves one image to a batch norm, and {size}: one value has no statistics"
-        field, value = "train.batch_size", config.train.batch_size
+        field = "train.batch_size"
         if per_device:
-            field, value = "parallel.batch_statistics", config.parallel.batch_statistics
+            field = "parallel.batch_statistics"
         elif parts > 1:
-            field, value = "train.accumulate_steps", parts
+            field = "train.accumulate_steps"
         fix = "take more images at a time, larger ones, or model.norm 'group' or 'frozen_batch'"
-        raise UserError(field, value, problem, fix) from error
+        raise UserError(field, attrgetter(field)(config), problem, fix) from error
 
 
 def model_builder(

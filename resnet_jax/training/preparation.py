@@ -66,8 +66,8 @@ def chosen(config: ConfigDict, of_weights: Preprocessing | None, channels: int) 
             raise UserError(name, None, "data.mean and data.std go together", "set both or none")
         if value is not None and len(value) != channels:
             raise UserError(name, tuple(value), f"the images have {channels} channels", "one each")
-    if mean is not None:
-        return Preparation(tuple(map(float, mean)), tuple(map(float, std)), interpolation)
+    if mean is not None and std is not None:
+        return Preparation(mean, std, interpolation)
     if of_weights is not None and len(of_weights.mean) == channels:
         return Preparation(of_weights.mean, of_weights.std, interpolation)
     return Preparation(interpolation=interpolation)

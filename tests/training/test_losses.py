@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.config import Train
+from resnet_jax.config import TrainConfig
 from resnet_jax.errors import UserError
 from resnet_jax.training.losses import make_loss
 
@@ -36,7 +36,7 @@ def dense(batch, smoothing):
 
 
 def loss_of(name, smoothing=0.0, threshold=None):
-    return make_loss(Train(loss=name, label_smoothing=smoothing, target_threshold=threshold))
+    return make_loss(TrainConfig(loss=name, label_smoothing=smoothing, target_threshold=threshold))
 
 
 @pytest.mark.parametrize("mixes", [False, True])
