@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any
 
 from resnet_jax.config.names import field_meant
 from resnet_jax.config.overrides import editable, validate
 from resnet_jax.config.schema import Config
 from resnet_jax.errors import UserError, most_like, nearest
 from resnet_jax.wording import first_few
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class ConfigFile:
         Raises:
             UserError: the function is missing or raises, or its config is illegal.
         """
+        from ml_collections import ConfigDict
+
         config = self.call("get_config")
         if not isinstance(config, ConfigDict | Config):
             kind = type(config).__name__
@@ -135,7 +138,7 @@ def load_config(argument: str) -> Config:
     return open_config_file(argument).config()
 
 
-def base_config(argument: str) -> ConfigDict:
+def base_config(argument: str) -> "ConfigDict":
     """The config of another file, for a `get_config()` that changes some of its fields.
 
     Raises:

@@ -1,9 +1,7 @@
 """Configs that users state, and the checked `Config` made of one."""
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from resnet_jax.config.fields import flatten
 from resnet_jax.config.names import find_field
@@ -11,17 +9,23 @@ from resnet_jax.config.schema import FIELDS, Config, with_fields
 from resnet_jax.config.values import canonical
 from resnet_jax.errors import UserError
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 # Nested values, in any of these forms.
-Stated: TypeAlias = Config | ConfigDict | Mapping[str, Any]
+Stated: TypeAlias = "Config | ConfigDict | Mapping[str, Any]"
 
 
-def default_config() -> ConfigDict:
+def default_config() -> "ConfigDict":
     """A config with every field at its default; a field that does not exist cannot be set."""
     return editable(Config())
 
 
-def editable(config: Config) -> ConfigDict:
+def editable(config: Config) -> "ConfigDict":
     """A config whose fields can be set, as in `get_config()`."""
+    # Slow to import, and only config files need it.
+    from ml_collections import ConfigDict
+
     # `validate` checks types: ConfigDict's own check would refuse `3` for `"10 epochs"`.
     return ConfigDict(config.to_dict(), type_safe=False).lock()
 
