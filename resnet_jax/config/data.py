@@ -9,8 +9,8 @@ from resnet_jax.config.rules import (
     NO_URL,
     NON_NEGATIVE,
     POSITIVE,
-    POSITIVE_FRACTION,
     PROBABILITY,
+    SHARE,
     up_to,
 )
 
@@ -44,9 +44,7 @@ class DataConfig(Section):
         None, "height and width in pixels; None: the data set's own", up_to(LARGEST_SIDE)
     )
     crop_fraction: float = setting(
-        1.0,
-        "share of the shorter side that the centre crop to image_size keeps",
-        POSITIVE_FRACTION,
+        1.0, "share of the shorter side that the centre crop to image_size keeps", SHARE
     )
     mean: tuple[float, ...] | None = setting(
         None,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from resnet_jax.config.fields import Section, Traced, setting
-from resnet_jax.config.rules import FRACTION, POSITIVE, POSITIVE_FRACTION, up_to
+from resnet_jax.config.rules import FRACTION, POSITIVE, SHARE, up_to
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ModelConfig(Section):
     survival_probability: float = setting(
         1.0,
         "of the last block in stochastic depth; 1: none",
-        POSITIVE_FRACTION,
+        SHARE,
         traced=Traced(off=1.0),
     )
     stochastic_depth_scaling: str = setting(

@@ -11,7 +11,7 @@ ANY: Rule = ("anything", lambda v: True)
 POSITIVE: Rule = ("greater than 0", lambda v: v > 0)
 NON_NEGATIVE: Rule = ("0 or greater", lambda v: v >= 0)
 FRACTION: Rule = ("from 0 to 1, without 1", lambda v: 0 <= v < 1)
-POSITIVE_FRACTION: Rule = ("greater than 0, at most 1", lambda v: 0 < v <= 1)
+SHARE: Rule = ("greater than 0, at most 1", lambda v: 0 < v <= 1)
 PROBABILITY: Rule = ("from 0 to 1", lambda v: 0 <= v <= 1)
 NO_URL: Rule = ("a path of a mounted file system, not a URL", lambda v: not is_url(v))
 # TFDS itself reads buckets of Google.

@@ -16,7 +16,7 @@ from resnet_jax.config.rules import (
     LARGEST_SIDE,
     NON_NEGATIVE,
     POSITIVE,
-    POSITIVE_FRACTION,
+    SHARE,
     up_to,
 )
 
@@ -137,7 +137,7 @@ class EvaluateConfig(Section):
     crop_fraction: float | None = setting(
         None,
         "share of the shorter side that crops keep; None: data.crop_fraction",
-        POSITIVE_FRACTION,
+        SHARE,
         protocol=True,
     )
     crops: int = setting(
