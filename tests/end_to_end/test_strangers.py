@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_paths_of_the_users_own_run_and_of_its_copies_are_used(own, tmp_path):
     shutil.copytree(own.path, tmp_path / "copy")
     for run in (own, RunDirectory(tmp_path / "copy")):
         config = run.load_config({})
-        assert {name: config.data[name.partition(".")[2]] for name in FOLDER} == FOLDER
+        assert {name: attrgetter(name)(config) for name in FOLDER} == FOLDER
         run.refuse_unconfirmed(*DATA)
 
 
