@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from resnet_jax import random_streams
-from resnet_jax.config import default_config
+from resnet_jax.config import Config, override
 from resnet_jax.data.preprocessing import make_preprocessing
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -58,10 +58,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def compiled(fields: dict[str, Any], images: jax.Array, labels: jax.Array) -> Callable[[int], None]:
     """A function of the step that makes a batch and waits for it; it has been called once."""
-    config = default_config()
-    for name, value in fields.items():
-        section, field = name.split(".")
-        config[section][field] = value
+    config = override(Config(), fields)
     preprocessing, key = make_preprocessing(config, MEAN, STD), random_streams.run_key(0)
     positions = np.arange(len(images), dtype=np.int32)
 

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from resnet_jax import random_streams
-from resnet_jax.config import default_config
+from resnet_jax.config import Config, override
 from resnet_jax.data.preprocessing import make_preprocessing
 
 SIZE, COUNT, SEED = 128, 10, 3
@@ -59,10 +59,7 @@ def read_images(data_dir: str) -> np.ndarray:
 
 def augmented(images: np.ndarray, fields: dict[str, Any]) -> np.ndarray:
     """The images as a batch of training has them, with normalisation undone: float, 0 to 1."""
-    config = default_config()
-    for name, value in fields.items():
-        section, field = name.split(".")
-        config[section][field] = value
+    config = override(Config(), fields)
     preprocessing = make_preprocessing(config, MEAN, STD)
     labels = positions = np.arange(len(images), dtype=np.int32)
     key = random_streams.run_key(SEED)

@@ -17,7 +17,7 @@ def conditions_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counts(name: str) -> bool:
-    return name != "seed" and not (name in FIELDS and FIELDS[name].place)
+    return name != "seed" and not (name in FIELDS and FIELDS[name].runtime_only)
 
 
 def _spelled(name: str, value: Any) -> Any:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from resnet_jax.config import default_config
+from resnet_jax.config import Config, override
 
 # Compilation makes the first example slow; examples are the same in every run.
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=20)
@@ -47,17 +47,20 @@ def x64():
 @pytest.fixture
 def small_config():
     """A run of a ResNet-8 on digits, twenty steps of 16 images, on one device."""
-    config = default_config()
-    config.model.depth = 8
-    config.data.pad = 1
-    config.train.duration = "20 steps"
-    config.train.batch_size = 16
-    config.schedule.name = "constant"
-    config.evaluate.every = "10 steps"
-    config.checkpoint.every = "10 steps"
-    config.log.every = "5 steps"
-    config.parallel.num_devices = 1
-    return config
+    return override(
+        Config(),
+        {
+            "model.depth": 8,
+            "data.pad": 1,
+            "train.duration": "20 steps",
+            "train.batch_size": 16,
+            "schedule.name": "constant",
+            "evaluate.every": "10 steps",
+            "checkpoint.every": "10 steps",
+            "log.every": "5 steps",
+            "parallel.num_devices": 1,
+        },
+    )
 
 
 @pytest.fixture(scope="session")

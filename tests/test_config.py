@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +16,20 @@ from ml_collections import ConfigDict
 from resnet_jax.config import (
     FIELDS,
     OTHER_NAMES,
+    Config,
+    base_config,
     canonical,
     default_config,
     describe_fields,
+    differences,
     field_meant,
     flatten,
+    load_config,
+    override,
     to_steps,
     validate,
+    with_fields,
 )
-from resnet_jax.config_file import differences, load_config, override
 from resnet_jax.errors import UserError, most_like, nearest
 from resnet_jax.training.hyperparameters import program_key
 
@@ -30,9 +38,60 @@ CONFIGS = sorted([*ROOT.glob("configs/*.py"), *ROOT.glob("configs/imagenet/*.py"
 
 
 def test_defaults_are_legal_and_every_field_has_a_meaning():
-    validate(default_config())
+    assert validate(default_config()) == Config()
+    assert repr(default_config().to_dict()) == repr(Config().to_dict())
     assert all(field.meaning for field in FIELDS.values())
     assert all(f"--config.{name}=" in describe_fields() for name in FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "optional"),
+    [
+        ("seed", "int", False),
+        ("model.block", "str", True),
+        ("model.scan_blocks", "bool", True),
+        ("model.freeze", "strs", False),
+        ("data.mean", "floats", True),
+        ("train.duration", "duration", False),
+        ("schedule.boundaries", "durations", False),
+        ("evaluate.scales", "ints", False),
+        ("evaluate.crop_fraction", "float", True),
+    ],
+)
+def test_the_annotation_gives_the_kind_of_a_field(name, kind, optional):
+    assert (FIELDS[name].kind, FIELDS[name].optional) == (kind, optional)
+
+
+def test_a_config_is_replaced_and_does_not_change():
+    config = with_fields(Config(), {"seed": 3, "train.batch_size": 64, "train.mixup": 0.2})
+    assert (config.seed, config.train.batch_size, config.train.mixup) == (3, 64, 0.2)
+    assert differences(Config().to_dict(), config.to_dict()) == [
+        "seed: 0 → 3",
+        "train.batch_size: 128 → 64",
+        "train.mixup: 0.0 → 0.2",
+    ]
+    with pytest.raises(FrozenInstanceError):
+        config.train.batch_size = 32
+    with pytest.raises(TypeError, match="batchsize"):
+        with_fields(Config(), {"train.batchsize": 64})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [
+        ("batch_size", ""),
+        ("batchsize", '"TrainConfig" has no attribute "batchsize"'),
+        ("loss", "str"),
+    ],
+)
+def test_the_type_checker_knows_the_fields(tmp_path, field, found):
+    code = "from resnet_jax.config import Config\n\ndef size(config: Config) -> int:\n    return "
+    (tmp_path / "reader.py").write_text(f"{code}config.train.{field}\n")
+    command = [sys.executable, "-m", "mypy", str(tmp_path / "reader.py")]
+    checked = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert checked.returncode == bool(found), checked.stdout + checked.stderr
+    assert found in checked.stdout
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -244,6 +303,11 @@ def test_hints_do_not_count_case_and_hyphens(word, known, meant):
             "def get_config():\n c = default_config().unlock()\n c.optim = ConfigDict({'lr': 1})\n return c",
             "'optim.lr': no such config field; did you mean 'optimizer.learning_rate'",
         ),
+        (
+            "from resnet_jax.config import Config\n"
+            "def get_config():\n c = Config()\n c.seed = 1\n return c",
+            r"cannot assign to field 'seed'; start from default_config\(\)",
+        ),
         ("def get_config(:", "SyntaxError"),
         (
             "from resnet_jax.config import default_config\n"
@@ -264,6 +328,23 @@ def test_bad_config_file_is_one_line(tmp_path, text, words):
     with pytest.raises(UserError, match=words) as error:
         load_config(str(path))
     assert "\n" not in str(error.value)
+
+
+def test_a_config_file_starts_from_another(tmp_path):
+    (tmp_path / "base.py").write_text(
+        "from resnet_jax.config import default_config\n"
+        "def get_config():\n c = default_config()\n c.model.depth = 8\n return c"
+    )
+    base = base_config(str(tmp_path / "base.py"))
+    base.train.batch_size = 64
+    changed = with_fields(Config(), {"model.depth": 8, "train.batch_size": 64})
+    assert validate(base) == changed
+    # `get_config()` may also return a checked config.
+    (tmp_path / "config.py").write_text(
+        "from resnet_jax.config import load_config, override\n"
+        f"def get_config():\n return override(load_config({str(tmp_path / 'base.py')!r}), {{'train.batch_size': 64}})"
+    )
+    assert load_config(str(tmp_path / "config.py")) == changed
 
 
 @given(st.integers(1, 300), st.integers(1, 10**6), st.integers(1, 4096))

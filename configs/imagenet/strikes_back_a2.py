@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config_file import load_config
+from resnet_jax.config import base_config
 
 
 def get_config() -> ConfigDict:
-    config = load_config(str(Path(__file__).with_name("strikes_back_a1.py")))
+    config = base_config(str(Path(__file__).with_name("strikes_back_a1.py")))
     config.train.duration = "300 epochs"
     config.train.label_smoothing = 0.0
     config.train.mixup = 0.1

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config_file import load_config
+from resnet_jax.config import base_config
 
 
 def get_config() -> ConfigDict:
-    config = load_config(str(Path(__file__).with_name("strikes_back_a2.py")))
+    config = base_config(str(Path(__file__).with_name("strikes_back_a2.py")))
     config.model.survival_probability = 1.0
     config.data.image_size = 160
     config.data.repeats = 1

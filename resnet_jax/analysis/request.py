@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import matplotlib
 import numpy as np
-from ml_collections import ConfigDict
 
 from resnet_jax import __version__
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.subject import Examples, Subject
 from resnet_jax.conditions import conditions_of
-from resnet_jax.config import flatten
+from resnet_jax.config import Config, flatten
 from resnet_jax.errors import NotFiniteError, UserError
 from resnet_jax.files import replaced, write_file
 from resnet_jax.plotting.labels import enumerate_words, field_label
@@ -229,7 +228,7 @@ def drawn() -> Iterator[None]:
         yield
 
 
-def differing_fields(configs: Sequence[ConfigDict]) -> dict[str, list[Any]]:
+def differing_fields(configs: Sequence[Config]) -> dict[str, list[Any]]:
     """Dotted field → its value in each config, of the fields that change numbers and differ; no seed."""
     conditions = [conditions_of(flatten(config.to_dict())) for config in configs]
     names = dict.fromkeys(name for own in conditions for name in own)

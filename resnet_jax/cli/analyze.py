@@ -4,7 +4,7 @@ import argparse
 
 from resnet_jax.analysis.instruments import INSTRUMENTS
 from resnet_jax.cli.parser import Add, CommandParser
-from resnet_jax.config import default_config
+from resnet_jax.config import Config
 from resnet_jax.errors import printable
 from resnet_jax.paths import local_path
 from resnet_jax.training.compilation_cache import keep_compiled_programs
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from resnet_jax.analysis.analyze import analyze, results_table, to_json
     from resnet_jax.training.progress import Reporter
 
-    keep_compiled_programs(default_config())
+    keep_compiled_programs(Config())
     answer, paths = analyze(arguments, overrides)
     if arguments.json:
         print(to_json(answer))

@@ -4,7 +4,7 @@ import argparse
 
 from resnet_jax.cli.options import CONFIG, JSON
 from resnet_jax.cli.parser import CommandParser
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config import load_config, override
 from resnet_jax.strict_json import to_json
 
 DESCRIPTION = """\

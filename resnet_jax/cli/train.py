@@ -6,8 +6,7 @@ import sys
 from resnet_jax.cli.options import CONFIG, add_workdir
 from resnet_jax.cli.parser import CommandParser
 from resnet_jax.cli.processes import Together, add_processes, processes
-from resnet_jax.config import describe_fields
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config import describe_fields, load_config, override
 from resnet_jax.console import print_progress
 from resnet_jax.errors import printable
 from resnet_jax.training.compilation_cache import keep_compiled_programs

@@ -8,8 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from resnet_jax.config import Config
 from resnet_jax.data import cache
 from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.devices import SplittingDevices
@@ -28,7 +27,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def make_inputs(
-    config: ConfigDict,
+    config: Config,
     source: Source,
     devices: SplittingDevices,
     eval_split: str,
@@ -112,7 +111,7 @@ def _check_not_empty(source: Source, split: str, examples: Examples) -> None:
 
 
 def _decoded(
-    config: ConfigDict,
+    config: Config,
     source: Source,
     split: str,
     examples: Examples,
@@ -133,7 +132,7 @@ def _decoded(
 
 
 def _host_stream(
-    config: ConfigDict,
+    config: Config,
     source: Source,
     train: Examples,
     geometry: Geometry,
@@ -154,9 +153,7 @@ def _host_stream(
     )
 
 
-def _measured(
-    config: ConfigDict, source: Source, geometry: Geometry, train: Examples
-) -> Statistics:
+def _measured(config: Config, source: Source, geometry: Geometry, train: Examples) -> Statistics:
     data = config.data
     directory = cache.cache_directory(data.cache_dir)
     threads = data.num_threads
@@ -166,7 +163,7 @@ def _measured(
 
 
 def _fits_devices(
-    config: ConfigDict, source: Source, evaluated: Geometry, num_train: int, num_eval: int
+    config: Config, source: Source, evaluated: Geometry, num_train: int, num_eval: int
 ) -> bool:
     data = config.data
     of_train = cache.image_shape(source, data.image_size)

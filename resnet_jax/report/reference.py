@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_jax.config import FIELDS, SCHEMA, canonical
+from resnet_jax.config import FIELDS, ModelConfig, canonical
 from resnet_jax.plotting.labels import field_label, value_label
 
 Values = Mapping[str, Any]
@@ -53,7 +53,7 @@ _RECIPE = (
     *(
         name
         for name, field in FIELDS.items()
-        if name.split(".")[0] in _SECTIONS and not field.place and name not in ELSEWHERE
+        if name.split(".")[0] in _SECTIONS and not field.runtime_only and name not in ELSEWHERE
     ),
     *("parallel.batch_statistics", "model.dtype", "model.norm_momentum"),
 )
@@ -229,7 +229,7 @@ def _same_model(reference: Reference, config: Values) -> bool:
 
 def _resolved(model: Values) -> dict[str, Any]:
     """All fields of the model, with what their None stands for."""
-    full = {name: field.default for name, field in SCHEMA["model"].items()} | dict(model)
+    full = ModelConfig().to_dict() | dict(model)
     defaults = {**FIELD_DEFAULTS, **FAMILY_DEFAULTS.get(full["family"], {})}
     return {name: defaults.get(name) if v is None else v for name, v in full.items()}
 

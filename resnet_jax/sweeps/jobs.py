@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resnet_jax.errors import UserError
+from resnet_jax.run_states import ENDED, FINAL
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS
 from resnet_jax.training.run_directory import RunDirectory
-from resnet_jax.run_states import ENDED, FINAL
 
 # How runs with the same programs are trained; `off` is a process a run.
 STRATEGIES = ("auto", "off", "turns", "map", "vmap", "shard")

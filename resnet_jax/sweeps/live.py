@@ -18,11 +18,11 @@ from rich.text import Text
 from resnet_jax.console import make_console
 from resnet_jax.errors import UserError, printable
 from resnet_jax.files import open_file
+from resnet_jax.run_states import FINAL
 from resnet_jax.strict_json import is_finite
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.metrics_log import metrics_line
 from resnet_jax.training.run_directory import RunDirectory
-from resnet_jax.run_states import FINAL
 
 REFRESH_SECONDS = 0.5
 TAIL_BYTES = 4096

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from resnet_jax.config import validate
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.jobs import Job
 from resnet_jax.sweeps.study import Run, of_run
@@ -110,11 +111,9 @@ def check(
         timed: as of `make_plan`.
         began: `time.time()` when this process was started.
     """
-    from ml_collections import ConfigDict
-
     from resnet_jax.training.hyperparameters import program_key
 
-    configs = {run_id: ConfigDict(fields, type_safe=False) for run_id, fields in runs}
+    configs = {run_id: validate(fields) for run_id, fields in runs}
     groups: dict[str, list[str]] = {}
     for run_id, config in configs.items():
         groups.setdefault(program_key(config), []).append(run_id)

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from resnet_jax.console import make_console
 from resnet_jax.errors import UserError, choose, printable, warn
+from resnet_jax.run_states import ENDED, FINAL
 from resnet_jax.sweeps import executors, slurm
 from resnet_jax.sweeps.jobs import STRATEGIES, Job, state
 from resnet_jax.sweeps.live import LiveTable, duration
 from resnet_jax.sweeps.plan import Plan, make_jobs, make_legal_plan
 from resnet_jax.sweeps.study import Study, refuse_changed_runs
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.run_states import ENDED, FINAL
 from resnet_jax.wording import first_few
 
 UNFINISHED = 1

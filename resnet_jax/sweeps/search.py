@@ -12,6 +12,7 @@ from typing import Any
 
 from resnet_jax.console import make_console
 from resnet_jax.errors import UserError, choose, printable
+from resnet_jax.run_states import FINAL
 from resnet_jax.sweeps import executors
 from resnet_jax.sweeps.grid import Choice, Range
 from resnet_jax.sweeps.jobs import state
@@ -27,7 +28,6 @@ from resnet_jax.sweeps.runner import (
 )
 from resnet_jax.sweeps.study import Run, Study, make_run
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.run_states import FINAL
 
 OF_RUN = ("id", "overrides")
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from resnet_jax.errors import UserError, nearest, printable
+from resnet_jax.run_states import FINAL
 from resnet_jax.sweeps.jobs import (
     Command,
     Job,
@@ -38,7 +39,6 @@ from resnet_jax.sweeps.slurm_queue import (
 )
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS, StopRequest
-from resnet_jax.run_states import FINAL
 
 # Those of sbatch; `time` is what each job gets before it is saved and queued again.
 OPTIONS = (

@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from resnet_jax.config import FIELDS, canonical, find_field, flatten
-from resnet_jax.config_file import ConfigFile, differences, open_config_file, override
+from resnet_jax.config import (
+    FIELDS,
+    Config,
+    ConfigFile,
+    canonical,
+    differences,
+    find_field,
+    flatten,
+    open_config_file,
+    override,
+)
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.grid import Choice, Overrides, Range
 from resnet_jax.sweeps.run_ids import name_run
@@ -32,7 +39,7 @@ class Run:
 
     id: str
     overrides: Overrides
-    config: ConfigDict
+    config: Config
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Study:
     title: str
     description: str
     config_file: str
-    config: ConfigDict
+    config: Config
     runs: list[Run]
     ranges: dict[str, Range | Choice]
 
@@ -102,7 +109,7 @@ def read_study(argument: str, overrides: Mapping[str, Any]) -> Study:
     _refuse_duplicates(runs, stated)
     return Study(
         name=Path(file.path).stem,
-        form=file.form,
+        form=file.variant,
         title=lines[0] if lines else Path(file.path).stem,
         description="\n".join(lines),
         config_file=file.path,
@@ -138,7 +145,7 @@ def _legal(field: str, values: Range | Choice) -> Range | Choice:
     return values
 
 
-def make_run(base: ConfigDict, overrides: Overrides, run_id: str | None = None) -> Run:
+def make_run(base: Config, overrides: Overrides, run_id: str | None = None) -> Run:
     """A run of a study; its id is made of the overrides where none is given.
 
     Its overrides are in canonical spelling, so equal settings have one id.
@@ -166,7 +173,7 @@ def _refuse_duplicates(runs: Sequence[Run], stated: Sequence[Overrides]) -> None
     ids: dict[str, int] = {}
     for index, run in enumerate(runs):
         values = flatten(run.config.to_dict())
-        kept = {name: value for name, value in values.items() if not FIELDS[name].place}
+        kept = {name: value for name, value in values.items() if not FIELDS[name].runtime_only}
         other = first.setdefault(json.dumps(kept, sort_keys=True), index)
         other = min(other, ids.setdefault(run.id, index))
         if other == index:

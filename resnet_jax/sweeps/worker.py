@@ -12,17 +12,15 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ml_collections import ConfigDict
-
 from resnet_jax.compiler import turn_off_ynnpack
-from resnet_jax.config_file import override
+from resnet_jax.config import Config, override
 from resnet_jax.console import print_progress, standard_streams
+from resnet_jax.run_states import ENDED, FINAL
 from resnet_jax.sweeps.executors import stop_with_parent
 from resnet_jax.sweeps.jobs import STRATEGIES, amend_status, state
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.interruption import SIGNALS, StopRequest
-from resnet_jax.run_states import ENDED, FINAL
 
 if TYPE_CHECKING:
     import jax
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from resnet_jax.sweeps.together import RunsTogether
     from resnet_jax.training.record import StopEarly
 
-Runs = dict[str, ConfigDict]
+Runs = dict[str, Config]
 # Multiply-adds of a batch's forward pass up to which runs are one batch on a GPU or TPU; not measured.
 SMALL = 10**10
 
@@ -53,8 +51,7 @@ def _train() -> int:
     arguments = parser.parse_args()
     directory = SweepDirectory(arguments.sweep)
     study = directory.read()
-    base = ConfigDict(study["config"], type_safe=False)
-    configs = {run["id"]: override(base, run["overrides"]) for run in study["runs"]}
+    configs = {run["id"]: override(study["config"], run["overrides"]) for run in study["runs"]}
     # A job that Slurm starts again has runs that ended before.
     over = ENDED if arguments.retry_failed else FINAL
     runs = {i: configs[i] for i in arguments.runs if state(directory.run(i)) not in over}

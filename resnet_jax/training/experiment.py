@@ -6,16 +6,16 @@ Everything that a config can get wrong is found here, before anything is written
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
-from ml_collections import ConfigDict
 
 from resnet_jax import models
-from resnet_jax.config import to_steps
+from resnet_jax.config import Config, to_steps
 from resnet_jax.data import cache
 from resnet_jax.data.examples import Source
 from resnet_jax.data.images import Geometry
@@ -80,7 +80,7 @@ class Experiment:
         pretrained: weights to start from; None: fresh ones.
     """
 
-    config: ConfigDict
+    config: Config
     source: Source
     inputs: Inputs
     network: Network
@@ -180,7 +180,7 @@ class Experiment:
         shape = tuple(self.facts["image_shape"])
         check_training(self.config, self.source.num_classes, shape, self.parallel)
 
-    def of(self, config: ConfigDict) -> "Experiment":
+    def of(self, config: Config) -> "Experiment":
         """The experiment of another config with the same programs; all other parts are shared.
 
         Raises:
@@ -194,7 +194,7 @@ class Experiment:
 
 
 def make_experiment(
-    config: ConfigDict,
+    config: Config,
     eval_split: str | None = None,
     starts: bool = False,
     parallel: JitMesh | PmapReplicas | None = None,
@@ -204,7 +204,7 @@ def make_experiment(
     """Build all parts of the run that a config describes.
 
     Args:
-        config: validated (`config_file.load_config`, `config_file.override`).
+        config: validated (`config.load_config`, `config.override`).
         eval_split: evaluate this split instead of the config's.
         starts: the run has no checkpoint, so `model.init_from` is read.
         parallel: instead of what the config's `parallel` section says.
@@ -251,8 +251,8 @@ def make_experiment(
     examples = facts["train_examples"] if facts is not None else inputs.num_examples
 
     def steps(field: str) -> float:
-        section, name = field.split(".")
-        return to_steps(field, config[section][name], examples, config.train.batch_size)
+        duration = attrgetter(field)(config)
+        return to_steps(field, duration, examples, config.train.batch_size)
 
     total_steps = round(steps("train.duration"))
     schedule = make_schedule(config, total_steps, examples)
@@ -280,7 +280,7 @@ def make_experiment(
     )
 
 
-def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
+def _check_batch_size(config: Config, parallel: Parallel) -> None:
     batch_size, parts = config.train.batch_size, config.train.accumulate_steps
     mixing = make_mixing(config)
     group = mixing.group if mixing else 1

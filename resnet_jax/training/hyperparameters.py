@@ -13,26 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from resnet_jax import random_streams
-from resnet_jax.config import flatten
+from resnet_jax.config import FIELDS, Config, flatten
 
-NEVER = object()
 # Field → the value that leaves a part out of the program; any other number is an argument of it.
-TRACED: dict[str, Any] = {
-    "model.survival_probability": 1.0,
-    "train.label_smoothing": 0.0,
-    "train.clip_gradient_norm": None,
-    "train.ema_decay": None,
-    "optimizer.momentum": 0.0,
-    "optimizer.b2": NEVER,
-    "optimizer.epsilon": NEVER,
-    "optimizer.trust_coefficient": NEVER,
-    "optimizer.weight_decay": NEVER,
-}
-# What these say is in the key of the run and in its learning rates.
-ABSORBED = ("seed", "optimizer.learning_rate", "optimizer.reference_batch_size", "schedule.")
+TRACED = {name: field.traced.off for name, field in FIELDS.items() if field.traced is not None}
+# The key of the run and its learning rates contain these.
+ABSORBED = ("seed", *(name for name, field in FIELDS.items() if field.in_rates))
 
 
 @jax.tree_util.register_dataclass
@@ -74,9 +62,7 @@ class Hyperparameters:
         return self.scalars.get(name, absent)
 
 
-def hyperparameters(
-    config: ConfigDict, schedule: optax.Schedule, total_steps: int
-) -> Hyperparameters:
+def hyperparameters(config: Config, schedule: optax.Schedule, total_steps: int) -> Hyperparameters:
     """The numbers of a run, on the host.
 
     Args:
@@ -92,15 +78,15 @@ def hyperparameters(
     )
 
 
-def _scalars(config: ConfigDict) -> dict[str, np.float32]:
+def _scalars(config: Config) -> dict[str, np.float32]:
     values = flatten(config.to_dict())
     present = [name for name, off in TRACED.items() if values[name] != off]
     return {name: np.float32(values[name]) for name in present}
 
 
-def program_key(config: ConfigDict) -> str:
+def program_key(config: Config) -> str:
     """Equal for two configs if and only if they may share compiled programs."""
     values = flatten(config.to_dict())
-    kept = {name: value for name, value in values.items() if not name.startswith(ABSORBED)}
+    kept = {name: value for name, value in values.items() if name not in ABSORBED}
     kept |= dict.fromkeys(_scalars(config), "traced")
     return json.dumps(kept, sort_keys=True)

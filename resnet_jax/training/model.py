@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from ml_collections import ConfigDict
 
 from resnet_jax import models
+from resnet_jax.config import Config
 from resnet_jax.errors import UserError, choose, nearest
 from resnet_jax.models.convolution import VARIABLE
 from resnet_jax.onednn_check import onednn_fault
@@ -18,9 +19,7 @@ from resnet_jax.training.state import make_network
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-def check_model(
-    config: ConfigDict, model: models.ResNet, image_shape: tuple[int, int, int]
-) -> None:
+def check_model(config: Config, model: models.ResNet, image_shape: tuple[int, int, int]) -> None:
     """Refuse fields that contradict each other, and images of which the stem leaves nothing.
 
     Args:
@@ -52,9 +51,7 @@ def check_model(
         _check_groups(config, model, (side, side, image_shape[2]))
 
 
-def _check_groups(
-    config: ConfigDict, model: models.ResNet, image_shape: tuple[int, int, int]
-) -> None:
+def _check_groups(config: Config, model: models.ResNet, image_shape: tuple[int, int, int]) -> None:
     try:
         models.count_macs(model, image_shape)
     except models.DegenerateStatisticsError as error:
@@ -68,7 +65,7 @@ def _check_groups(
 
 
 def check_training(
-    config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int], parallel: Parallel
+    config: Config, num_classes: int, image_shape: tuple[int, int, int], parallel: Parallel
 ) -> None:
     """Refuse a config that can be evaluated but not trained.
 
@@ -99,17 +96,17 @@ def check_training(
     except models.DegenerateStatisticsError as error:
         size = f"images of {image_shape[0]}×{image_shape[1]} leave one pixel"
         problem = f"leaves one image to a batch norm, and {size}: one value has no statistics"
-        field, value = "train.batch_size", config.train.batch_size
+        field = "train.batch_size"
         if per_device:
-            field, value = "parallel.batch_statistics", config.parallel.batch_statistics
+            field = "parallel.batch_statistics"
         elif parts > 1:
-            field, value = "train.accumulate_steps", parts
+            field = "train.accumulate_steps"
         fix = "take more images at a time, larger ones, or model.norm 'group' or 'frozen_batch'"
-        raise UserError(field, value, problem, fix) from error
+        raise UserError(field, attrgetter(field)(config), problem, fix) from error
 
 
 def model_builder(
-    config: ConfigDict, num_classes: int, in_channels: int, norm_axis_name: str | None = None
+    config: Config, num_classes: int, in_channels: int, norm_axis_name: str | None = None
 ) -> Callable[[nnx.Rngs], models.ResNet]:
     """The network of a config, frozen where it says so, as a function of its `nnx.Rngs`.
 
@@ -150,7 +147,7 @@ def model_builder(
     return build
 
 
-def chosen_convolution(config: ConfigDict) -> str:
+def chosen_convolution(config: Config) -> str:
     """The implementation that `model.convolution` and `$RESNET_JAX_CONVOLUTION` name, or the automatic one.
 
     Raises:

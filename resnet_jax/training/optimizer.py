@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import jax
 import optax
-from ml_collections import ConfigDict
 
-from resnet_jax.config import Duration, to_steps
+from resnet_jax.config import Config, Duration, OptimizerConfig, ScheduleConfig, to_steps
 from resnet_jax.errors import UserError, choose
 from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.wording import first_few
@@ -22,7 +21,7 @@ def decay_mask(params) -> dict:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def _sgd(config: ConfigDict, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
+def _sgd(config: OptimizerConfig, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
     # Decay joins the gradient before momentum, as in the papers and in PyTorch.
     return optax.chain(
         optax.add_decayed_weights(numbers["optimizer.weight_decay"], mask),
@@ -30,7 +29,7 @@ def _sgd(config: ConfigDict, numbers: Hyperparameters, mask) -> optax.GradientTr
     )
 
 
-def _adamw(config: ConfigDict, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
+def _adamw(config: OptimizerConfig, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
     return optax.adamw(
         numbers.learning_rate,
         b1=numbers.get("optimizer.momentum", 0.0),
@@ -60,7 +59,7 @@ def _layerwise_trust_ratio(
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _lars(config: ConfigDict, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
+def _lars(config: OptimizerConfig, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
     """You et al. 2017, "Large Batch Training of Convolutional Networks", §4.3; norms and biases alone."""
     ratio = _layerwise_trust_ratio(numbers["optimizer.trust_coefficient"])
     return optax.chain(
@@ -71,7 +70,7 @@ def _lars(config: ConfigDict, numbers: Hyperparameters, mask) -> optax.GradientT
     )
 
 
-def _lamb(config: ConfigDict, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
+def _lamb(config: OptimizerConfig, numbers: Hyperparameters, mask) -> optax.GradientTransformation:
     """You et al. 2020, "Large Batch Optimization for Deep Learning", algorithm 2.
 
     What does not decay has no trust ratio either, as in NVIDIA's and timm's LAMB.
@@ -94,22 +93,22 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
-def _constant(config: ConfigDict, peak: float, boundaries: list[int], steps: int):
+def _constant(config: ScheduleConfig, peak: float, boundaries: list[int], steps: int):
     return optax.constant_schedule(peak)
 
 
-def _step(config: ConfigDict, peak: float, boundaries: list[int], steps: int):
+def _step(config: ScheduleConfig, peak: float, boundaries: list[int], steps: int):
     return optax.piecewise_constant_schedule(peak, dict.fromkeys(boundaries, config.factor))
 
 
-def _cosine(config: ConfigDict, peak: float, boundaries: list[int], steps: int):
+def _cosine(config: ScheduleConfig, peak: float, boundaries: list[int], steps: int):
     return optax.cosine_decay_schedule(peak, steps, alpha=config.final_factor)
 
 
 SCHEDULES = {"constant": _constant, "step": _step, "cosine": _cosine}
 
 
-def make_schedule(config: ConfigDict, total_steps: int, num_examples: int) -> optax.Schedule:
+def make_schedule(config: Config, total_steps: int, num_examples: int) -> optax.Schedule:
     """Learning rate by optimiser step.
 
     The peak is `optimizer.learning_rate`, times batch size over `reference_batch_size` where that
@@ -150,7 +149,7 @@ def make_schedule(config: ConfigDict, total_steps: int, num_examples: int) -> op
     return optax.join_schedules([rise, main], [warmup])
 
 
-def schedule_warnings(config: ConfigDict, total_steps: int, num_examples: int) -> list[str]:
+def schedule_warnings(config: Config, total_steps: int, num_examples: int) -> list[str]:
     """What is legal in a schedule and probably not meant, as of a recipe whose run was shortened.
 
     Args:
@@ -175,7 +174,7 @@ def schedule_warnings(config: ConfigDict, total_steps: int, num_examples: int) -
     return warnings
 
 
-def _warmup_and_boundaries(config: ConfigDict, num_examples: int) -> tuple[int, list[int]]:
+def _warmup_and_boundaries(config: Config, num_examples: int) -> tuple[int, list[int]]:
     """Both in steps from the start of the run."""
 
     def steps(name: str, duration: Duration) -> int:
@@ -190,7 +189,7 @@ def _steps(boundaries: list[int]) -> str:
     return f"step {first_few(boundaries)}"
 
 
-def make_optimizer(config: ConfigDict) -> Optimizer:
+def make_optimizer(config: Config) -> Optimizer:
     """The optimiser of a config, as a function of its numbers, which may be traced.
 
     Raises:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-from ml_collections import ConfigDict
 
+from resnet_jax.config import Config
 from resnet_jax.data.images import Geometry
 from resnet_jax.errors import UserError
 from resnet_jax.interop.preprocessing import Preprocessing
@@ -51,7 +51,7 @@ def preprocessing_of(facts: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(mean, std, stored(facts).interpolation)
 
 
-def chosen(config: ConfigDict, of_weights: Preprocessing | None, channels: int) -> Preparation:
+def chosen(config: Config, of_weights: Preprocessing | None, channels: int) -> Preparation:
     """The constants of a run that starts.
 
     Args:
@@ -71,8 +71,8 @@ def chosen(config: ConfigDict, of_weights: Preprocessing | None, channels: int) 
             raise UserError(name, None, "data.mean and data.std go together", "set both or none")
         if value is not None and len(value) != channels:
             raise UserError(name, tuple(value), f"the images have {channels} channels", "one each")
-    if mean is not None:
-        return Preparation(tuple(map(float, mean)), tuple(map(float, std)), interpolation)
+    if mean is not None and std is not None:
+        return Preparation(mean, std, interpolation)
     if of_weights is not None and len(of_weights.mean) == channels:
         return Preparation(of_weights.mean, of_weights.std, interpolation)
     return Preparation(interpolation=interpolation)
@@ -99,9 +99,7 @@ class EvaluatedImage:
         return rescaled(images, self.scales) if self.scales else one_view(images)
 
 
-def evaluated_image(
-    config: ConfigDict, interpolation: str, averages: bool = True
-) -> EvaluatedImage:
+def evaluated_image(config: Config, interpolation: str, averages: bool = True) -> EvaluatedImage:
     """What evaluation makes of an image, by the config's `data` and `evaluate` sections.
 
     Args:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from ml_collections import ConfigDict
 
+from resnet_jax.config import ModelConfig
 from resnet_jax.errors import UserError, told_of
 from resnet_jax.interop import LoadReport, WeightsError, fit_weights, torch_state, write_arrays
 from resnet_jax.training.data_changes import class_changes
@@ -45,7 +45,9 @@ class Pretrained:
         return dataclasses.replace(fresh, ema=ema, **arrays)
 
 
-def read_pretrained(fields: ConfigDict, network: Network, class_names: Sequence[str]) -> Pretrained:
+def read_pretrained(
+    fields: ModelConfig, network: Network, class_names: Sequence[str]
+) -> Pretrained:
     """Read the weights that `model.init_from` names, and check that they fit the network.
 
     Args:
@@ -60,17 +62,19 @@ def read_pretrained(fields: ConfigDict, network: Network, class_names: Sequence[
             what.
     """
     model = nnx.eval_shape(lambda: network.build(nnx.Rngs(0)))
-    source: str | dict[str, np.ndarray] = fields.init_from
+    path = fields.init_from
+    assert path is not None
+    source: str | dict[str, np.ndarray] = path
     entry, known = fields.init_entry, dict[str, Any]()
-    if Path(fields.init_from).is_dir():
-        source, known = _state_of_run(fields.init_from, entry)
+    if Path(path).is_dir():
+        source, known = _state_of_run(path, entry)
         entry = None
     changes = class_changes(known.pop("class_names", class_names), class_names)
     try:
         values, report = fit_weights(model, source, entry=entry)
     except (WeightsError, OSError, ImportError) as error:
         problem = "; ".join(line.strip(" :") for line in str(error).splitlines())
-        raise UserError("model.init_from", fields.init_from, problem) from error
+        raise UserError("model.init_from", path, problem) from error
     if changes and report.other_classes is None:
         values = {name: v for name, v in values.items() if not name.startswith("head.")}
     return Pretrained(values, dataclasses.replace(report, **known), changes)

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
-from ml_collections import ConfigDict
 
+from resnet_jax.config import Config
 from resnet_jax.data.inputs import Inputs
 from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.losses import Loss
@@ -31,7 +31,7 @@ class Programs:
         network, optimizer, loss, inputs, parallel: what the functions are made of.
     """
 
-    config: ConfigDict
+    config: Config
     numbers: Hyperparameters
     network: Network
     optimizer: Optimizer

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from resnet_jax import models
-from resnet_jax.config import default_config
+from resnet_jax.config import Config, ModelConfig
 from resnet_jax.console import make_console
 from resnet_jax.errors import printable
 from resnet_jax.interop.errors import describe_entry
@@ -87,9 +86,10 @@ def describe(experiment: Experiment) -> dict[str, str]:
 
 def _special_rows(experiment: Experiment) -> dict[str, str]:
     """Rows for what few runs have: further choices, weights to start from, frozen parts."""
-    model, defaults, rows = experiment.config.model, default_config().model, {}
+    model, defaults, rows = experiment.config.model, ModelConfig(), {}
     shown = ("family", "depth", "shortcut", "dtype", "init_from", "init_entry", "freeze")
-    others = {n: v for n, v in model.items() if v != defaults[n] and n not in shown}
+    fields = model.to_dict().items()
+    others = {n: v for n, v in fields if v != getattr(defaults, n) and n not in shown}
     if others:
         rows["with"] = ", ".join(f"{name} {value}" for name, value in others.items())
     if experiment.pretrained is not None:
@@ -99,7 +99,7 @@ def _special_rows(experiment: Experiment) -> dict[str, str]:
         but = "" if classes is None else f", without its classifier of {classes} classes"
         if experiment.pretrained.other_classes:
             but = f", without its classifier ({experiment.pretrained.other_classes})"
-        rows["starts from"] = model.init_from + which + but
+        rows["starts from"] = f"{model.init_from}{which}{but}"
     constants = experiment.inputs.preprocessing.mean, experiment.inputs.preprocessing.std
     if experiment.inputs.measured not in (None, constants):
         mean, std = (" ".join(f"{value:.4g}" for value in values) for values in constants)
@@ -110,7 +110,7 @@ def _special_rows(experiment: Experiment) -> dict[str, str]:
     return rows
 
 
-def _convolution(config: ConfigDict) -> str:
+def _convolution(config: Config) -> str:
     """Which convolution is used, and why not oneDNN's where that was looked for."""
     chosen, automatic = chosen_convolution(config), config.model.convolution == "auto"
     if chosen == "onednn":

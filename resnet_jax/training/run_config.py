@@ -9,19 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from resnet_jax import origin
-from resnet_jax.config import FIELDS, canonical, default_config, flatten
-from resnet_jax.config_file import override
+from resnet_jax.config import FIELDS, Config, canonical, flatten, override
 from resnet_jax.errors import UserError
 
 # What an evaluated image is; a log has one protocol, and a command that reads a run may take another.
-PROTOCOL = [
-    name
-    for name, field in FIELDS.items()
-    if name.startswith("evaluate.") and not field.place and name != "evaluate.every"
-]
+PROTOCOL = [name for name, field in FIELDS.items() if field.protocol]
 PATHS = [name for name, field in FIELDS.items() if field.path]
 # Data sets that TFDS knows by name: no path, and no namespace whose code it would fetch.
 _NAME = re.compile(r"[A-Za-z]\w*(?:/\w[\w.-]*)?")
@@ -68,7 +61,7 @@ def refuse(directory: Path, paths: Mapping[str, Any]) -> None:
 
 def with_overrides(
     directory: Path, stored: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> tuple[ConfigDict, dict[str, Any]]:
+) -> tuple[Config, dict[str, Any]]:
     """The config of a run with fields changed that say where it runs or how it is evaluated.
 
     Args:
@@ -82,9 +75,9 @@ def with_overrides(
     Raises:
         UserError: an override that changes what was trained.
     """
-    config = override(default_config(), flatten(stored))
+    config = override(Config(), flatten(stored))
     stated = flatten(config.to_dict())
-    changeable = [name for name, field in FIELDS.items() if field.place or name in PROTOCOL]
+    changeable = [name for name, field in FIELDS.items() if field.runtime_only or name in PROTOCOL]
     for name in overrides:
         if name not in FIELDS or name in changeable:
             continue
@@ -98,7 +91,7 @@ def with_overrides(
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config with defaults for the fields that an earlier version had not."""
-    complete = default_config().to_dict()
+    complete = Config().to_dict()
     for name, section in config.items():
         if isinstance(section, Mapping) and isinstance(complete.get(name), Mapping):
             complete[name] |= section

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from resnet_jax.config import Config
 from resnet_jax.data import cache
 from resnet_jax.data.examples import Source
 from resnet_jax.data.inputs import Inputs
@@ -14,7 +13,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.training.data_changes import refuse_other_classes
 
 
-def open_data(config: ConfigDict, facts: Mapping[str, Any] | None) -> Source:
+def open_data(config: Config, facts: Mapping[str, Any] | None) -> Source:
     """The data set of a config, which has the classes and images of `facts` where they are given.
 
     Raises:
@@ -30,7 +29,7 @@ def open_data(config: ConfigDict, facts: Mapping[str, Any] | None) -> Source:
     return source
 
 
-def _check_num_classes(config: ConfigDict, source: Source) -> None:
+def _check_num_classes(config: Config, source: Source) -> None:
     if config.model.num_classes not in (None, source.num_classes):
         raise UserError(
             "model.num_classes",
@@ -48,7 +47,7 @@ def _refuse_other_shape(name: str, before: Sequence[int], now: Sequence[int]) ->
 
 
 def data_facts(
-    config: ConfigDict, source: Source, inputs: Inputs, eval_split: str, interpolation: str
+    config: Config, source: Source, inputs: Inputs, eval_split: str, interpolation: str
 ) -> dict[str, Any]:
     """The content of data.json for a run with these inputs."""
     preprocessing = inputs.preprocessing

@@ -25,10 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from resnet_jax import origin
-from resnet_jax.config_file import differences, respell
+from resnet_jax.config import Config, differences, respell
 from resnet_jax.errors import UserError
 from resnet_jax.files import PARTIAL, make_directory
 from resnet_jax.strict_json import is_finite
@@ -194,7 +192,7 @@ class RunDirectory:
         origin.refuse_links(self.path)
         return respell(self._files.read_json("config.json", check_config))
 
-    def load_config(self, overrides: Mapping[str, Any]) -> ConfigDict:
+    def load_config(self, overrides: Mapping[str, Any]) -> Config:
         """The config of the run, with fields changed that say where it runs or how it is evaluated.
 
         Paths of a config that the user did not name are another's: `data.cache_dir` is left out, and

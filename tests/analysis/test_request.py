@@ -9,8 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from resnet_jax.analysis.request import Answer, Request, drawn, plain
-from resnet_jax.config import default_config
-from resnet_jax.config_file import override
+from resnet_jax.config import Config, override
 from resnet_jax.errors import UserError
 from resnet_jax.plotting.style import Figure, canvas_of
 
@@ -47,7 +46,7 @@ def test_plain():
 
 
 def test_captions_name_the_fields_in_which_networks_differ(tmp_path):
-    configs = [default_config(), override(default_config(), {"model.depth": 56, "seed": 3})]
+    configs = [Config(), override(Config(), {"model.depth": 56, "seed": 3})]
     subjects = [
         SimpleNamespace(name=name, run=None, step=0, config=config, data={"name": "digits"})
         for name, config in zip("ab", configs, strict=True)

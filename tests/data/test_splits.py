@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_files import encoded, scene, write_folder
 
+from resnet_jax.config import override
 from resnet_jax.data.examples import ArrayExamples, Part, Source
 from resnet_jax.data.sources import open_source
 from resnet_jax.data.splits import warnings_of
@@ -60,7 +61,7 @@ def test_a_run_warns_once_and_trains(small_config, capsys):
     from resnet_jax.errors import warn
 
     warn.cache_clear()
-    small_config.data.eval_split = "train"
+    small_config = override(small_config, {"data.eval_split": "train"})
     for _ in range(2):
         make_experiment(small_config)
     err = capsys.readouterr().err

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -11,8 +12,7 @@ from ml_collections import ConfigDict
 from resnet_jax import origin
 from resnet_jax.analysis.deepen import config_text
 from resnet_jax.cli import main
-from resnet_jax.config import FIELDS, default_config
-from resnet_jax.config_file import override
+from resnet_jax.config import FIELDS, default_config, override
 from resnet_jax.errors import UserError
 from resnet_jax.report.study import read_study
 from resnet_jax.sweeps import executors
@@ -48,7 +48,7 @@ def test_paths_of_the_users_own_run_and_of_its_copies_are_used(own, tmp_path):
     shutil.copytree(own.path, tmp_path / "copy")
     for run in (own, RunDirectory(tmp_path / "copy")):
         config = run.load_config({})
-        assert {name: config.data[name.partition(".")[2]] for name in FOLDER} == FOLDER
+        assert {name: attrgetter(name)(config) for name in FOLDER} == FOLDER
         run.refuse_unconfirmed(*DATA)
 
 

@@ -7,8 +7,7 @@ import pytest
 from fabricate import make_sweep, read
 from scipy import stats
 
-from resnet_jax.config import default_config, flatten
-from resnet_jax.config_file import load_config, open_config_file
+from resnet_jax.config import Config, flatten, load_config, open_config_file, override
 from resnet_jax.report.comparisons import compare
 from resnet_jax.report.reference import REFERENCES, find_references, recipe_differences
 from resnet_jax.report.run import Curve, last_epoch
@@ -77,8 +76,7 @@ def test_training_error_is_the_mean_over_the_last_epoch_weighted_by_steps():
 
 
 def cifar(**model):
-    config = default_config()
-    config.data.name = "cifar10"
+    config = override(Config(), {"data.name": "cifar10"})
     return flatten(config.to_dict()) | {f"model.{name}": value for name, value in model.items()}
 
 

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from resnet_jax.config import default_config
-from resnet_jax.config_file import override
+from resnet_jax.config import Config, override
 from resnet_jax.sweeps.early_stop import FEWEST_OTHERS, below_median
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.checkpoint import Checkpoints
@@ -23,8 +22,8 @@ from resnet_jax.training.train import train
 def others_with(tmp_path_factory, accuracies, **fields):
     """A sweep of runs that have come to step 10 with these accuracies, and one more, `mine`."""
     directory = SweepDirectory(tmp_path_factory.mktemp("sweep"))
-    config = override(default_config(), fields)
-    configs = {"mine": default_config()}
+    config = override(Config(), fields)
+    configs = {"mine": Config()}
     for index, accuracy in enumerate(accuracies):
         configs[str(index)] = config
         directory.run(str(index)).path.mkdir(parents=True)
@@ -51,7 +50,7 @@ def test_few_others_and_those_on_other_data_do_not_count(tmp_path_factory):
 
 @pytest.mark.parametrize("saves", ["5 steps", "20 steps"])
 def test_a_run_that_is_stopped_keeps_what_it_learned(small_config, tmp_path, saves):
-    small_config.checkpoint.every = saves
+    small_config = override(small_config, {"checkpoint.every": saves})
     experiment, run = make_experiment(small_config), RunDirectory(tmp_path / "run")
     run.create(small_config.to_dict())
     asked = []

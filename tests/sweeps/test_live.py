@@ -7,9 +7,9 @@ import time
 import pytest
 from rich.console import Console
 
+from resnet_jax.run_states import STATES
 from resnet_jax.sweeps.live import STYLES, LiveTable, RunView, duration
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
-from resnet_jax.run_states import PENDING, STATES
 
 
 @pytest.fixture

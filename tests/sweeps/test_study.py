@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from resnet_jax.config import FIELDS
+from resnet_jax.config import FIELDS, override
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.jobs import Job
 from resnet_jax.sweeps.plan import check, make_jobs, make_legal_plan
@@ -185,7 +185,7 @@ def test_names_that_are_cut_differ():
 
 
 def test_runs_that_differ_in_numbers_share_a_group_and_contradictions_are_found(small_config):
-    small_config.parallel.num_devices = None
+    small_config = override(small_config, {"parallel.num_devices": None})
     overrides = [
         {"seed": 0}, {"seed": 1}, {"optimizer.learning_rate": 0.2}, {"schedule.warmup": 3},
         {"model.depth": 14}, {"optimizer.momentum": 0.0}, {"optimizer.momentum": 0.5},

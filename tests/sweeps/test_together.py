@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from resnet_jax.config_file import override
+from resnet_jax.config import override
 from resnet_jax.random_streams import run_key
 from resnet_jax.sweeps.stacked import stack, train_together
 from resnet_jax.sweeps.together import RunsTogether
@@ -45,14 +45,19 @@ ALONE = []
 
 @pytest.fixture
 def configs(small_config):
-    small_config.model.dtype = "float64"
-    small_config.model.dropout = 0.1
-    small_config.model.survival_probability = 0.8
-    small_config.data.cutout = 3
-    small_config.train.label_smoothing = 0.1
-    small_config.train.ema_decay = 0.9
-    small_config.train.clip_gradient_norm = 1.0
-    small_config.evaluate.batch_size = 100
+    small_config = override(
+        small_config,
+        {
+            "model.dtype": "float64",
+            "model.dropout": 0.1,
+            "model.survival_probability": 0.8,
+            "data.cutout": 3,
+            "train.label_smoothing": 0.1,
+            "train.ema_decay": 0.9,
+            "train.clip_gradient_norm": 1.0,
+            "evaluate.batch_size": 100,
+        },
+    )
     return [override(small_config, overrides) for overrides in RUNS]
 
 

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from resnet_jax.config import default_config
-from resnet_jax.config_file import override
+from resnet_jax.config import Config, override
 from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.checkpoint import Checkpoints, DamagedCheckpointError
@@ -196,9 +195,8 @@ def test_checkpoint_of_another_model_or_optimiser_is_refused(small_config, tmp_p
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A directory with a checkpoint of step 1, its state and its meta."""
-    config = default_config()
-    config.model.depth, config.data.pad, config.parallel.num_devices = 8, 1, 1
-    experiment = make_experiment(config)
+    fields = {"model.depth": 8, "data.pad": 1, "parallel.num_devices": 1}
+    experiment = make_experiment(override(Config(), fields))
     state, meta = fresh(experiment), {"totals": {"loss": 0.1}, "seconds": 2.0}
     directory = tmp_path_factory.mktemp("saved")
     with Checkpoints(directory, {}) as checkpoints:

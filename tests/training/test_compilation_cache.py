@@ -8,8 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from resnet_jax.config import default_config
-from resnet_jax.config_file import override
+from resnet_jax.config import Config, override
 from resnet_jax.training.compilation_cache import keep_compiled_programs
 from resnet_jax.training.run_directory import RunDirectory
 
@@ -54,8 +53,7 @@ def starts():
 def test_no_programs_are_kept_where_others_can_put_theirs(tmp_path, capsys):
     (tmp_path / "cache" / "compiled").mkdir(parents=True)
     (tmp_path / "cache").chmod(0o777)
-    config = default_config()
-    config.data.cache_dir = str(tmp_path / "cache")
+    config = override(Config(), {"data.cache_dir": str(tmp_path / "cache")})
     keep_compiled_programs(config)
     assert jax.config.jax_compilation_cache_dir is None
     said = f"others can write to {tmp_path}/cache; run `chmod go-w {tmp_path}/cache`"
@@ -69,7 +67,7 @@ def test_without_a_home_directory_no_programs_are_kept(monkeypatch, capsys):
 
     monkeypatch.delenv("RESNET_JAX_CACHE")
     monkeypatch.setattr(Path, "expanduser", no_home)
-    keep_compiled_programs(default_config())
+    keep_compiled_programs(Config())
     assert jax.config.jax_compilation_cache_dir is None
     assert "$RESNET_JAX_CACHE = '~/.cache/resnet_jax': begins in a home" in capsys.readouterr().err
 
@@ -77,7 +75,7 @@ def test_without_a_home_directory_no_programs_are_kept(monkeypatch, capsys):
 @pytest.mark.usefixtures("starts")
 def test_programs_are_not_taken_from_the_directory_that_a_received_run_names(tmp_path):
     run = RunDirectory(tmp_path / "run")
-    config = override(default_config(), {"data.cache_dir": str(tmp_path / "cache")})
+    config = override(Config(), {"data.cache_dir": str(tmp_path / "cache")})
     run.create(config.to_dict())
     (run.path / ".origin").unlink()
     keep_compiled_programs(run.load_config({}))

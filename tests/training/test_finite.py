@@ -13,12 +13,12 @@ import pytest
 from rich.console import Console
 
 from resnet_jax.cli import main
+from resnet_jax.config import override
 from resnet_jax.report.run import read_run
 from resnet_jax.sweeps.jobs import state
 from resnet_jax.sweeps.live import RunView
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
-from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.metrics_log import evaluations
 from resnet_jax.training.progress import Reporter
 from resnet_jax.training.run_directory import RunDirectory
@@ -147,7 +147,7 @@ def test_results_of_earlier_versions_that_are_not_finite_are_none(old_run):
 
 def test_commands_refuse_a_network_whose_outputs_are_not_finite(small_config, tmp_path, capsys):
     # As saved by a version that did not look at the weights.
-    small_config.train.ema_decay = 0.9
+    small_config = override(small_config, {"train.ema_decay": 0.9})
     experiment, run = make_experiment(small_config), RunDirectory(tmp_path / "run")
     run.create(small_config.to_dict())
     run.write_data(experiment.facts)

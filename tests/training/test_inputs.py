@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from resnet_jax.config import override
 from resnet_jax.data.images import Geometry
 from resnet_jax.data.preprocessing import make_preprocessing
 from resnet_jax.data.stream import HostStream
@@ -30,11 +31,8 @@ from resnet_jax.training.preparation import evaluated_image
 )
 def test_geometry_of_evaluation(small_config, fields, size, fraction, views):
     """What is read, and the sides of the views over which logits are averaged."""
-    small_config.data.image_size, small_config.data.crop_fraction = 64, 0.8
-    for name, value in fields.items():
-        section, field = name.split(".")
-        small_config[section][field] = value
-    image = evaluated_image(small_config, "bicubic")
+    base = {"data.image_size": 64, "data.crop_fraction": 0.8}
+    image = evaluated_image(override(small_config, base | fields), "bicubic")
     assert image.geometry == Geometry(size, fraction, "bicubic")
     side = size or 8
     found = image.views(np.zeros((2, side, side, 3), np.float32))
@@ -44,15 +42,20 @@ def test_geometry_of_evaluation(small_config, fields, size, fraction, views):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"scales": (8, 12), "image_size": 8}, "does not go with evaluate.scales"),
+        (
+            {"evaluate.scales": (8, 12), "evaluate.image_size": 8},
+            "does not go with evaluate.scales",
+        ),
         ({}, "evaluate.image_size = None: evaluate.crops needs it"),
-        ({"image_size": 8}, "evaluate.crop_fraction = 1.0: leaves evaluate.crops one place"),
+        (
+            {"evaluate.image_size": 8},
+            "evaluate.crop_fraction = 1.0: leaves evaluate.crops one place",
+        ),
     ],
 )
 def test_ten_crops_are_refused_where_they_make_no_sense(small_config, fields, words):
-    small_config.evaluate.update(crops=10, **fields)
     with pytest.raises(UserError, match=words):
-        make_experiment(small_config)
+        make_experiment(override(small_config, {"evaluate.crops": 10} | fields))
 
 
 class Slow:

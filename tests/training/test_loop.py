@@ -7,6 +7,7 @@ import signal
 import pytest
 from rich.console import Console
 
+from resnet_jax.config import override
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.progress import Reporter
@@ -28,7 +29,7 @@ class SignalAtEvent(Reporter):
 
 @pytest.mark.parametrize(("event", "step"), [("eval", 7), ("train", 5), ("eval", 14)])
 def test_a_signal_during_log_or_evaluation_saves_that_step(small_config, tmp_path, event, step):
-    small_config.evaluate.every = "7 steps"
+    small_config = override(small_config, {"evaluate.every": "7 steps"})
     experiment = make_experiment(small_config)
     run = RunDirectory(tmp_path / "run")
     run.create(small_config.to_dict())

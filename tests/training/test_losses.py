@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.config import default_config
+from resnet_jax.config import TrainConfig
 from resnet_jax.errors import UserError
 from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.losses import make_loss
@@ -39,8 +39,7 @@ def dense(batch, smoothing):
 
 
 def loss_of(name, smoothing=0.0, threshold=None):
-    train = default_config().train
-    train.loss, train.label_smoothing, train.target_threshold = name, smoothing, threshold
+    train = TrainConfig(loss=name, label_smoothing=smoothing, target_threshold=threshold)
     scalars = {"train.label_smoothing": smoothing} if smoothing else {}
     return partial(make_loss(train), numbers=Hyperparameters(scalars=scalars))
 

@@ -9,8 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from resnet_jax.config import default_config, to_steps
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config import Config, load_config, override, to_steps
 from resnet_jax.errors import UserError
 from resnet_jax.models import stack_blocks
 from resnet_jax.training.hyperparameters import hyperparameters
@@ -44,12 +43,8 @@ def run(config, steps=3):
 
 
 def constant(name, **fields):
-    config = default_config()
-    config.schedule.name = "constant"
-    config.optimizer.name = name
-    for field, value in fields.items():
-        config.optimizer[field] = value
-    return config
+    changed = {f"optimizer.{field}": value for field, value in fields.items()}
+    return override(Config(), {"schedule.name": "constant", "optimizer.name": name} | changed)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -108,7 +103,7 @@ def test_lamb_scales_adam_by_the_trust_ratio():
 
 def test_clipping_bounds_the_global_norm():
     config = constant("sgd", weight_decay=0.0)
-    config.train.clip_gradient_norm = 0.1
+    config = override(config, {"train.clip_gradient_norm": 0.1})
     norm = optax.global_norm(GRADIENT)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g * 0.1 / norm, PARAMS, GRADIENT)
     jax.tree.map(
@@ -121,19 +116,22 @@ def test_decay_mask_goes_by_name():
 
 
 def test_he_step_schedule():
-    config = default_config()
-    config.schedule.boundaries = (32, 48)
+    config = override(Config(), {"schedule.boundaries": (32, 48)})
     schedule = make_schedule(config, 64, 1000)
     for step, rate in [(0, 0.1), (31, 0.1), (32, 0.01), (47, 0.01), (48, 0.001), (63, 0.001)]:
         assert schedule(step) == pytest.approx(rate)
 
 
 def test_goyal_warmup_and_linear_scaling():
-    config = default_config()
-    config.train.batch_size = 1024
-    config.optimizer.reference_batch_size = 256
-    config.schedule.warmup = "5 epochs"
-    config.schedule.boundaries = ("30 epochs",)
+    config = override(
+        Config(),
+        {
+            "train.batch_size": 1024,
+            "optimizer.reference_batch_size": 256,
+            "schedule.warmup": "5 epochs",
+            "schedule.boundaries": ("30 epochs",),
+        },
+    )
     schedule = make_schedule(config, 900, num_examples=10240)
     assert schedule(0) == 0
     assert schedule(25) == pytest.approx(0.2)
@@ -143,11 +141,15 @@ def test_goyal_warmup_and_linear_scaling():
 
 
 def test_cosine_falls_to_its_final_factor_at_the_end():
-    config = default_config()
-    config.schedule.name = "cosine"
-    config.schedule.warmup = 20
-    config.schedule.warmup_start_factor = 0.5
-    config.schedule.final_factor = 0.01
+    config = override(
+        Config(),
+        {
+            "schedule.name": "cosine",
+            "schedule.warmup": 20,
+            "schedule.warmup_start_factor": 0.5,
+            "schedule.final_factor": 0.01,
+        },
+    )
     schedule = make_schedule(config, 120, 1000)
     assert schedule(0) == pytest.approx(0.05)
     assert schedule(20) == pytest.approx(0.1)
@@ -165,9 +167,7 @@ def test_cosine_falls_to_its_final_factor_at_the_end():
     ],
 )
 def test_wrong_choice_is_one_clear_line(field, value, words):
-    config = default_config()
-    section, name = field.split(".")
-    config[section][name] = value
+    config = override(Config(), {field: value})
     with pytest.raises(UserError, match=words):
         optimizer_of(config)
 
@@ -251,6 +251,6 @@ def test_a_shipped_config_that_is_shortened_says_what_to_set(name, duration):
     ],
 )
 def test_warnings_of_schedules(fields, words):
-    warnings = schedule_warnings(override(default_config(), fields), 100, 1000)
+    warnings = schedule_warnings(override(Config(), fields), 100, 1000)
     assert bool(warnings) == bool(words)
     assert not words or re.search(words, warnings[0])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from resnet_jax.config_file import override
+from resnet_jax.config import override
 from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
@@ -37,11 +37,16 @@ def run(config, steps=STEPS, length=1, **overrides):
 
 @pytest.fixture
 def config(small_config):
-    small_config.model.dtype = "float64"
-    small_config.model.dropout = 0.1
-    small_config.model.survival_probability = 0.8
-    small_config.data.cutout = 3
-    small_config.evaluate.batch_size = 100
+    small_config = override(
+        small_config,
+        {
+            "model.dtype": "float64",
+            "model.dropout": 0.1,
+            "model.survival_probability": 0.8,
+            "data.cutout": 3,
+            "evaluate.batch_size": 100,
+        },
+    )
     return small_config
 
 
@@ -167,7 +172,7 @@ def test_statistics_per_device_differ_from_global_ones_but_replicas_agree(x64, c
     ],
 )
 def test_evaluation_counts_every_example_once(small_config, batch_size, mode, devices):
-    small_config.train.batch_size = 24
+    small_config = override(small_config, {"train.batch_size": 24})
     result = run(
         small_config, steps=0, evaluate__batch_size=batch_size,
         parallel__mode=mode, parallel__num_devices=devices,

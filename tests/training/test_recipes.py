@@ -1,5 +1,6 @@
 """The ImageNet recipes: each trains, shrunk, on two devices; and their fields are the sources'."""
 
+from operator import attrgetter
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ import pytest
 from flax import nnx
 
 from resnet_jax import models
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config import load_config, override
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
 
@@ -79,8 +80,7 @@ def test_strikes_back_recipes_differ_by_the_columns_of_the_papers_table():
     }
     columns = [recipe(f"strikes_back_{column}") for column in ("a1", "a2", "a3")]
     for field, values in rows.items():
-        section, name = field.split(".")
-        assert tuple(config[section][name] for config in columns) == values, field
+        assert tuple(map(attrgetter(field), columns)) == values, field
 
 
 def test_drop_path_falls_linearly_and_scales_in_training():

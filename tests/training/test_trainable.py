@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from resnet_jax.config_file import override
+from resnet_jax.config import override
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.plan import check
 from resnet_jax.training.experiment import make_experiment
@@ -69,8 +69,13 @@ def test_float16_can_be_evaluated_and_not_trained(small_config):
 
 
 def test_lines_say_what_was_used(small_config, tmp_path):
-    small_config.schedule.name = "cosine"
-    small_config.train.ema_decay = 0.9
+    small_config = override(
+        small_config,
+        {
+            "schedule.name": "cosine",
+            "train.ema_decay": 0.9,
+        },
+    )
     run = RunDirectory(tmp_path / "run")
     run.create(small_config.to_dict())
     reporter = Reporter(Console(file=io.StringIO()))

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from resnet_jax.config import default_config
+from resnet_jax.config import Config, override
 from resnet_jax.models import stack_blocks
 from resnet_jax.training.hyperparameters import hyperparameters
 from resnet_jax.training.optimizer import make_optimizer, make_schedule
@@ -31,14 +31,12 @@ def random_trees():
 
 
 def ours(name, params, gradients, stacked, decay_all):
-    config = default_config()
-    config.schedule.name, config.optimizer.name = "constant", name
     values = {
-        "learning_rate": RATE, "weight_decay": DECAY, "momentum": MOMENTUM, "b2": B2,
+        "name": name, "learning_rate": RATE, "weight_decay": DECAY, "momentum": MOMENTUM, "b2": B2,
         "epsilon": EPSILON, "trust_coefficient": TRUST, "decay_norm_and_bias": decay_all,
     }  # fmt: skip
-    for field, value in values.items():
-        config.optimizer[field] = value
+    fields = {f"optimizer.{field}": value for field, value in values.items()}
+    config = override(Config(), {"schedule.name": "constant"} | fields)
     numbers = hyperparameters(config, make_schedule(config, 100, 1000), 100)
     optimizer = make_optimizer(config)(numbers)
 

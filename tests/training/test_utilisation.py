@@ -2,6 +2,7 @@
 
 import pytest
 
+from resnet_jax.config import override
 from resnet_jax.training.utilisation import peak_of, speed_of
 
 
@@ -24,6 +25,8 @@ def test_the_peak_is_that_of_the_device_and_type(kind, dtype, peak):
 
 
 def test_resnet50_at_a_known_speed(small_config, monkeypatch):
+    small_config = override(small_config, {"model.dtype": "bfloat16"})
+
     class Device:
         device_kind = "NVIDIA A100-SXM4-80GB"
 
@@ -33,7 +36,6 @@ def test_resnet50_at_a_known_speed(small_config, monkeypatch):
         class parallel:  # noqa: N801
             num_devices = 8
 
-    small_config.model.dtype = "bfloat16"
     monkeypatch.setattr("jax.devices", lambda: [Device()])
     # 2,500 images/s a device × 4.1 GMAC × 6 = 61.5 of 312 TFLOP/s.
     assert speed_of(Experiment(), 8 * 2500) == {"images_per_second": 20000, "mfu": 0.1971}
