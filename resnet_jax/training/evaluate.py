@@ -37,7 +37,9 @@ def evaluate_run(
         experiment = make_experiment(config, split, facts=facts, evaluates=True)
     state, step = restored(run, which, experiment.state_shapes())
     placed = experiment.parallel.place(state), experiment.placed_numbers()
-    result = experiment.result(experiment.programs.evaluate(*placed))
+    metrics = experiment.programs.evaluate(*placed)
+    assert metrics is not None, "nothing stops it"
+    result = experiment.result(metrics)
     for damage in experiment.inputs.damaged.take_new():
         warn(f"unreadable image: {damage}")
     own, now = flatten(run.load_config({}).to_dict()), flatten(config.to_dict())

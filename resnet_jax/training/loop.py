@@ -16,10 +16,6 @@ from resnet_jax.training.progress import Reporter
 from resnet_jax.training.record import Record, StopEarly
 
 
-class EvaluationLeftError(Exception):
-    """A signal came; the process that resumes the run repeats the evaluation."""
-
-
 class Loop:
     """A run in this process: its step, its placed `state` and `numbers`, and its clock.
 
@@ -127,18 +123,15 @@ class Loop:
     def _evaluate(self) -> None:
         evaluate = self.experiment.programs.evaluate
         try:
-            metrics = evaluate(self.state, self.numbers, self._leave_if_stopped)
-        except EvaluationLeftError:
-            return
+            metrics = evaluate(self.state, self.numbers, self.is_stopped)
         finally:
             self._report_damage(self.step)
+        if metrics is None:
+            # A signal came; the process that resumes the run repeats the evaluation.
+            return
         self.record.log_evaluation(self.step, metrics)
         if self._stop_early:
             self.record.stop_if(self._stop_early, self.step, self.state)
-
-    def _leave_if_stopped(self) -> None:
-        if self.is_stopped():
-            raise EvaluationLeftError
 
     def _report_damage(self, step: int) -> None:
         for damage in self.experiment.inputs.damaged.take_new():

@@ -93,21 +93,22 @@ class Programs:
         self,
         state: TrainState,
         numbers: Hyperparameters,
-        before_batch: Callable[[], None] = lambda: None,
-    ) -> Metrics:
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Metrics | None:
         """Evaluate a placed state on the whole evaluation split.
 
         Args:
             state, numbers: placed.
-            before_batch: called before each; what it raises ends the evaluation.
+            is_stopped: asked before each batch; whether to leave the evaluation.
 
         Returns:
-            metrics[batches], as NumPy arrays.
+            metrics[batches], as NumPy arrays; None: it was left.
         """
         weights = state.evaluated()
         batches: list[Any] = []
         for arguments in self.inputs.eval_batches():
-            before_batch()
+            if is_stopped():
+                return None
             batches.append(self._evaluation(weights, numbers, *arguments))
             # A few calls ahead keep the device busy; more would hold their batches in its memory.
             jax.block_until_ready(batches[-CALLS_AHEAD:][0])

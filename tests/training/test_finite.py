@@ -48,11 +48,11 @@ class SpoiltEvaluation:
         self.programs, self.left = programs, first
         self.initialise, self.training = programs.initialise, programs.training
 
-    def evaluate(self, state, numbers, before_batch=lambda: None):
+    def evaluate(self, state, numbers, is_stopped=lambda: False):
         self.left -= 1
         if self.left < 0:
             state = TrainState(**{**vars(state), "batch_stats": spoilt(state.batch_stats)})
-        return self.programs.evaluate(state, numbers, before_batch)
+        return self.programs.evaluate(state, numbers, is_stopped)
 
 
 def test_a_run_whose_evaluation_is_not_finite_has_diverged(small_config, tmp_path):
