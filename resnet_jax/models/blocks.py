@@ -49,7 +49,7 @@ class ResidualBlock(Residual):
         num_blocks: of the whole network, by which some branches are scaled at the start.
         conv, norm: how convolutions and norms are made.
         rngs: the stream `params` initialises the weights.
-        **fields: of `BlockSpec`, in place of those of `spec`.
+        **fields: of `BlockSpec`; they replace what `spec` has.
 
     Attributes:
         out_channels: channels of the output.

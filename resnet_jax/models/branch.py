@@ -78,7 +78,7 @@ class BranchInit:
         return self.num_blocks ** (-1 / (2 * num_layers - 2))
 
     def scale(self, features: int) -> BranchScale | None:
-        """The learned scale of a branch of so many channels."""
+        """The learned scale of a branch with `features` channels."""
         starts = {"skipinit": 1 / math.sqrt(self.num_blocks), "rezero": 0.0, "layerscale": 1e-4}
         if self.kind not in starts:
             return None

@@ -25,7 +25,7 @@ def pick(field: str, value: Any, table: Mapping[str, T]) -> T:
     """Look `value` up in `table`.
 
     Raises:
-        IllegalChoiceError: `value` is no key of `table`.
+        IllegalChoiceError: `value` is not a key of `table`.
     """
     return table[member(field, value, table)]
 

@@ -65,7 +65,7 @@ def compile_checked(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """Compile what `jax.jit(…).lower(…)` returned; on a CPU with YNNPACK for sums alone.
 
     YNNPACK computes some products, windows, maxima and arrays of seven axes wrongly, in silence. XLA may
-    still give it a product beside a sum. So the compiled program is read, and where YNNPACK has anything
+    still give it a product together with a sum. So the compiled program is read, and where YNNPACK has anything
     but sums of expressions element by element, it is compiled again without YNNPACK, and a line on stderr
     says so.
     """

@@ -140,7 +140,7 @@ def convolution(
         use_bias: add a bias, 0 at the start.
         weight_standardization: convolve with standardised filters (Qiao et al. 2019, eq. 2–4).
         implementation: a name in `IMPLEMENTATIONS`.
-        dtype: compute type; `None` takes that of the input.
+        dtype: compute type; `None` takes the input's.
         rngs: the stream `params` initialises the kernel.
 
     Raises:

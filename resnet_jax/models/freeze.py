@@ -1,4 +1,4 @@
-"""Keep parts of a network as they are while the rest is trained."""
+"""Keep parts of a network fixed while the rest is trained."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -46,7 +46,7 @@ def forward(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 
 def _mergeable(groups: int, in_group: int) -> int:
-    """How many groups of so many channels become one."""
+    """How many groups of this many channels become one."""
     most = max(1, min(groups, _MERGED_CHANNELS // in_group))
     return next(number for number in range(most, 0, -1) if groups % number == 0)
 

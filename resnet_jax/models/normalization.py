@@ -145,7 +145,7 @@ def _mean_square(x: jax.Array, shift: jax.Array) -> jax.Array:
 
 @_mean_square.defjvp
 def _mean_square_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    # JAX's own rule is the same, but would keep x - shift for the backward pass beside x.
+    # JAX's own rule is the same, but would keep x - shift for the backward pass in addition to x.
     (x, shift), (dx, _) = primals, tangents
     axes = tuple(range(x.ndim - 1))
     return _mean_square(x, shift), 2 * ((x * dx).mean(axes) - shift * dx.mean(axes))

@@ -42,7 +42,7 @@ def _max_pool_derivative(
     maxima = _max_pool(x, stride, padding)
     sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     x, tangent = jnp.pad(x, sides, constant_values=-jnp.inf), jnp.pad(tangent, sides)
-    # Columns before rows, so that of equal pixels the first one in reading order wins.
+    # Columns before rows, so the first of several equal pixels in reading order wins.
     for axis in (2, 1):
         stop = x.shape[axis] - 2
         taps = [

@@ -109,7 +109,7 @@ class Residual(nnx.Module):
             *args, **kwargs: go to the branch.
             key: of stochastic depth and dropout, scalar or [batch]; needed in train mode where there
                 is any.
-            rngs: instead of `key`: see `stochastic.example_keys`.
+            rngs: instead of `key`: see `stochastic.example_keys`. The branch gets the key alone.
         """
         keys = example_keys(key, x.shape[0], rngs)
         return self.join(*self.split(x, *args, key=keys, **kwargs), key=keys)

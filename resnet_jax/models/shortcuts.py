@@ -36,7 +36,7 @@ class NoShortcut(nnx.Module):
 class ZeroPadShortcut(nnx.Module):
     """`A`: y = F(x) + pad(x[::stride, ::stride]), without parameters (He 2015, §3.3, option A).
 
-    The extra channels are zeros, half of them before and half behind those of x, as in the widely
+    The extra channels are zeros, half of them before and half after the channels of x, as in the widely
     used CIFAR weights. The shortcuts of He 2016 are made of this one.
 
     Raises:
@@ -265,7 +265,7 @@ def shortcut(
 
     Raises:
         IllegalChoiceError: no such kind, one that cannot join these dimensions, or an option that it
-            has not.
+            does not have.
     """
     make = pick("shortcut", kind, SHORTCUTS)
     for name, kinds in OPTIONS.items():

@@ -22,9 +22,8 @@ class BlockSpec:
         stride_in_1x1: a bottleneck's stride is in the first 1×1 convolution, as in He 2015.
         squeeze_reduction: r of squeeze-and-excitation at the end of the branch; None: there is none.
         dropout: rate in the branch, before its last convolution (Zagoruyko & Komodakis 2016, §2.4).
-        survival_probability: that of the branch in stochastic depth. Of a network it is p_L, of the last
-            block: block l of L survives with 1 − l/L (1 − p_L) (Huang et al. 2016, eq. 4). 1: no
-            stochastic depth.
+        survival_probability: of the branch in stochastic depth; 1: no stochastic depth. A network has p_L,
+            for its last block: block l of L survives with 1 − l/L (1 − p_L) (Huang et al. 2016, eq. 4).
         stochastic_depth_scaling: `test` or `train`, see `stochastic.StochasticDepth`.
         antialias: low-pass filters before strides (Zhang 2019, §3).
     """

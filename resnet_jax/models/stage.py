@@ -32,8 +32,8 @@ class Stage(nnx.Module):
         in_channels: channels of the input.
         stride: of the first block.
         first: it is the first stage of a network.
-        survival: survival probability of every block, in order; so many blocks there are.
-        scan: run the blocks behind the first as one loop.
+        survival: survival probability of every block, in order.
+        scan: run the blocks after the first as one loop.
         remat: `block` or `stage`: keep only their inputs for the backward pass and compute the rest
             again; `none`.
         rngs: the stream `params`.
@@ -79,7 +79,7 @@ class Stage(nnx.Module):
         return [window for block in blocks for window in block.branch.windows()]
 
     def set_survival(self, survival: tuple[Any, ...]) -> None:
-        """Replace the survival probability of every block, in order."""
+        """Replace the survival probability of every block, in order; those in a loop read `survival`."""
         for block, probability in zip(self.blocks, survival, strict=False):
             block.drop_path.set_survival(probability)
         traced = isinstance(survival[0], jax.Array)

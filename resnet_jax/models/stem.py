@@ -55,7 +55,7 @@ class Stem(nnx.Module):
 
     @property
     def smallest_image(self) -> int:
-        """Least height and width, in pixels, of which anything is left; all behind it keep a pixel."""
+        """Least height and width, in pixels, of which anything is left; all later layers keep a pixel."""
         return self.size - 2 * self.padding
 
     def windows(self) -> list[tuple[int, int]]:

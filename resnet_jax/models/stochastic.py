@@ -164,7 +164,7 @@ class StochasticDepth(_Stochastic):
 
 
 def stochastic_depth(spec: BlockSpec) -> StochasticDepth | None:
-    """That of a block's branch; None where it always survives."""
+    """The stochastic depth of a block's branch; None where it always survives."""
     scaling = member("stochastic_depth_scaling", spec.stochastic_depth_scaling, SCALINGS)
     p = spec.survival_probability
     return None if p == 1 else StochasticDepth(p, scaling)

@@ -11,7 +11,7 @@ Views = Callable[[jax.Array], list[jax.Array]]
 
 
 def one_view(images: jax.Array) -> list[jax.Array]:
-    """The images as they are."""
+    """The images themselves, as one view."""
     return [images]
 
 

@@ -261,10 +261,10 @@ def create(
 
     Args:
         name: a key of `ZOO`, or `cifar_resnetN` or `cifar_plainN` with any depth N = 6n+2.
-        num_classes: size of the logits; `None` takes that of the name.
+        num_classes: size of the logits; `None` takes the named network's.
         seed: of the weights, which one compiled call makes (`initialise`); `None` is 0.
         rngs: instead of `seed`: the stream `params` initialises the weights, layer by layer.
-        **overrides: arguments of `resnet` that replace those of the name.
+        **overrides: arguments of `resnet` that replace the named network's.
 
     Returns:
         The network in train mode; `model.eval()` normalises by the running statistics.

@@ -494,7 +494,8 @@ def test_without_a_key_dropout_says_what_to_do():
 
 
 @pytest.mark.parametrize(
-    ("scan", "remat"), [(False, "none"), (False, "stage"), (True, "none"), (True, "block")]
+    ("scan", "remat"),
+    [(False, "none"), (False, "stage"), (True, "none"), (True, "block"), (True, "stage")],
 )
 def test_survival_probability_that_is_set_is_that_of_a_net_built_with_it(scan, remat):
     """In both modes; it may be traced, so that runs with several share a program."""
