@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resnet_jax.errors import UserError
-from resnet_jax.run_states import ENDED, FINAL
+from resnet_jax.run_states import ENDED, FINAL, PENDING
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.interruption import SIGNALS
 from resnet_jax.training.run_directory import RunDirectory
@@ -159,11 +159,11 @@ def last_line(log: Path, start: int = 0) -> str:
 
 
 def state(run: RunDirectory) -> str:
-    """The state of a run; `waiting` before its first status."""
+    """The state of a run; `PENDING` before its first status."""
     try:
         return run.read_status()["state"]
     except UserError:
-        return "waiting"
+        return PENDING
 
 
 def amend_status(run: RunDirectory, state: str, **facts: Any) -> None:

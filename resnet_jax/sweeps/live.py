@@ -18,7 +18,7 @@ from rich.text import Text
 from resnet_jax.console import make_console
 from resnet_jax.errors import UserError, printable
 from resnet_jax.files import open_file
-from resnet_jax.run_states import FINAL
+from resnet_jax.run_states import ENDED, FINAL, PENDING
 from resnet_jax.strict_json import is_finite
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.metrics_log import metrics_line
@@ -36,7 +36,7 @@ STYLES = {
     "preempted": "yellow",
     "done": "green",
     "stopped": "green",
-    "waiting": "dim",
+    PENDING: "dim",
 }
 
 
@@ -44,7 +44,7 @@ class RunView:
     """What a run's files say; they are read again only when they have changed.
 
     Attributes:
-        state: of status.json; `waiting` before there is one.
+        state: of status.json; `PENDING` before there is one.
         step, total: optimiser steps done and of the whole run; 0 while unknown.
         loss: of training, lately. None: not known yet.
         accuracy: of the last evaluation. None: not known yet.
@@ -54,7 +54,7 @@ class RunView:
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
-        self.state, self.error = "waiting", ""
+        self.state, self.error = PENDING, ""
         self.step = self.total = 0
         self.seconds = 0.0
         self.loss: float | None = None
@@ -87,7 +87,7 @@ class RunView:
 
     def whole_seconds(self) -> float | None:
         """What the whole run takes by its pace so far. None: nothing is known yet."""
-        if self.state in ("done", "stopped", "diverged") and self.seconds:
+        if self.state in ENDED and self.seconds:
             return self.seconds
         return self.seconds / self.step * self.total if self.step and self.seconds else None
 

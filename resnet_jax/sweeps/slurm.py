@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from resnet_jax.errors import UserError, nearest, printable
-from resnet_jax.run_states import FINAL
+from resnet_jax.run_states import FINAL, PENDING
 from resnet_jax.sweeps.jobs import (
     Command,
     Job,
@@ -276,6 +276,6 @@ def _settle(job: Submitted, directory: SweepDirectory) -> None:
     reason = f"its Slurm job {job.id} ended ({ended_as or 'no state known'})"
     said = f": {line}" if line else ""
     for run_id in job.runs:
-        if state(directory.run(run_id)) in ("running", "waiting"):
+        if state(directory.run(run_id)) in ("running", PENDING):
             error = f"{reason}{said}; log: {log.relative_to(directory.path)}"
             amend_status(directory.run(run_id), "failed", error=error)

@@ -7,7 +7,7 @@ import time
 import pytest
 from rich.console import Console
 
-from resnet_jax.run_states import STATES
+from resnet_jax.run_states import PENDING, STATES
 from resnet_jax.sweeps.live import STYLES, LiveTable, RunView, duration
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 
@@ -96,8 +96,8 @@ def test_200_runs_fit_with_what_matters_first(directory, height):
     assert "run-051" in rows[1]
     assert "run-000" in rows[2]
     done = 50 - (len(rows) - 2)
-    assert lines[-2] == f"and {f'{done} done, ' if done else ''}148 waiting"
-    assert lines[-1].startswith("200 runs: 1 running, 1 failed, 50 done, 148 waiting; about ")
+    assert lines[-2] == f"and {f'{done} done, ' if done else ''}148 pending"
+    assert lines[-1].startswith("200 runs: 1 running, 1 failed, 50 done, 148 pending; about ")
 
 
 def test_narrow_terminal_cuts_the_name_alone(directory):
@@ -125,7 +125,7 @@ def test_time_left_counts_those_waiting_by_cost_and_those_at_once(directory):
 def test_nothing_is_said_of_the_time_left_before_a_step_or_after_the_end(directory):
     write(directory, "a", "running")
     with LiveTable(directory, ["a", "b"], console=terminal()) as table:
-        assert table.overall() == "2 runs: 1 running, 1 waiting"
+        assert table.overall() == "2 runs: 1 running, 1 pending"
     write(directory, "a", "done", 100, seconds=5.0)
     write(directory, "b", "failed", 3, seconds=5.0, error="no room")
     with LiveTable(directory, ["a", "b"], console=terminal()) as table:
@@ -171,7 +171,7 @@ def test_time_between_refreshes(directory):
 
 
 def test_every_state_has_its_place():
-    assert set(STYLES) == {*STATES, "waiting"}
+    assert set(STYLES) == {*STATES, PENDING}
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def printed(workdir):
 def status(workdir, run_id):
     with contextlib.suppress(FileNotFoundError):
         return json.loads((workdir / "runs" / run_id / "status.json").read_text())
-    return {"state": "waiting", "step": 0}
+    return {"state": "pending", "step": 0}
 
 
 def results(workdir):
