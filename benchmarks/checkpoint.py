@@ -26,8 +26,7 @@ import jax
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from resnet_jax import files
-from resnet_jax.config import default_config
-from resnet_jax.config_file import override
+from resnet_jax.config import default_config, override
 from resnet_jax.random_streams import run_key
 from resnet_jax.training import checkpoint
 from resnet_jax.training.checkpoint import Checkpoints

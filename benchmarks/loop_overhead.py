@@ -16,17 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resnet_jax.compiler import turn_off_ynnpack
+from resnet_jax.config import Config
 
 turn_off_ynnpack()  # Before JAX starts.
 
 import jax
-from ml_collections import ConfigDict
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.measuring import summary
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config import load_config, override
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.hosts import Agreement
@@ -52,7 +52,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 @contextmanager
-def begun_loop(config: ConfigDict) -> Iterator[Loop]:
+def begun_loop(config: Config) -> Iterator[Loop]:
     """A training loop before its first step, silent, in a directory that is deleted at the end."""
     experiment = make_experiment(config)
     with tempfile.TemporaryDirectory() as directory:

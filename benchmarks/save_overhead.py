@@ -25,8 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.loop_overhead import begun_loop
 from benchmarks.measuring import summary
-from resnet_jax.config import default_config
-from resnet_jax.config_file import override
+from resnet_jax.config import default_config, override
 from resnet_jax.training.loop import Loop
 
 

@@ -28,7 +28,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.measuring import summary
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config import load_config, override
 from resnet_jax.errors import UserError
 from resnet_jax.training.experiment import Experiment, make_experiment
 from resnet_jax.training.loop import DIVERGED, train

@@ -23,7 +23,7 @@ import jax
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config import load_config, override
 from resnet_jax.random_streams import run_key
 from resnet_jax.sweeps.together import RunsTogether
 from resnet_jax.training.experiment import Experiment, make_experiment
@@ -32,7 +32,7 @@ from resnet_jax.training.programs import Programs
 ROOT = Path(__file__).parents[1]
 CACHES = ("none", "cold", "warm")
 STUDY = """
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config import load_config, override
 
 
 def get_config():

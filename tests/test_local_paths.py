@@ -74,8 +74,7 @@ def test_every_other_name_is_taken_as_it_is(name):
 
 
 def test_a_bucket_for_tfds_is_left_to_it():
-    from resnet_jax.config import default_config
-    from resnet_jax.config_file import override
+    from resnet_jax.config import default_config, override
 
     fields = {"data.data_dir": "gs://tfds-data/datasets"}
     assert override(default_config(), fields).data.data_dir == fields["data.data_dir"]

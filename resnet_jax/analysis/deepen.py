@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from resnet_jax.analysis.batches import in_batches
 from resnet_jax.analysis.chain import Chain, last_of_stages, split_chain
@@ -151,7 +150,7 @@ def analyze(request: Request) -> Answer:
     return Answer(arrays, results, [], facts, tuple(files))
 
 
-def _deeper_config(subject: Subject, depth: int) -> ConfigDict:
+def _deeper_config(subject: Subject, depth: int) -> Config:
     own = subject.config.model.depth
     if depth < own:
         raise UserError("--depth", depth, f"{subject.name} has {own} layers already")
@@ -159,7 +158,7 @@ def _deeper_config(subject: Subject, depth: int) -> ConfigDict:
 
 
 def _deepened(
-    subject: Subject, config: ConfigDict, examples: Examples, seed: int
+    subject: Subject, config: Config, examples: Examples, seed: int
 ) -> tuple[ResNet, dict[str, Any], np.ndarray]:
     """The deeper network, numbers that compare the two, and `logit_difference`."""
     seeded = override(config, {"seed": seed})
@@ -181,7 +180,7 @@ def _deepened(
     return deeper, numbers, difference
 
 
-def _write(model: ResNet, config: ConfigDict, subject: Subject, out: Path) -> list[Path]:
+def _write(model: ResNet, config: Config, subject: Subject, out: Path) -> list[Path]:
     title = f"{subject.name} at step {subject.step} in {config.model.depth} layers"
     weights, path = out / "deepened.safetensors", out / "deepened.py"
     try:
@@ -193,7 +192,7 @@ def _write(model: ResNet, config: ConfigDict, subject: Subject, out: Path) -> li
     return [weights, path]
 
 
-def config_text(config: ConfigDict, title: str, path: Path) -> str:
+def config_text(config: Config, title: str, path: Path) -> str:
     """A config file that starts from the weights beside it.
 
     Args:

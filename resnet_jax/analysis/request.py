@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import jax
 import matplotlib
 import numpy as np
-from ml_collections import ConfigDict
 
 from resnet_jax import __version__
 from resnet_jax.analysis.items import over_items
 from resnet_jax.analysis.subject import Examples, Subject
-from resnet_jax.config import flatten
+from resnet_jax.config import Config, flatten
 from resnet_jax.errors import NotFiniteError, UserError
 from resnet_jax.files import replaced, write_file
 from resnet_jax.report.conditions import conditions_of
@@ -218,7 +217,7 @@ def drawn() -> Iterator[None]:
         yield
 
 
-def differing_fields(configs: Sequence[ConfigDict]) -> dict[str, list[Any]]:
+def differing_fields(configs: Sequence[Config]) -> dict[str, list[Any]]:
     """Dotted field → its value in each config, of the fields that change numbers and differ; no seed."""
     conditions = [conditions_of(flatten(config.to_dict())) for config in configs]
     names = dict.fromkeys(name for own in conditions for name in own)

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from resnet_jax import models
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config import Config, load_config, override
 from resnet_jax.data import cache
 from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.preprocessing import make_preprocessing
@@ -56,7 +55,7 @@ class Subject:
     """
 
     name: str
-    config: ConfigDict
+    config: Config
     data: dict[str, Any]
     run: RunDirectory | None
     model: models.ResNet

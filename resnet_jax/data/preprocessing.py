@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from resnet_jax import random_streams
+from resnet_jax.config import Config, DataConfig
 from resnet_jax.data.augment import FILLS, Augmentation
 from resnet_jax.data.colour import ColourJitter, pca_noise
 from resnet_jax.data.mixing import Mixing
@@ -105,7 +105,7 @@ def _fold(keys: jax.Array, stream: int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (0, None))(keys, stream)
 
 
-def _rand_augment(data: ConfigDict, mean: tuple[float, ...]) -> Distortion:
+def _rand_augment(data: DataConfig, mean: tuple[float, ...]) -> Distortion:
     return RandAugment(
         fill=tuple(round(255 * value) for value in mean),
         layers=data.rand_augment_layers,
@@ -115,14 +115,14 @@ def _rand_augment(data: ConfigDict, mean: tuple[float, ...]) -> Distortion:
     )
 
 
-POLICIES: dict[str, Callable[[ConfigDict, tuple[float, ...]], Distortion | None]] = {
+POLICIES: dict[str, Callable[[DataConfig, tuple[float, ...]], Distortion | None]] = {
     "none": lambda data, mean: None,
     "rand_augment": _rand_augment,
     "trivial_augment_wide": lambda data, mean: TrivialAugmentWide(),
 }
 
 
-def make_mixing(config: ConfigDict) -> Mixing | None:
+def make_mixing(config: Config) -> Mixing | None:
     """The mixtures of a config; None: there are none."""
     train = config.train
     if not (train.mixup or train.cutmix):
@@ -131,7 +131,7 @@ def make_mixing(config: ConfigDict) -> Mixing | None:
 
 
 def make_preprocessing(
-    config: ConfigDict, mean: tuple[float, ...], std: tuple[float, ...]
+    config: Config, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Preprocessing:
     """The preprocessing of a config.
 

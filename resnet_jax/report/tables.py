@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_jax.config_file import differences
+from resnet_jax.config import differences
 from resnet_jax.report.axes import Axes, Value
 from resnet_jax.report.comparisons import Comparison, signed
 from resnet_jax.report.conditions import measured_on

@@ -4,9 +4,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from resnet_jax.config import flatten
+from resnet_jax.config import Config, flatten
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.training.loop import StopEarly
 from resnet_jax.training.run_directory import PROTOCOL, RunDirectory
@@ -15,7 +13,7 @@ from resnet_jax.training.run_directory import PROTOCOL, RunDirectory
 FEWEST_OTHERS = 5
 
 
-def below_median(directory: SweepDirectory, configs: Mapping[str, ConfigDict]) -> StopEarly:
+def below_median(directory: SweepDirectory, configs: Mapping[str, Config]) -> StopEarly:
     """The median stopping rule (Golovin et al. 2017, "Google Vizier", §3.2, here without averaging).
 
     A run stops where its test accuracy is below the median of the other runs at that step. Only runs

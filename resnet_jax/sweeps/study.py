@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from resnet_jax.config import (
     FIELDS,
+    Config,
     ConfigFile,
     canonical,
     differences,
@@ -40,7 +39,7 @@ class Run:
 
     id: str
     overrides: Overrides
-    config: ConfigDict
+    config: Config
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Study:
     title: str
     description: str
     config_file: str
-    config: ConfigDict
+    config: Config
     runs: list[Run]
     ranges: dict[str, Range | Choice]
 
@@ -146,7 +145,7 @@ def _legal(field: str, values: Range | Choice) -> Range | Choice:
     return values
 
 
-def make_run(base: ConfigDict, overrides: Overrides, run_id: str | None = None) -> Run:
+def make_run(base: Config, overrides: Overrides, run_id: str | None = None) -> Run:
     """A run of a study; its id is made of the overrides where none is given.
 
     Its overrides are in canonical spelling, so equal settings have one id.

@@ -12,10 +12,8 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ml_collections import ConfigDict
-
 from resnet_jax.compiler import turn_off_ynnpack
-from resnet_jax.config_file import override
+from resnet_jax.config import Config, override
 from resnet_jax.console import print_progress, standard_streams
 from resnet_jax.sweeps.executors import stop_with_parent
 from resnet_jax.sweeps.jobs import ENDED, FINAL, amend_status, state
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from resnet_jax.sweeps.together import RunsTogether
     from resnet_jax.training.loop import StopEarly
 
-Runs = dict[str, ConfigDict]
+Runs = dict[str, Config]
 # Multiply-adds of a batch's forward pass up to which runs are one batch on a GPU or TPU; not measured.
 SMALL = 10**10
 # How runs with the same programs are trained; `off` is a process a run.

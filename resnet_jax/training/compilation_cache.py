@@ -8,14 +8,13 @@ from the directory of a run or sweep, which may come from somebody else.
 import os
 import warnings
 
-from ml_collections import ConfigDict
-
+from resnet_jax.config import Config
 from resnet_jax.errors import warn
 from resnet_jax.paths import NoHomeError, is_utf8
 from resnet_jax.private_directory import private_directory
 
 
-def keep_compiled_programs(config: ConfigDict) -> None:
+def keep_compiled_programs(config: Config) -> None:
     """Tell JAX where to keep compiled programs, unless the environment did.
 
     Where others could put programs of theirs there, none are kept, and a warning says so.

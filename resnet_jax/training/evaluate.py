@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from resnet_jax.config import flatten
+from resnet_jax.config import Config, flatten
 from resnet_jax.errors import warn
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.hosts import together
@@ -14,7 +12,7 @@ from resnet_jax.training.run_directory import PROTOCOL, RunDirectory
 
 
 def evaluate_run(
-    run: RunDirectory, config: ConfigDict, which: str = "latest", split: str | None = None
+    run: RunDirectory, config: Config, which: str = "latest", split: str | None = None
 ) -> dict[str, Any]:
     """Evaluate a checkpoint of a run.
 

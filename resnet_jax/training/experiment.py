@@ -10,10 +10,9 @@ from typing import Any
 import jax
 import optax
 from flax import nnx
-from ml_collections import ConfigDict
 
 from resnet_jax import models
-from resnet_jax.config import to_steps
+from resnet_jax.config import Config, to_steps
 from resnet_jax.data import cache
 from resnet_jax.data.examples import Source
 from resnet_jax.data.preprocessing import make_mixing
@@ -51,7 +50,7 @@ class Experiment:
         pretrained: weights to start from; None: fresh ones.
     """
 
-    config: ConfigDict
+    config: Config
     source: Source
     inputs: Inputs
     network: Network
@@ -107,7 +106,7 @@ class Experiment:
         shape = tuple(self.facts["image_shape"])
         check_training(self.config, self.source.num_classes, shape, self.parallel)
 
-    def of(self, config: ConfigDict) -> "Experiment":
+    def of(self, config: Config) -> "Experiment":
         """The experiment of another config with the same programs; its parts are shared.
 
         Raises:
@@ -121,7 +120,7 @@ class Experiment:
 
 
 def make_experiment(
-    config: ConfigDict,
+    config: Config,
     eval_split: str | None = None,
     starts: bool = False,
     parallel: Parallel | None = None,
@@ -198,7 +197,7 @@ def make_experiment(
     )
 
 
-def _open_data(config: ConfigDict, facts: Mapping[str, Any] | None) -> Source:
+def _open_data(config: Config, facts: Mapping[str, Any] | None) -> Source:
     """The data set of a config, which has the classes and images of `facts` where they are given."""
     data = config.data
     source = open_source(data.name, data.data_dir, data.image_size)
@@ -210,7 +209,7 @@ def _open_data(config: ConfigDict, facts: Mapping[str, Any] | None) -> Source:
     return source
 
 
-def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
+def _check_batch_size(config: Config, parallel: Parallel) -> None:
     batch_size, parts = config.train.batch_size, config.train.accumulate_steps
     mixing = make_mixing(config)
     group = mixing.group if mixing else 1
@@ -228,7 +227,7 @@ def _check_batch_size(config: ConfigDict, parallel: Parallel) -> None:
         )
 
 
-def _check_num_classes(config: ConfigDict, source: Source) -> None:
+def _check_num_classes(config: Config, source: Source) -> None:
     if config.model.num_classes not in (None, source.num_classes):
         raise UserError(
             "model.num_classes",
@@ -246,7 +245,7 @@ def _refuse_other_shape(name: str, before: Sequence[int], now: Sequence[int]) ->
 
 
 def _facts(
-    config: ConfigDict, source: Source, inputs: Inputs, eval_split: str, interpolation: str
+    config: Config, source: Source, inputs: Inputs, eval_split: str, interpolation: str
 ) -> dict[str, Any]:
     preprocessing = inputs.preprocessing
     facts = {

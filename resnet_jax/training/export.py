@@ -3,9 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from resnet_jax.config_file import override
+from resnet_jax.config import Config, override
 from resnet_jax.errors import UserError
 from resnet_jax.interop import save_weights
 from resnet_jax.interop.export import ExportError, export_onnx, export_stablehlo
@@ -17,7 +15,7 @@ WEIGHTS = ".safetensors"
 PROGRAMS = {".stablehlo": export_stablehlo, ".onnx": export_onnx}
 
 
-def export_run(run: RunDirectory, config: ConfigDict, out: str, which: str, raw: bool) -> str:
+def export_run(run: RunDirectory, config: Config, out: str, which: str, raw: bool) -> str:
     """Write the network of a checkpoint.
 
     Args:

@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from resnet_jax import random_streams
-from resnet_jax.config import FIELDS, flatten, with_fields
+from resnet_jax.config import FIELDS, Config, flatten, with_fields
 
 # Field → the value that leaves a part out of the program; any other number is an argument of it.
 TRACED = {name: field.traced.off for name, field in FIELDS.items() if field.traced is not None}
@@ -29,9 +28,7 @@ def is_absent(field: str, value: Any) -> bool:
     return not isinstance(value, jax.Array) and value == TRACED[field]
 
 
-def hyperparameters(
-    config: ConfigDict, schedule: optax.Schedule, total_steps: int
-) -> dict[str, Any]:
+def hyperparameters(config: Config, schedule: optax.Schedule, total_steps: int) -> dict[str, Any]:
     """The numbers of a run.
 
     Args:
@@ -60,12 +57,12 @@ def key_of(numbers: Mapping[str, jax.Array]) -> jax.Array:
     return jax.random.wrap_key_data(numbers["key"])
 
 
-def with_numbers(config: ConfigDict, numbers: Mapping[str, jax.Array]) -> ConfigDict:
+def with_numbers(config: Config, numbers: Mapping[str, jax.Array]) -> Config:
     """A copy of `config` in which traced numbers stand in their fields."""
     return with_fields(config, {name: numbers[name] for name in TRACED if name in numbers})
 
 
-def program_key(config: ConfigDict) -> str:
+def program_key(config: Config) -> str:
     """Equal for two configs if and only if they may share compiled programs."""
     values = flatten(config.to_dict())
     kept = {name: value for name, value in values.items() if name not in ABSORBED}

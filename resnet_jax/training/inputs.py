@@ -7,8 +7,7 @@ share. `train_batch` and `eval_batch` are traced into it and turn these argument
 
 import math
 
-from ml_collections import ConfigDict
-
+from resnet_jax.config import Config
 from resnet_jax.data import cache
 from resnet_jax.data.damage import DamagedImages
 from resnet_jax.data.examples import ArrayExamples, Examples, Source
@@ -33,7 +32,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def make_inputs(
-    config: ConfigDict,
+    config: Config,
     source: Source,
     parallel: Parallel,
     eval_split: str,
@@ -103,7 +102,7 @@ def _check_not_empty(source: Source, split: str, examples: Examples) -> None:
 
 
 def _decoded(
-    config: ConfigDict, source: Source, split: str, geometry: Geometry, damaged: DamagedImages
+    config: Config, source: Source, split: str, geometry: Geometry, damaged: DamagedImages
 ) -> ArrayExamples:
     examples = cache.decoded(
         source,
@@ -117,7 +116,7 @@ def _decoded(
     return examples
 
 
-def _device_data(config: ConfigDict, train: ArrayExamples) -> DeviceData:
+def _device_data(config: Config, train: ArrayExamples) -> DeviceData:
     return DeviceData(
         train,
         batch_size=config.train.batch_size,
@@ -127,7 +126,7 @@ def _device_data(config: ConfigDict, train: ArrayExamples) -> DeviceData:
 
 
 def _stream_data(
-    config: ConfigDict, source: Source, train: Examples, geometry: Geometry, parallel: Parallel
+    config: Config, source: Source, train: Examples, geometry: Geometry, parallel: Parallel
 ) -> StreamData:
     data, batch_size = config.data, config.train.batch_size
     return StreamData(
@@ -144,9 +143,7 @@ def _stream_data(
     )
 
 
-def _measured(
-    config: ConfigDict, source: Source, geometry: Geometry, train: Examples
-) -> Statistics:
+def _measured(config: Config, source: Source, geometry: Geometry, train: Examples) -> Statistics:
     data = config.data
     directory = cache.cache_directory(data.cache_dir)
     threads = data.num_threads
@@ -156,7 +153,7 @@ def _measured(
 
 
 def _preprocessing(
-    config: ConfigDict, preparation: Preparation, measured: Statistics | None
+    config: Config, preparation: Preparation, measured: Statistics | None
 ) -> Preprocessing:
     if preparation.mean is not None and preparation.std is not None:
         return make_preprocessing(config, preparation.mean, preparation.std)
@@ -165,7 +162,7 @@ def _preprocessing(
 
 
 def _on_device(
-    config: ConfigDict, source: Source, evaluated: Geometry, num_train: int, num_eval: int
+    config: Config, source: Source, evaluated: Geometry, num_train: int, num_eval: int
 ) -> bool:
     data = config.data
     of_train = cache.image_shape(source, data.image_size)

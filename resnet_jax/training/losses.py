@@ -9,8 +9,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
+from resnet_jax.config import TrainConfig
 from resnet_jax.errors import UserError, choose
 from resnet_jax.training.hyperparameters import is_absent
 
@@ -88,7 +88,7 @@ def sigmoid_loss(
     return optax.sigmoid_binary_cross_entropy(logits, target).mean(-1)
 
 
-def make_loss(train: ConfigDict) -> Loss:
+def make_loss(train: TrainConfig) -> Loss:
     """The loss of a config's `train` section; `label_smoothing` may be traced.
 
     Raises:

@@ -7,9 +7,9 @@ from operator import attrgetter
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from ml_collections import ConfigDict
 
 from resnet_jax import models
+from resnet_jax.config import Config
 from resnet_jax.errors import UserError, choose, nearest
 from resnet_jax.models.convolution import VARIABLE
 from resnet_jax.onednn_check import onednn_fault
@@ -19,9 +19,7 @@ from resnet_jax.training.state import make_network
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-def check_model(
-    config: ConfigDict, model: models.ResNet, image_shape: tuple[int, int, int]
-) -> None:
+def check_model(config: Config, model: models.ResNet, image_shape: tuple[int, int, int]) -> None:
     """Refuse fields that contradict each other, and images of which the stem leaves nothing.
 
     Args:
@@ -53,9 +51,7 @@ def check_model(
         _check_groups(config, model, (side, side, image_shape[2]))
 
 
-def _check_groups(
-    config: ConfigDict, model: models.ResNet, image_shape: tuple[int, int, int]
-) -> None:
+def _check_groups(config: Config, model: models.ResNet, image_shape: tuple[int, int, int]) -> None:
     try:
         models.count_macs(model, image_shape)
     except models.DegenerateStatisticsError as error:
@@ -69,7 +65,7 @@ def _check_groups(
 
 
 def check_training(
-    config: ConfigDict, num_classes: int, image_shape: tuple[int, int, int], parallel: Parallel
+    config: Config, num_classes: int, image_shape: tuple[int, int, int], parallel: Parallel
 ) -> None:
     """Refuse a config that can be evaluated but not trained.
 
@@ -110,7 +106,7 @@ def check_training(
 
 
 def model_builder(
-    config: ConfigDict, num_classes: int, in_channels: int, norm_axis_name: str | None = None
+    config: Config, num_classes: int, in_channels: int, norm_axis_name: str | None = None
 ) -> Callable[[nnx.Rngs], models.ResNet]:
     """The network of a config, frozen where it says so, as a function of its `nnx.Rngs`.
 
@@ -151,7 +147,7 @@ def model_builder(
     return build
 
 
-def chosen_convolution(config: ConfigDict) -> str:
+def chosen_convolution(config: Config) -> str:
     """The implementation that `model.convolution` and `$RESNET_JAX_CONVOLUTION` name, or the automatic one.
 
     Raises:

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import jax
 import optax
-from ml_collections import ConfigDict
 
-from resnet_jax.config import Duration, to_steps
+from resnet_jax.config import Config, Duration, OptimizerConfig, ScheduleConfig, to_steps
 from resnet_jax.errors import UserError, choose
 from resnet_jax.training.hyperparameters import is_absent
 from resnet_jax.wording import first_few
@@ -20,7 +19,7 @@ def decay_mask(params) -> dict:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def _sgd(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
+def _sgd(config: OptimizerConfig, rate: optax.Schedule, mask) -> optax.GradientTransformation:
     momentum = None if is_absent("optimizer.momentum", config.momentum) else config.momentum
     # Decay joins the gradient before momentum, as in the papers and in PyTorch.
     return optax.chain(
@@ -29,7 +28,7 @@ def _sgd(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransf
     )
 
 
-def _adamw(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
+def _adamw(config: OptimizerConfig, rate: optax.Schedule, mask) -> optax.GradientTransformation:
     return optax.adamw(
         rate,
         b1=config.momentum,
@@ -57,7 +56,7 @@ def _layerwise_trust_ratio(trust_coefficient: float = 1.0) -> optax.GradientTran
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _lars(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
+def _lars(config: OptimizerConfig, rate: optax.Schedule, mask) -> optax.GradientTransformation:
     """You et al. 2017, "Large Batch Training of Convolutional Networks", §4.3; norms and biases alone."""
     return optax.chain(
         optax.add_decayed_weights(config.weight_decay, mask),
@@ -67,7 +66,7 @@ def _lars(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTrans
     )
 
 
-def _lamb(config: ConfigDict, rate: optax.Schedule, mask) -> optax.GradientTransformation:
+def _lamb(config: OptimizerConfig, rate: optax.Schedule, mask) -> optax.GradientTransformation:
     """You et al. 2020, "Large Batch Optimization for Deep Learning", algorithm 2.
 
     What does not decay has no trust ratio either, as in NVIDIA's and timm's LAMB.
@@ -89,22 +88,22 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
-def _constant(config: ConfigDict, peak: float, boundaries: list[int], steps: int):
+def _constant(config: ScheduleConfig, peak: float, boundaries: list[int], steps: int):
     return optax.constant_schedule(peak)
 
 
-def _step(config: ConfigDict, peak: float, boundaries: list[int], steps: int):
+def _step(config: ScheduleConfig, peak: float, boundaries: list[int], steps: int):
     return optax.piecewise_constant_schedule(peak, dict.fromkeys(boundaries, config.factor))
 
 
-def _cosine(config: ConfigDict, peak: float, boundaries: list[int], steps: int):
+def _cosine(config: ScheduleConfig, peak: float, boundaries: list[int], steps: int):
     return optax.cosine_decay_schedule(peak, steps, alpha=config.final_factor)
 
 
 SCHEDULES = {"constant": _constant, "step": _step, "cosine": _cosine}
 
 
-def make_schedule(config: ConfigDict, total_steps: int, num_examples: int) -> optax.Schedule:
+def make_schedule(config: Config, total_steps: int, num_examples: int) -> optax.Schedule:
     """Learning rate by optimiser step.
 
     The peak is `optimizer.learning_rate`, times batch size over `reference_batch_size` where that
@@ -145,7 +144,7 @@ def make_schedule(config: ConfigDict, total_steps: int, num_examples: int) -> op
     return optax.join_schedules([rise, main], [warmup])
 
 
-def schedule_warnings(config: ConfigDict, total_steps: int, num_examples: int) -> list[str]:
+def schedule_warnings(config: Config, total_steps: int, num_examples: int) -> list[str]:
     """What is legal in a schedule and probably not meant, as of a recipe whose run was shortened.
 
     Args:
@@ -170,7 +169,7 @@ def schedule_warnings(config: ConfigDict, total_steps: int, num_examples: int) -
     return warnings
 
 
-def _warmup_and_boundaries(config: ConfigDict, num_examples: int) -> tuple[int, list[int]]:
+def _warmup_and_boundaries(config: Config, num_examples: int) -> tuple[int, list[int]]:
     """Both in steps from the start of the run."""
 
     def steps(name: str, duration: Duration) -> int:
@@ -185,7 +184,7 @@ def _steps(boundaries: list[int]) -> str:
     return f"step {first_few(boundaries)}"
 
 
-def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_optimizer(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
     """The Optax transformation of a config; learning rates come from `schedule`.
 
     The numbers of the config may be traced (`hyperparameters.with_numbers`).

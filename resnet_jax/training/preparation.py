@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-from ml_collections import ConfigDict
 
+from resnet_jax.config import Config
 from resnet_jax.data.images import Geometry
 from resnet_jax.errors import UserError
 from resnet_jax.interop.preprocessing import Preprocessing
@@ -46,7 +46,7 @@ def preprocessing_of(facts: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(mean, std, stored(facts).interpolation)
 
 
-def chosen(config: ConfigDict, of_weights: Preprocessing | None, channels: int) -> Preparation:
+def chosen(config: Config, of_weights: Preprocessing | None, channels: int) -> Preparation:
     """The constants of a run that starts.
 
     Args:
@@ -73,7 +73,7 @@ def chosen(config: ConfigDict, of_weights: Preprocessing | None, channels: int) 
     return Preparation(interpolation=interpolation)
 
 
-def train_geometry(config: ConfigDict, interpolation: str) -> Geometry:
+def train_geometry(config: Config, interpolation: str) -> Geometry:
     """Geometry of training images, where crops are not random."""
     return Geometry(config.data.image_size, config.data.crop_fraction, interpolation)
 
@@ -99,9 +99,7 @@ class EvaluatedImage:
         return rescaled(images, self.scales) if self.scales else one_view(images)
 
 
-def evaluated_image(
-    config: ConfigDict, interpolation: str, averages: bool = True
-) -> EvaluatedImage:
+def evaluated_image(config: Config, interpolation: str, averages: bool = True) -> EvaluatedImage:
     """What evaluation makes of an image, by the config's `data` and `evaluate` sections.
 
     Args:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from ml_collections import ConfigDict
 
+from resnet_jax.config import ModelConfig
 from resnet_jax.errors import UserError, told_of
 from resnet_jax.interop import LoadReport, WeightsError, fit_weights, torch_state, write_arrays
 from resnet_jax.training.data_changes import class_changes
@@ -45,7 +45,9 @@ class Pretrained:
         return dataclasses.replace(fresh, ema=ema, **arrays)
 
 
-def read_pretrained(fields: ConfigDict, network: Network, class_names: Sequence[str]) -> Pretrained:
+def read_pretrained(
+    fields: ModelConfig, network: Network, class_names: Sequence[str]
+) -> Pretrained:
     """Read the weights that `model.init_from` names, and check that they fit the network.
 
     Args:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 import resnet_jax
-from resnet_jax.config_file import same_everywhere
+from resnet_jax.config import Config, same_everywhere
 from resnet_jax.data import content
 from resnet_jax.data.cache import digest
 from resnet_jax.training.experiment import Experiment
@@ -49,7 +48,7 @@ VARIABLES = (
 OWN_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
 
 
-def refuse_other_processes(config: ConfigDict, experiment: Experiment, **facts: Any) -> None:
+def refuse_other_processes(config: Config, experiment: Experiment, **facts: Any) -> None:
     """Check that all processes of a run compute one thing; all call this, before anything is written.
 
     Args:

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from resnet_jax import models
-from resnet_jax.config import ModelConfig
+from resnet_jax.config import Config, ModelConfig
 from resnet_jax.console import make_console
 from resnet_jax.errors import printable
 from resnet_jax.interop.errors import describe_entry
@@ -111,7 +110,7 @@ def _special_rows(experiment: Experiment) -> dict[str, str]:
     return rows
 
 
-def _convolution(config: ConfigDict) -> str:
+def _convolution(config: Config) -> str:
     """Which convolution is used, and why not oneDNN's where that was looked for."""
     chosen, automatic = chosen_convolution(config), config.model.convolution == "auto"
     if chosen == "onednn":

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
+from resnet_jax.config import Config
 from resnet_jax.errors import NotFiniteError, UserError
 from resnet_jax.training.checkpoint import Checkpoints, NoCheckpointError
 from resnet_jax.training.hosts import exchange, together
@@ -74,7 +74,7 @@ def restored(
 
 def evaluated_weights(
     run: RunDirectory,
-    config: ConfigDict,
+    config: Config,
     which: str = "latest",
     allowed: str = ALLOWED,
 ) -> tuple[Network, Arrays, int]:
@@ -103,7 +103,7 @@ def evaluated_weights(
     return network, weights, step
 
 
-def network_of(config: ConfigDict, facts: Mapping[str, Any]) -> Network:
+def network_of(config: Config, facts: Mapping[str, Any]) -> Network:
     """The network of a config for data with these facts (`RunDirectory.read_data`)."""
     channels = facts["image_shape"][-1]
     image = evaluated_image(config, stored(facts).interpolation)

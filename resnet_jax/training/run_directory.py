@@ -31,8 +31,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from resnet_jax import origin
 from resnet_jax.config import (
     FIELDS,
@@ -234,7 +232,7 @@ class RunDirectory:
         origin.refuse_links(self.path)
         return respell(self._read_json("config.json", check_config))
 
-    def load_config(self, overrides: Mapping[str, Any]) -> ConfigDict:
+    def load_config(self, overrides: Mapping[str, Any]) -> Config:
         """The config of the run, with fields changed that say where it runs or how it is evaluated.
 
         Paths of a config that the user did not name are another's: `data.cache_dir` is left out, and

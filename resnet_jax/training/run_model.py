@@ -5,9 +5,9 @@ from typing import Any
 
 import optax
 from flax import nnx
-from ml_collections import ConfigDict
 
 from resnet_jax import models
+from resnet_jax.config import Config
 from resnet_jax.training.pretrained import read_pretrained
 from resnet_jax.training.restore import evaluated_weights, network_of
 from resnet_jax.training.run_directory import RunDirectory
@@ -15,7 +15,7 @@ from resnet_jax.training.state import initial_state
 
 
 def restore_model(
-    run: RunDirectory, config: ConfigDict, which: str = "latest"
+    run: RunDirectory, config: Config, which: str = "latest"
 ) -> tuple[models.ResNet, int]:
     """The network that evaluation uses, in eval mode, and its step; the data set need not be there.
 
@@ -35,7 +35,7 @@ def restore_model(
     return nnx.merge(network.eval_graph, weights["params"], weights["batch_stats"]), step
 
 
-def model_at_start(config: ConfigDict, facts: Mapping[str, Any]) -> models.ResNet:
+def model_at_start(config: Config, facts: Mapping[str, Any]) -> models.ResNet:
     """The network at step 0 of a run of the config, in eval mode.
 
     Args:

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from ml_collections import ConfigDict
 
 from resnet_jax import random_streams
+from resnet_jax.config import Config
 from resnet_jax.models import (
     Views,
     compile_for_initialisation,
@@ -48,7 +48,7 @@ class TrainState:
         return self.ema or {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def weights_of(config: ConfigDict) -> str:
+def weights_of(config: Config) -> str:
     """Which weights `TrainState.evaluated` takes: `averaged`, or `raw` where there is no average."""
     return "raw" if config.train.ema_decay is None else "averaged"
 

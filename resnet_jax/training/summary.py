@@ -4,16 +4,16 @@ import dataclasses
 from typing import Any
 
 from flax import nnx
-from ml_collections import ConfigDict
 
 from resnet_jax import models
+from resnet_jax.config import Config
 from resnet_jax.data import cache
 from resnet_jax.data.sources import open_source
 from resnet_jax.errors import UserError
 from resnet_jax.training.model import check_model, model_builder
 
 
-def summarize_config(config: ConfigDict) -> dict[str, Any]:
+def summarize_config(config: Config) -> dict[str, Any]:
     """The parts of a config's network (`models.Part`) and their totals.
 
     Returns:
@@ -36,7 +36,7 @@ def summarize_config(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def _classes_and_shape(config: ConfigDict) -> tuple[int, tuple[int, int, int]]:
+def _classes_and_shape(config: Config) -> tuple[int, tuple[int, int, int]]:
     data, num_classes, size = config.data, config.model.num_classes, config.data.image_size
     if num_classes is not None and size is not None:
         return num_classes, (size, size, 3)

@@ -16,8 +16,7 @@ from resnet_jax.analysis.chain import batch_statistics_view
 from resnet_jax.analysis.deepen import config_text, deepen, run_network
 from resnet_jax.analysis.identity import Moments
 from resnet_jax.cli import main
-from resnet_jax.config import default_config
-from resnet_jax.config_file import override
+from resnet_jax.config import default_config, override
 from resnet_jax.errors import UserError
 
 PREACTIVATED = {"activation_order": "full_preactivation"}

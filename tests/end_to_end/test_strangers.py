@@ -12,8 +12,7 @@ from ml_collections import ConfigDict
 from resnet_jax import origin
 from resnet_jax.analysis.deepen import config_text
 from resnet_jax.cli import main
-from resnet_jax.config import FIELDS, default_config
-from resnet_jax.config_file import override
+from resnet_jax.config import FIELDS, default_config, override
 from resnet_jax.errors import UserError
 from resnet_jax.report.study import read_study
 from resnet_jax.sweeps import executors

@@ -3,8 +3,7 @@
 import pytest
 from fabricate import all_done, compare_all
 
-from resnet_jax.config import flatten
-from resnet_jax.config_file import open_config_file
+from resnet_jax.config import flatten, open_config_file
 
 STUDIES = {
     "depth": 10,

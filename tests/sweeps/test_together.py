@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from resnet_jax.config_file import override
+from resnet_jax.config import override
 from resnet_jax.random_streams import run_key
 from resnet_jax.sweeps.together import RunsTogether
 from resnet_jax.training.experiment import make_experiment

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from resnet_jax.config_file import override
+from resnet_jax.config import override
 from resnet_jax.sweeps.sweep_directory import SweepDirectory
 from resnet_jax.sweeps.worker import Group, automatic_strategy
 from resnet_jax.training import loop

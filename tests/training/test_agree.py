@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from resnet_jax.config_file import override, same_everywhere
+from resnet_jax.config import override, same_everywhere
 from resnet_jax.errors import UserError
 from resnet_jax.training import hosts
 from resnet_jax.training.progress import Reporter

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from resnet_jax.config_file import override
+from resnet_jax.config import override
 from resnet_jax.errors import UserError
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.hyperparameters import key_of

@@ -7,7 +7,7 @@ all layers into a few all-reduces; a statistic of one layer needs one before the
 import math
 import re
 
-from resnet_jax.config_file import override
+from resnet_jax.config import override
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.programs import Programs

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from resnet_jax.config_file import override
+from resnet_jax.config import override
 from resnet_jax.errors import UserError
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment

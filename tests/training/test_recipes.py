@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from resnet_jax import models
-from resnet_jax.config_file import load_config, override
+from resnet_jax.config import load_config, override
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.experiment import make_experiment
 from resnet_jax.training.programs import Programs

@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from resnet_jax.config_file import override
+from resnet_jax.config import override
 from resnet_jax.errors import UserError
 from resnet_jax.sweeps.plan import check
 from resnet_jax.training.experiment import make_experiment
