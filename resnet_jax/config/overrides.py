@@ -39,7 +39,7 @@ def validate(stated: Stated) -> Config:
     Raises:
         UserError: names the first field that is wrong, what is allowed and how to fix it.
     """
-    return _checked(_values_of(stated))
+    return override(stated, {})
 
 
 def override(stated: Stated, overrides: Mapping[str, Any]) -> Config:
@@ -52,17 +52,8 @@ def override(stated: Stated, overrides: Mapping[str, Any]) -> Config:
     Raises:
         UserError: no such field, or a value of the wrong kind.
     """
-    for name in overrides:
-        find_field(name)
-    return _checked(_values_of(stated) | dict(overrides))
-
-
-def _values_of(stated: Stated) -> dict[str, Any]:
-    return flatten(stated if isinstance(stated, Mapping) else stated.to_dict())
-
-
-def _checked(values: Mapping[str, Any]) -> Config:
-    for name in values:
+    values = flatten(stated if isinstance(stated, Mapping) else stated.to_dict()) | dict(overrides)
+    for name in (*overrides, *values):
         find_field(name)
     checked = {}
     for name in FIELDS:
