@@ -6,6 +6,7 @@ This file has to parse under Python 3.6, so that it can say which one is needed.
 import os
 import signal
 import sys
+from importlib.util import find_spec
 
 
 def missing(first):
@@ -47,6 +48,9 @@ if __name__ == "__main__":
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
+        # Commands import what they need late, and this is to be said first.
+        if find_spec("jax") is None:
+            raise ModuleNotFoundError(name="jax")
         from resnet_jax.__main__ import main
 
         sys.exit(main())
