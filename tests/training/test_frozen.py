@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from resnet_jax.config_file import override
 
 from resnet_jax import models
+from resnet_jax.config import override
 from resnet_jax.training.model import model_builder
 from resnet_jax.training.state import initial_state, make_network, pure_arrays
 from resnet_jax.training.steps import StepOptions, train_step

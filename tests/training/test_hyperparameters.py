@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import optax
 import pytest
-from resnet_jax.config_file import override
 
+from resnet_jax.config import override
 from resnet_jax.random_streams import run_key
 from resnet_jax.training.hyperparameters import Hyperparameters, hyperparameters, program_key
 
