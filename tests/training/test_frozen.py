@@ -9,6 +9,7 @@ from flax import nnx
 
 from resnet_jax import models
 from resnet_jax.config import override
+from resnet_jax.training.hyperparameters import Hyperparameters
 from resnet_jax.training.model import model_builder
 from resnet_jax.training.state import initial_state, make_network, pure_arrays
 from resnet_jax.training.steps import StepOptions, train_step
@@ -55,8 +56,9 @@ def test_frozen_parts_stay_and_the_others_take_the_step_of_their_gradient(small_
     trained = {name: tree for name, tree in state.params.items() if name not in ("stem", "stage2")}
     assert structure(optax.tree.get(state.opt_state, "trace")) == structure(trained)
     batch = batch_of(8)
-    options = StepOptions(accumulate_steps=parts, ema_decay=0.9)
-    after, _ = jax.jit(lambda s, b: train_step(s, b, network, DECAYED, options))(state, batch)
+    numbers = Hyperparameters(scalars={"train.ema_decay": 0.9})
+    static = numbers, network, lambda _: DECAYED, StepOptions(accumulate_steps=parts)
+    after, _ = jax.jit(lambda s, b: train_step(s, b, *static))(state, batch)
     for name in ("stem", "stage2"):
         for tree in ("params", "batch_stats"):
             kept = jax.tree.map(
