@@ -1,4 +1,4 @@
-"""All rows of the table of CPU targets, in about fifteen minutes on two cores.
+"""All rows of the table of CPU targets, in about twenty minutes on two cores.
 
     python benchmarks/run.py --out=NEW.json
     python benchmarks/run.py --out=NEW.json --compare=OLD.json --only sweep imports
