@@ -170,7 +170,7 @@ def test_two_processes_evaluate_every_example_once(two):
 def test_what_is_wrong_is_told_once(two):
     fields = FIELDS | {"checkpoint__every": "3 steps"}
     (_, told), (_, other) = finish(start_two("train", two[0], **fields), codes=(2, 2))
-    assert "checkpoint.every: '2 steps' → '3 steps'" in told
+    assert "checkpoint.every: 2 → 3" in told
     assert (told.count("\n"), other) == (1, "")
 
 
