@@ -4,7 +4,7 @@ A config file has a `get_config()` that starts from `default_config()` and sets 
 after loading takes a `Config`, which is checked, typed and frozen.
 """
 
-from resnet_jax.config.differences import differences, respell, same_everywhere
+from resnet_jax.config.differences import differences, respell, same_everywhere, spelled_once
 from resnet_jax.config.durations import to_steps
 from resnet_jax.config.fields import NEVER, Duration, Field, flatten
 from resnet_jax.config.files import ConfigFile, base_config, load_config, open_config_file

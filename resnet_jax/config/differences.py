@@ -10,6 +10,14 @@ from resnet_jax.config.values import canonical
 from resnet_jax.errors import UserError
 
 
+def spelled_once(name: str, value: Any) -> Any:
+    """The one spelling of a value; illegal values and values of unknown fields are returned unchanged."""
+    if name in FIELDS:
+        with contextlib.suppress(UserError):
+            return canonical(name, value)
+    return value
+
+
 def respell(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config dict, as an earlier version may have written it, with one spelling for equal values.
 
@@ -19,8 +27,7 @@ def respell(config: Mapping[str, Any]) -> dict[str, Any]:
     def spelled(name: str, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: spelled(f"{name}.{key}", v) for key, v in value.items()}
-        with contextlib.suppress(UserError):
-            value = canonical(name, value) if name in FIELDS else value
+        value = spelled_once(name, value)
         return list(value) if isinstance(value, tuple) else value
 
     return {name: spelled(name, value) for name, value in config.items()}
