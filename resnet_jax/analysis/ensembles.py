@@ -227,7 +227,7 @@ def growth_figure(arrays: Arrays) -> Figure:
         panel.set_xlabel("networks averaged")
         panel.set_ylabel(label)
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    caption = "Mean (line) and range (band) over all subsets of so many networks."
+    caption = "Mean (line) and range (band) over all subsets of that number of networks."
     return Figure("growth", caption, canvas)
 
 

@@ -83,7 +83,7 @@ def test_frozen_parts_stay_and_the_others_take_the_step_of_their_gradient(small_
 
 
 def gradient_by_hand(state, batch):
-    """Of a network without frozen parameters, whose frozen norms are told so one by one."""
+    """Of a network without frozen parameters, whose norms are frozen one by one."""
     model = models.create("cifar_resnet8", in_channels=1, norm_momentum=0.5)
     for part in (model.stem, model.stage2):
         for _, module in nnx.iter_modules(part):
